@@ -1,0 +1,50 @@
+"""Neural architecture search for compression: Pareto fronts of tiny networks, with artificial dendrites.
+
+search space + budget                 search_spaces/*.toml, Budget.parse("2k-params,64KiB-ram")
+  -> candidates                       refused analytically when nothing of them can fit
+  -> trials                           fit -> shrink / prune -> grow dendrites; a snapshot after each stage
+  -> front                            accuracy, parameters, MACs: what no other snapshot dominates
+  -> artifacts                        ONNX float32 and int8, checked against the trained network
+
+import dendrite_automl as da
+run = da.search(task="keywords", budget="2k-params", trials=60)
+run.front                             # pandas.DataFrame
+run.best(max_params=1500).path        # folder with model.onnx
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dendrite_automl.budget import Budget
+    from dendrite_automl.run import Run, load_run
+    from dendrite_automl.search import search
+    from dendrite_automl.space import SearchSpace, load_space
+    from dendrite_automl.tasks import Task, load_task
+
+__version__ = "0.1.0"
+__all__ = ["Budget", "Run", "SearchSpace", "Task", "load_run", "load_space", "load_task", "search"]
+
+# Where each public name lives; imported when it is used, so that `import dendrite_automl` needs no torch.
+_HOMES = {
+    "Budget": "budget",
+    "Run": "run",
+    "SearchSpace": "space",
+    "Task": "tasks",
+    "load_run": "run",
+    "load_space": "space",
+    "load_task": "tasks",
+    "search": "search",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

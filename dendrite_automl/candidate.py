@@ -1,0 +1,160 @@
+"""Candidate: one frozen point of a space, and the stages that its training goes through."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.space import Point, SearchSpace, Value
+
+ARMS = ("dendritic", "baseline")
+# A new network learns for twice as long as one that only adapts to a changed structure.
+_EPOCH_SHARE = {"fit": 2.0, "shrink": 1.0, "prune": 1.0, "grow": 1.0}
+
+_LEAST_EPOCHS = 2  # of a stage: a dendrite cycle has two phases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step of a schedule, with the settings of that step only.
+
+    Attributes:
+        word: `fit`, `shrink`, `prune` or `grow`.
+        epochs: passes over the training set, the dendrite phase included.
+        ratio: share of the channels taken out (`shrink`, `prune`).
+        kind: of dendrites (`grow`), likewise `placement` and `activation`.
+    """
+
+    word: str
+    epochs: int
+    ratio: float | None = None
+    kind: str | None = None
+    placement: str | None = None
+    activation: str | None = None
+
+    def __str__(self) -> str:
+        if self.word == "grow":
+            return f"grow({self.kind}, {self.placement}, {self.activation})"
+        return self.word if self.ratio is None else f"{self.word}({self.ratio:g})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One network design and how it is trained. Equal candidates have equal ids, whatever unused knobs said.
+
+    Attributes:
+        network: sorted pairs passed to the backbone.
+        training: sorted pairs passed to the trainer.
+        stages: the schedule, in order.
+    """
+
+    arm: str
+    space: str
+    backbone: str
+    network: tuple[tuple[str, Value], ...]
+    training: tuple[tuple[str, Value], ...]
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARMS:
+            raise RequestError(f'arm: expected one of {", ".join(ARMS)}, got "{self.arm}"')
+        object.__setattr__(self, "network", tuple(sorted(self.network)))
+        object.__setattr__(self, "training", tuple(sorted(self.training)))
+
+    @property
+    def id(self) -> str:
+        """10 hex digits of SHA-256 of the canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole schedule."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the inverse is `from_json`."""
+        stages = [{k: v for k, v in asdict(stage).items() if v is not None} for stage in self.stages]
+        return {
+            "arm": self.arm,
+            "space": self.space,
+            "backbone": self.backbone,
+            "network": dict(self.network),
+            "training": dict(self.training),
+            "stages": stages,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Candidate:
+        """Inverse of `to_json`."""
+        return cls(
+            arm=data["arm"],
+            space=data["space"],
+            backbone=data["backbone"],
+            network=tuple(data["network"].items()),
+            training=tuple(data["training"].items()),
+            stages=tuple(Stage(**stage) for stage in data["stages"]),
+        )
+
+    def describe(self) -> str:
+        """One short line for tables and cards."""
+        knobs = " ".join(f"{name}={value}" for name, value in self.network)
+        return f"{self.backbone} {knobs}: {' > '.join(map(str, self.stages))}"
+
+
+def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -> Candidate:
+    """The candidate that a point of a space stands for in one arm.
+
+    The baseline arm leaves out every `grow` stage; all else is equal, the number of epochs included.
+
+    Raises:
+        RequestError: fewer than 2 epochs for each stage.
+    """
+    words: list[str] = []
+    for word in str(point["stages"]).split():
+        if word != "grow":
+            words.append(word)
+        elif arm == "dendritic":
+            words += [word] * int(point["cycles"])
+    if epochs < _LEAST_EPOCHS * len(words):
+        raise RequestError(
+            f"epochs: expected at least {_LEAST_EPOCHS} for each of the {len(words)} stages, got {epochs}; raise --epochs"
+        )
+    stages = tuple(_stage(word, n, point) for word, n in zip(words, split_epochs(words, epochs), strict=True))
+    return Candidate(
+        arm=arm,
+        space=space.name,
+        backbone=space.backbone,
+        network=tuple(space.section(point, "network").items()),
+        training=tuple(space.section(point, "training").items()),
+        stages=stages,
+    )
+
+
+def split_epochs(words: list[str], epochs: int) -> list[int]:
+    """Split `epochs` over stages in proportion to their shares: each gets at least 2, the sum is exact."""
+    total = sum(_EPOCH_SHARE[word] for word in words)
+    split = [max(_LEAST_EPOCHS, int(epochs * _EPOCH_SHARE[word] / total)) for word in words]
+    while sum(split) > epochs:
+        split[split.index(max(split))] -= 1
+    split[0] += epochs - sum(split)
+    return split
+
+
+def trial_seed(run_seed: int, candidate: str, replicate: int = 0) -> int:
+    """The seed of one training: 63 bits of SHA-256 of (run seed, candidate id, replicate)."""
+    digest = hashlib.sha256(f"{run_seed}/{candidate}/{replicate}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _stage(word: str, epochs: int, point: Point) -> Stage:
+    if word == "grow":
+        kind, placement, activation = (str(point[name]) for name in ("kind", "placement", "activation"))
+        return Stage(word=word, epochs=epochs, kind=kind, placement=placement, activation=activation)
+    if word == "fit":
+        return Stage(word=word, epochs=epochs)
+    return Stage(word=word, epochs=epochs, ratio=float(point[f"{word}_ratio"]))

@@ -1,0 +1,239 @@
+"""`automl`: parse, call, print, exit code. No logic here, and nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import dendrite_automl
+from dendrite_automl.errors import AutoMLError
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_EXIT_CODES = (
+    "exit codes: 0 done; 1 a check failed; 2 the request is wrong; 3 nothing fits the budget; 130 interrupted, all saved"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except AutoMLError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"automl: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("automl: interrupted; go on with --resume where a run folder was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="automl", description=(dendrite_automl.__doc__ or "").split("\n\n")[0], epilog=_EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"automl {dendrite_automl.__version__}")
+    parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_search(commands)
+    show = _command(commands, "show", _show, "the front of a run as a table")
+    show.add_argument("path", metavar="RUN", help="folder of a search")
+    _add_json(show)
+    verify = _command(
+        commands, "verify", _verify, "an artifact against its hashes, counts and test vectors; exit 1 if it differs"
+    )
+    verify.add_argument("path", metavar="ARTIFACT", help="folder with an artifact.json")
+    _add_json(verify)
+    for name, run, about in (
+        ("devices", _devices, "devices for --device, with the figures and their sources"),
+        ("spaces", _spaces, "search spaces for --space"),
+        ("tasks", _tasks, "built-in tasks for --task"),
+    ):
+        _add_json(_command(commands, name, run, about))
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about, epilog=_EXIT_CODES)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
+
+
+def _add_search(commands: Any) -> None:
+    about = "search, train and export the Pareto front of networks within a budget"
+    add = _command(commands, "search", _search, about).add_argument
+    add("--budget", metavar="B", help='upper limits, such as "2k-params" or "2k-params,64KiB-ram,300k-macs"')
+    add("--device", metavar="NAME", help="add the limits of a device (see `automl devices`)")
+    data = "your data: an .npz with X_train, y_train, X_test, y_test, optionally X_val, y_val, classes"
+    add("--task", metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)")
+    add("--data", metavar="FILE", help=data)
+    add("--space", metavar="NAME|PATH", help="search space (default: one that suits the data; see `automl spaces`)")
+    add("--trials", metavar="N", type=_count, help="candidates to train in all, shared by the arms (default: 40)")
+    add("--time", metavar="T", type=_duration, help="time limit of the search, such as 90s, 10m or 2h; the export follows")
+    add("--epochs", metavar="E", type=_count, help="epochs of each trial, over all of its stages (default: 30)")
+    add("--arms", metavar="A", help="dendritic,baseline (default: both) or one of them")
+    objectives = "measures to trade off (default: val_accuracy,params,macs; also flash_bytes, peak_ram_bytes, latency_ms)"
+    add("--objectives", metavar="O", help=objectives)
+    add("--workers", metavar="W", type=_count, help="processes that train at the same time (default: all cores)")
+    add("--seed", metavar="S", type=_whole, help="seed of everything random (default: 0)")
+    add("--out", metavar="DIR", help="run folder, new (default: runs/<task>-<time>)")
+    add("--resume", action="store_true", help="go on with the run in --out; more --trials extend it")
+    add("--json", action="store_true", help="one JSON object on stdout, nothing else")
+
+
+def _search(options: argparse.Namespace) -> int:
+    from dendrite_automl.search import Interrupted, search
+
+    try:
+        run = search(
+            budget=options.budget,
+            device=options.device,
+            task=options.task,
+            data=options.data,
+            space=options.space,
+            trials=options.trials,
+            seconds=options.time,
+            epochs=options.epochs,
+            arms=options.arms,
+            objectives=options.objectives,
+            seed=options.seed,
+            workers=options.workers,
+            out=options.out,
+            resume=options.resume,
+        )
+    except Interrupted as interrupted:
+        _print_run(interrupted.run, options.json)
+        raise
+    _print_run(run, options.json)
+    return 0
+
+
+def _print_run(run: Any, as_json: bool) -> None:
+    from dendrite_automl.report.table import print_front
+
+    if as_json:
+        print(json.dumps(run.summary()))
+        return
+    print_front(run.front_rows())
+    print(f"\n{run.path}: front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
+
+
+def _show(options: argparse.Namespace) -> int:
+    from dendrite_automl.run import load_run
+
+    _print_run(load_run(options.path), options.json)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dendrite_automl.export.verify import verify_artifact
+
+    found = verify_artifact(options.path)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print(
+            f"{found['artifact']}: hashes, {found['params']:,} parameters, {found['macs']:,} MACs and "
+            f"the logits of {found['vectors']} test vectors are as the artifact says"
+        )
+    return 0
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from dendrite_automl.devices import load_devices
+
+    profiles = [asdict(profile) for profile in load_devices().values()]
+    for profile in profiles:
+        profile["sources"] = dict(profile["sources"])
+    columns = ("name", "title", "cpu", "clock_mhz", "flash_bytes", "ram_bytes", "runtime_flash_bytes", "runtime_ram_bytes")
+    _print_catalogue("devices", profiles, columns, options.json)
+    if not options.json:
+        print("\nsources of the figures: `automl devices --json`; latency is an estimate from assumed speeds")
+    return 0
+
+
+def _spaces(options: argparse.Namespace) -> int:
+    from dendrite_automl.space import available_spaces, load_space
+
+    spaces = [load_space(name) for name in available_spaces()]
+    rows = [
+        {
+            "name": s.name,
+            "backbone": s.backbone,
+            "points": s.size,
+            "task": s.task,
+            "description": s.description,
+            "source": s.source,
+        }
+        for s in spaces
+    ]
+    _print_catalogue("spaces", rows, tuple(rows[0]), options.json)
+    return 0
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    from dendrite_automl.tasks import TASKS
+
+    rows = []
+    for name, load in TASKS.items():
+        task = load()
+        shape = " x ".join(map(str, task.input_shape))
+        sizes = {"classes": len(task.classes), "train": len(task.train), "val": len(task.val)}
+        rows.append({"name": name, "input": shape, **sizes, "about": task.about})
+    _print_catalogue("tasks", rows, tuple(rows[0]), options.json)
+    return 0
+
+
+def _print_catalogue(name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    from dendrite_automl.report.table import print_catalogue
+
+    if as_json:
+        print(json.dumps({name: rows}))
+    else:
+        print_catalogue([{column: row[column] for column in columns} for row in rows])
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'expected a whole number, got "{text}"') from None
+
+
+def _count(text: str) -> int:
+    if (number := _whole(text)) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {number}")
+    return number
+
+
+def _duration(text: str) -> float:
+    """`90s`, `10m`, `2h` -> seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f'expected a duration > 0 such as 90s, 10m or 2h, got "{text}"')
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

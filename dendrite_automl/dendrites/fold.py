@@ -1,0 +1,65 @@
+"""Folding: BatchNorm disappears into the (dendritic) layer before it, as in the deployed network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+class DendriteTracer(fx.Tracer):
+    """torch.fx tracer that keeps a dendritic layer as one node."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """A dendritic layer is a leaf, like torch's own layers."""
+        return isinstance(m, DendriticLayer) or super().is_leaf_module(m, module_qualified_name)
+
+
+def fold_(model: nn.Module) -> list[str]:
+    """Fold every BatchNorm that follows a Linear, Conv1d, Conv2d or dendritic layer into it, in place.
+
+    The model is put into evaluation mode; its output there does not change. With y = s * (M(x) + sum w_d * a_d) + t, the
+    neuron takes s and t, and the gains take s; the dendrites stay as they are.
+
+    Args:
+        model: traceable by torch.fx (no control flow that depends on data).
+
+    Returns:
+        Names of the BatchNorm layers that were replaced by Identity. One whose input is used elsewhere too, or that
+        follows something else, stays.
+    """
+    model.eval()
+    graph = DendriteTracer().trace(model)
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    folded = []
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(model.get_submodule(str(node.target)), _NORMS):
+            continue
+        before = node.args[0]
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        layer, norm = model.get_submodule(str(before.target)), model.get_submodule(str(node.target))
+        if isinstance(layer, (DendriticLayer, *GROWABLE)) and calls.count(before.target) == calls.count(node.target) == 1:
+            _fold_norm_(layer, norm)
+            model.set_submodule(str(node.target), nn.Identity())
+            folded.append(str(node.target))
+    return folded
+
+
+@torch.no_grad()
+def _fold_norm_(layer: nn.Module, norm: Any) -> None:
+    neuron: Any = layer.neuron if isinstance(layer, DendriticLayer) else layer
+    fuse = fuse_linear_bn_weights if isinstance(neuron, nn.Linear) else fuse_conv_bn_weights
+    statistics = (norm.running_mean, norm.running_var, norm.eps)
+    neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, *statistics, norm.weight, norm.bias)
+    if isinstance(layer, DendriticLayer):
+        scale = torch.rsqrt(norm.running_var + norm.eps)
+        scale = scale if norm.weight is None else scale * norm.weight
+        for gain in layer.gains:
+            gain.mul_(scale.view_as(gain))

@@ -1,0 +1,90 @@
+"""Adding dendrites to a network and taking them off again, in place."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+
+from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer, Growable
+from dendrite_automl.dendrites.placement import find_layers
+from dendrite_automl.errors import RequestError
+
+# kind -> perforated: whether errors stop at the dendrites
+KINDS = {"gradient": False, "perforated": True}
+
+
+def add_dendrites_(
+    model: nn.Module, *, kind: str = "gradient", placement: str | list[str] = "head", activation: str = "tanh"
+) -> list[str]:
+    """Add one dendrite set to each placed layer, in place. The network's output does not change: new gains are 0.
+
+    Args:
+        model: any module with Linear, Conv1d or Conv2d layers; a layer that has dendrites gets one set more.
+        kind: `gradient`: everything learns jointly afterwards. `perforated`: call `train_dendrites_` next, then train the
+            network; the dendrites stay as they are and no error flows through them.
+        placement: see `find_layers`.
+        activation: tanh | sigmoid | relu.
+
+    Returns:
+        Names of the layers that grew. An optimizer made before does not know the new parameters: make a new one.
+
+    Raises:
+        RequestError: unknown kind, activation or placement, or layers grown before in another way; the model is left as
+            it was. A model that is itself one layer cannot be replaced in place: wrap it in nn.Sequential.
+    """
+    if kind not in KINDS:
+        raise RequestError(f'dendrites: kind: expected one of {", ".join(KINDS)}, got "{kind}"')
+    if activation not in ACTIVATIONS:
+        raise RequestError(f'dendrites: activation: expected one of {", ".join(ACTIVATIONS)}, got "{activation}"')
+    names = find_layers(model, placement)
+    for name in names:
+        layer = model.get_submodule(name)
+        if name == "":
+            raise RequestError("dendrites: expected a model with layers inside, got a bare layer; wrap it in nn.Sequential")
+        if isinstance(layer, DendriticLayer) and (layer.activation, layer.perforated) != (activation, KINDS[kind]):
+            raise RequestError(
+                f'dendrites: layer "{name}": expected the kind and activation that it has, '
+                f"got {kind}, {activation}; drop its dendrites first"
+            )
+    for name in names:
+        _grown(model, name, activation, KINDS[kind]).add_set_()
+    return names
+
+
+def drop_dendrites_(model: nn.Module, names: list[str] | None = None) -> list[str]:
+    """Remove the newest dendrite set of the named layers (default: of all that have one), in place.
+
+    A layer without any set left becomes the plain layer again.
+
+    Returns:
+        Names of the layers that shrank.
+
+    Raises:
+        RequestError: a named layer has no dendrites; the model is left as it was.
+    """
+    grown = dendritic_layers(model)
+    for name in names or []:
+        if name not in grown:
+            raise RequestError(f'dendrites: expected layers of {", ".join(grown) or "none"}; got "{name}"')
+    chosen = list(grown) if names is None else names
+    for name in chosen:
+        grown[name].drop_set_()
+        if not grown[name].dendrites:
+            model.set_submodule(name, grown[name].neuron)
+    return chosen
+
+
+def dendritic_layers(model: nn.Module) -> dict[str, DendriticLayer]:
+    """Grown layers by name."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, DendriticLayer)}
+
+
+def _grown(model: nn.Module, name: str, activation: str, perforated: bool) -> DendriticLayer:
+    layer = model.get_submodule(name)
+    if isinstance(layer, DendriticLayer):
+        return layer
+    grown = DendriticLayer(cast(Growable, layer), activation=activation, perforated=perforated)
+    grown.train(layer.training)
+    model.set_submodule(name, grown)
+    return grown

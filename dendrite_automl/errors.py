@@ -1,0 +1,27 @@
+"""All errors that the package raises on purpose. The CLI prints one as a single line and exits with its code."""
+
+
+class AutoMLError(Exception):
+    """Base of all our errors: the message says where, what was expected, what came and what to do."""
+
+    exit_code = 2
+
+
+class RequestError(AutoMLError):
+    """The request is wrong (a flag, a file, a space, a knob); nothing was started and nothing was written."""
+
+
+class BudgetUnreachable(AutoMLError):
+    """Nothing in the search space can fit the budget; the message gives the smallest reachable network."""
+
+    exit_code = 3
+
+
+class ArtifactMismatch(AutoMLError):
+    """An artifact differs from what it claims to be."""
+
+    exit_code = 1
+
+
+class CandidateFailed(AutoMLError):
+    """One candidate could not be trained or measured; it is recorded with the reason and the search goes on."""

@@ -1,0 +1,109 @@
+"""Front: which snapshots are not dominated, and how much they dominate together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dendrite_automl.errors import RequestError
+
+Row = TypeVar("Row", bound=Mapping[str, Any])
+DIRECTIONS = {
+    "val_accuracy": "max",
+    "params": "min",
+    "macs": "min",
+    "flash_bytes": "min",
+    "peak_ram_bytes": "min",
+    "latency_ms": "min",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One measure that a search improves, and which way is better (`max` or `min`)."""
+
+    name: str
+    direction: str
+
+    def loss(self, row: Mapping[str, Any]) -> float:
+        """The value with smaller = better."""
+        return -float(row[self.name]) if self.direction == "max" else float(row[self.name])
+
+
+def parse_objectives(text: str) -> tuple[Objective, ...]:
+    """Read `val_accuracy,params,macs`.
+
+    Raises:
+        RequestError: an unknown measure, one given twice, or no val_accuracy among them.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in DIRECTIONS:
+            raise RequestError(f'objectives: expected of {", ".join(DIRECTIONS)}, got "{name}"')
+    if len(set(names)) != len(names) or "val_accuracy" not in names:
+        raise RequestError(f'objectives: expected val_accuracy and others, each once; got "{text}"')
+    return tuple(Objective(name=name, direction=DIRECTIONS[name]) for name in names)
+
+
+DEFAULT_OBJECTIVES = parse_objectives("val_accuracy,params,macs")
+
+
+def dominates(a: Mapping[str, Any], b: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
+    """Whether `a` is at least as good as `b` everywhere and better somewhere."""
+    pairs = [(objective.loss(a), objective.loss(b)) for objective in objectives]
+    return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
+
+
+def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective] = DEFAULT_OBJECTIVES) -> list[Row]:
+    """The rows that no other row dominates, best accuracy first; of rows equal in all objectives, the first."""
+    kept: dict[tuple[float, ...], Row] = {}
+    for row in rows:
+        if not any(dominates(other, row, objectives) for other in rows):
+            kept.setdefault(tuple(objective.loss(row) for objective in objectives), row)
+    return [kept[key] for key in sorted(kept)]
+
+
+def hypervolume(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], reference: Mapping[str, float]) -> float:
+    """Share of the reference box that the rows dominate, exact for any number of objectives.
+
+    Args:
+        reference: the worst corner, by objective: chance level for accuracy (whose best is 1), an upper limit for a
+            cost (whose best is 0). Rows outside the box count with the part of it that they dominate: none.
+
+    Returns:
+        A fraction from 0 to 1, comparable between runs with the same reference.
+
+    Source:
+        While, Bradstreet & Barone 2012, "A fast way of calculating exact hypervolumes" (WFG), without its sorting
+        tricks: fronts here have tens of members.
+    """
+    points = []
+    for row in rows:
+        point = tuple(_unit_loss(objective, row, reference[objective.name]) for objective in objectives)
+        if all(x < 1 for x in point):
+            points.append(point)
+    return _volume(_minimal(points))
+
+
+def _unit_loss(objective: Objective, row: Mapping[str, Any], worst: float) -> float:
+    """0 = ideal, 1 = the reference."""
+    value = float(row[objective.name])
+    return (1 - value) / (1 - worst) if objective.direction == "max" else value / worst
+
+
+def _volume(points: list[tuple[float, ...]]) -> float:
+    """Volume between `points` and the corner (1, …, 1): the sum of what each adds to those after it."""
+    total = 0.0
+    for i, point in enumerate(points):
+        box = 1.0
+        for x in point:
+            box *= 1 - x
+        limited = [tuple(map(max, point, other)) for other in points[i + 1 :]]
+        total += box - _volume(_minimal(limited))
+    return total
+
+
+def _minimal(points: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    distinct = list(dict.fromkeys(points))
+    return [p for p in distinct if not any(q != p and all(map(float.__le__, q, p)) for q in distinct)]

@@ -1,0 +1,53 @@
+"""Counting parameters and multiply-accumulates of a network as it is deployed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dendrite_automl.dendrites import DendriticLayer, dendritic_layers
+
+_WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+
+
+def count_params(folded: nn.Module) -> int:
+    """Numbers that the network stores: all parameters of a folded network (see `dendrites.fold_`)."""
+    return sum(parameter.numel() for parameter in folded.parameters())
+
+
+@torch.no_grad()
+def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
+
+    Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
+    each gain and each cascade scalar at each position, for that is what `y += w * a` costs. BatchNorm that could not be
+    folded: one for each element. Activations and pooling: none.
+
+    Args:
+        folded: the network with BatchNorm folded.
+        input_shape: of one example, without the batch.
+    """
+    macs = 0
+
+    def weighted(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        weight: Tensor = module.weight  # type: ignore[assignment]
+        macs += weight.numel() * (output.numel() // weight.shape[0])
+
+    def dendritic(module: DendriticLayer, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        macs += (len(module.gains) + len(module.cascade)) * output.numel()
+
+    def norm(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        macs += output.numel()
+
+    hooks = [m.register_forward_hook(weighted) for m in folded.modules() if isinstance(m, _WEIGHTED)]
+    hooks += [m.register_forward_hook(dendritic) for m in dendritic_layers(folded).values()]
+    hooks += [m.register_forward_hook(norm) for m in folded.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    try:
+        folded(torch.zeros(1, *input_shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return macs

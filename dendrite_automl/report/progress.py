@@ -1,0 +1,97 @@
+"""Live progress of a search: one line that renews itself in a terminal, one line now and then in a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.front import Objective, hypervolume, pareto_front
+from dendrite_automl.run import Run
+
+_EVERY_SECONDS = 5.0  # between two lines in a file
+
+
+class Progress:
+    """Tells how far a search is; reads the run's records and writes to stderr.
+
+    Args:
+        trials: that the run shall have in the end.
+        deadline: on `time.monotonic`'s clock; None without a time limit.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        trials: int,
+        deadline: float | None,
+        budget: Budget,
+        objectives: Sequence[Objective],
+        reference: Mapping[str, float],
+        file: TextIO | None = None,
+    ) -> None:
+        self._run, self._trials, self._deadline = run, trials, deadline
+        self._budget, self._objectives, self._reference = budget, objectives, reference
+        self._file = file or sys.stderr
+        self._start = time.monotonic()
+        self._done_before = len(run.of_kind("end"))
+        self._inside: list[dict[str, Any]] = []
+        self._front: list[dict[str, Any]] = []
+        self._taken = 0  # snapshots that the front has seen
+        self._seen = 0  # records that the facts have seen
+        self._facts = ""
+        self._last_seconds = -_EVERY_SECONDS
+        self._last_done = self._done_before
+
+    def update(self, *, final: bool = False) -> None:
+        """Show the state; cheap when nothing happened since the last call."""
+        now = time.monotonic()
+        if self._file.isatty():
+            if final or now - self._last_seconds >= 0.5:
+                self._last_seconds = now
+                self._file.write("\r\x1b[2K" + self._line(now) + ("\n" if final else ""))
+                self._file.flush()
+        elif final or (now - self._last_seconds >= _EVERY_SECONDS and self._done() > self._last_done):
+            self._last_seconds, self._last_done = now, self._done()
+            self._file.write(self._line(now) + "\n")
+            self._file.flush()
+
+    def say(self, text: str) -> None:
+        """One line beside the progress."""
+        self._file.write(("\r\x1b[2K" if self._file.isatty() else "") + text + "\n")
+        self._file.flush()
+
+    def _done(self) -> int:
+        return len(self._run.of_kind("end"))
+
+    def _line(self, now: float) -> str:
+        records = self._run.records
+        if len(records) != self._seen:
+            self._seen = len(records)
+            self._facts = self._describe()
+        return f"{self._facts} | {_clock(now - self._start)} passed, {self._left(now)}"
+
+    def _describe(self) -> str:
+        snapshots = self._run.snapshots()
+        fresh = [row for s in snapshots[self._taken :] if self._budget.fits(row := s.values())]
+        self._taken = len(snapshots)
+        self._front = pareto_front([*self._front, *fresh], self._objectives)
+        best = max(self._front, key=lambda row: row["val_accuracy"], default=None)
+        volume = hypervolume(self._front, self._objectives, self._reference)
+        accuracy = f"best {100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none inside yet"
+        return f"trials {self._done()}/{self._trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
+
+    def _left(self, now: float) -> str:
+        done = self._done() - self._done_before
+        estimates = [self._deadline - now] if self._deadline is not None else []
+        if done:
+            estimates.append((now - self._start) / done * max(0, self._trials - self._done()))
+        return f"about {_clock(max(0.0, min(estimates)))} left" if estimates else "estimating the rest"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

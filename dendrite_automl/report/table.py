@@ -1,0 +1,53 @@
+"""Tables for the terminal; percent and thousands separators appear here only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+_WIDE = 160  # columns where the output is not a terminal
+
+
+def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None) -> None:
+    """Print the front, best accuracy first.
+
+    Args:
+        rows: as `Run.front_rows`.
+        file: default: standard output.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("snapshot", "arm"):
+        table.add_column(name, no_wrap=True)
+    for name in ("val %", "test %", "int8 %", "params", "MACs", "RAM B", "dendrites"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("schedule")
+    for row in rows:
+        accuracies = [_percent(row[name]) for name in ("val_accuracy", "test_accuracy", "test_accuracy_int8")]
+        counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
+        table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
+    _print(table, file)
+
+
+def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = None) -> None:
+    """Print rows of texts and numbers under their keys: devices, spaces, tasks."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for key, value in rows[0].items() if rows else ():
+        number = isinstance(value, int | float)
+        table.add_column(key, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value) for value in row.values()))
+    _print(table, file)
+
+
+def _print(table: Table, file: TextIO | None) -> None:
+    console = Console(file=file, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,241 @@
+"""SearchRequest: what a user asks for, and the checked plan that follows from it. All bad input ends here."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import math
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.backbones import build_backbone, check_space
+from dendrite_automl.budget import Budget
+from dendrite_automl.candidate import ARMS, make_candidate
+from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layers
+from dendrite_automl.devices import DeviceProfile, get_device
+from dendrite_automl.errors import RequestError
+from dendrite_automl.front import Objective, parse_objectives
+from dendrite_automl.run import Run
+from dendrite_automl.space import SearchSpace, load_space, parse_space
+from dendrite_automl.tasks import TASKS, Task, from_arrays, load_npz, load_task
+
+DEFAULT_TRIALS, DEFAULT_EPOCHS = 40, 30
+_SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
+_SPACE_FOR_RANK = {1: "tabular_mlp", 2: "keywords_sepconv1d", 3: "digits_conv2d"}
+_PACKAGES = ("dendrite-automl", "torch", "ray", "optuna", "torch-pruning", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """A search as asked for: plain values, as on the command line. None: not said.
+
+    Attributes:
+        budget: such as `2k-params,64KiB-ram`.
+        task: a built-in task; or `data`, the path of an .npz file.
+        space: name of a shipped space, or a path.
+        trials: candidates to train in all, shared by the arms.
+        seconds: time limit of the search, the export comes after it.
+        epochs: of each trial's whole schedule.
+    """
+
+    budget: str | None = None
+    device: str | None = None
+    task: str | None = None
+    data: str | None = None
+    space: str | None = None
+    trials: int | None = None
+    seconds: float | None = None
+    epochs: int | None = None
+    arms: str | None = None
+    objectives: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A request with everything found and checked."""
+
+    task: Task
+    space: SearchSpace
+    budget: Budget
+    device: DeviceProfile | None
+    objectives: tuple[Objective, ...]
+    arms: tuple[str, ...]
+    trials: int
+    seconds: float | None
+    epochs: int
+    seed: int
+    request: SearchRequest
+
+    def to_info(self) -> dict[str, Any]:
+        """What run.json keeps."""
+        return {
+            "request": {
+                **asdict(self.request),
+                "trials": self.trials,
+                "seconds": self.seconds,
+                "epochs": self.epochs,
+                "arms": list(self.arms),
+                "objectives": ",".join(objective.name for objective in self.objectives),
+                "seed": self.seed,
+            },
+            "budget": self.budget.to_json(),
+            "space": {"name": self.space.name, "sha256": self.space.digest, "text": self.space.text},
+            "data": {"name": self.task.name, "about": self.task.about, "sha256": self.task.fingerprint},
+            "versions": _versions(),
+        }
+
+
+def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None) -> Plan:
+    """Find and check all that a request names; nothing is started and nothing is written.
+
+    Args:
+        arrays: (X_train, y_train, X_test, y_test) in memory, instead of a task or a file.
+
+    Raises:
+        RequestError: something is unknown or out of range; the message says what.
+    """
+    device = get_device(request.device) if request.device is not None else None
+    budget = Budget.parse(request.budget) if request.budget is not None else Budget()
+    if device is not None:
+        budget = budget.with_defaults(device.limits())
+    if device is None and "latency_ms" in dict(budget.limits):
+        raise RequestError(
+            "budget: a latency limit needs a device to estimate it for; add --device NAME (see `automl devices`)"
+        )
+    objectives = parse_objectives(request.objectives or "val_accuracy,params,macs")
+    if device is None and any(objective.name == "latency_ms" for objective in objectives):
+        raise RequestError("objectives: latency_ms needs a device to estimate it for; add --device NAME (see `automl devices`)")
+    arms = _parse_arms(request.arms)
+    numbers = _checked_numbers(request)
+    task = _find_task(request, arrays)
+    space = load_space(request.space or _default_space(request, task))
+    return _checked(
+        Plan(
+            task=task,
+            space=space,
+            budget=budget,
+            device=device,
+            objectives=objectives,
+            arms=arms,
+            seconds=request.seconds,
+            request=request,
+            **numbers,
+        )
+    )
+
+
+def resume_plan(run: Run, request: SearchRequest, arrays: Sequence[Any] | None = None) -> Plan:
+    """The plan of an earlier run, extended: only `trials` and `seconds` may differ from what it was.
+
+    Raises:
+        RequestError: the request contradicts the run, or the data changed.
+    """
+    old = run.info["request"]
+    old = {**old, "arms": ",".join(old["arms"])}
+    for name, value in asdict(request).items():
+        if value is not None and name not in ("trials", "seconds") and str(value) != str(old[name]):
+            raise RequestError(
+                f"resume: {name}: expected {old[name]!r} as in {run.path}, got {value!r}; leave it out or start a new run"
+            )
+    merged = SearchRequest(**{**old, "trials": request.trials or old["trials"], "seconds": request.seconds})
+    plan = make_plan(replace(merged, space=None, task=old["task"]), arrays)
+    space = parse_space(run.info["space"]["text"], where=f"{run.path}/run.json")
+    plan = _checked(replace(plan, space=space, request=replace(merged)))
+    if plan.task.fingerprint != run.info["data"]["sha256"]:
+        raise RequestError(f"resume: the data differs from what {run.path} was made with; start a new run")
+    return plan
+
+
+def _checked(plan: Plan) -> Plan:
+    classes = len(plan.task.classes)
+    check_space(plan.space, plan.task.input_shape, classes)
+    _check_schedule_knobs(plan.space, plan.task.input_shape, classes)
+    _check_epochs(plan)
+    return plan
+
+
+def _check_schedule_knobs(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
+    knobs = {knob.name: knob.choices for knob in space.knobs}
+    where = f'space "{space.name}"'
+    if not any("grow" in str(stages).split() for stages in knobs["stages"]):
+        return
+    for name, allowed in (("kind", KINDS), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
+        for choice in knobs[name]:
+            if choice not in allowed:
+                raise RequestError(f'{where}: knob "{name}": expected of {", ".join(allowed)}, got {choice!r}')
+    network = {knob.name: knob.choices[0] for knob in space.knobs if knob.section == "network"}
+    model = build_backbone(space.backbone, input_shape, classes, network)
+    for placement in knobs["placement"]:
+        try:
+            find_layers(model, str(placement))
+        except RequestError as error:
+            raise RequestError(f'{where}: knob "placement": {error}') from None
+
+
+def _check_epochs(plan: Plan) -> None:
+    """Every schedule of the space must have room for its stages."""
+    knobs = {knob.name: knob.choices for knob in plan.space.knobs}
+    point = {name: choices[0] for name, choices in knobs.items()}
+    for stages in knobs["stages"]:
+        longest = {**point, "stages": stages, "cycles": max(map(int, knobs.get("cycles", (1,))))}
+        for arm in plan.arms:
+            make_candidate(plan.space, longest, arm=arm, epochs=plan.epochs)
+
+
+def _parse_arms(text: str | None) -> tuple[str, ...]:
+    arms = tuple(part.strip() for part in (text or ",".join(ARMS)).split(","))
+    for arm in arms:
+        if arm not in ARMS:
+            raise RequestError(f'arms: expected of {", ".join(ARMS)}, joined by commas; got "{arm}"')
+    if len(set(arms)) != len(arms):
+        raise RequestError(f'arms: expected each once, got "{text}"')
+    return arms
+
+
+def _checked_numbers(request: SearchRequest) -> dict[str, int]:
+    trials = DEFAULT_TRIALS if request.trials is None else request.trials
+    if request.trials is None and request.seconds is not None:
+        trials = 10**6  # the time limit ends the search
+    epochs = DEFAULT_EPOCHS if request.epochs is None else request.epochs
+    for name, value in (("trials", trials), ("epochs", epochs)):
+        if value < 1:
+            raise RequestError(f"{name}: expected a whole number >= 1, got {value}")
+    if request.seconds is not None and not (math.isfinite(request.seconds) and request.seconds > 0):
+        raise RequestError(f"time: expected a duration > 0 such as 10m, got {request.seconds:g} s")
+    return {"trials": trials, "epochs": epochs, "seed": request.seed or 0}
+
+
+def _find_task(request: SearchRequest, arrays: Sequence[Any] | None) -> Task:
+    if request.task is not None and (request.data is not None or arrays is not None):
+        raise RequestError("data: expected a task or data of your own, got both; leave one out")
+    if arrays is not None:
+        if len(arrays) != 4:
+            raise RequestError(f"data: expected (X_train, y_train, X_test, y_test), got {len(arrays)} arrays")
+        return from_arrays(*arrays)
+    if request.data is not None:
+        return load_npz(Path(request.data))
+    name = request.task or "keywords"
+    if name not in TASKS:
+        close = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else ", or --data FILE.npz (see `automl tasks`)"
+        raise RequestError(f'task: unknown "{name}"; expected one of {", ".join(TASKS)}{hint}')
+    return load_task(name)
+
+
+def _default_space(request: SearchRequest, task: Task) -> str:
+    return _SPACE_FOR_TASK.get(task.name if request.data is None else "", _SPACE_FOR_RANK[len(task.input_shape)])
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,108 @@
+"""Measurement, Snapshot, Artifact: what a search finds, as plain frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a network costs on a device, known without training.
+
+    Attributes:
+        params: numbers that the deployed float32 network stores (BatchNorm folded).
+        macs: multiply-accumulates of one inference at batch 1, the dendrites' per-channel gains included.
+        flash_bytes: float32 weights, and the device's runtime code where a device is given.
+        peak_ram_bytes: largest sum of live float32 tensors, and the device's runtime RAM where a device is given.
+        latency_ms: estimate from MACs and operators; None without a device.
+    """
+
+    params: int
+    macs: int
+    flash_bytes: int
+    peak_ram_bytes: int
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Cost):
+    """Cost and quality of a trained network.
+
+    Attributes:
+        val_accuracy: fraction of the validation split classified right; mean over replicates.
+        val_accuracy_se: its standard error over replicates; None with one replicate.
+        trained_epochs: epochs that this snapshot took, those of the stages before it included.
+        train_seconds: wall-clock seconds of the same.
+    """
+
+    val_accuracy: float
+    val_accuracy_se: float | None = None
+    trained_epochs: int
+    train_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A network as it stood after one stage of its candidate's schedule.
+
+    Attributes:
+        stage: index of the stage that it ends.
+        dendrites: dendrite sets per grown layer (0: none).
+        seed: of the training, so that it can be repeated.
+    """
+
+    candidate: str
+    arm: str
+    stage: int
+    schedule: str
+    dendrites: int
+    seed: int
+    measurement: Measurement
+
+    @property
+    def id(self) -> str:
+        """Candidate id and stage index."""
+        return f"{self.candidate}-{self.stage}"
+
+    def values(self) -> dict[str, Any]:
+        """All figures in one flat dict: what fronts, budgets and tables read."""
+        return {
+            "snapshot": self.id,
+            "candidate": self.candidate,
+            "arm": self.arm,
+            "stage": self.stage,
+            "schedule": self.schedule,
+            "dendrites": self.dendrites,
+            **asdict(self.measurement),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the inverse is `from_json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
+        """Inverse of `to_json`."""
+        return cls(**{**data, "measurement": Measurement(**data["measurement"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A front member on disk.
+
+    Attributes:
+        path: its folder.
+        test_accuracy: fraction of the locked test split, float32 file in onnxruntime; opened once, at export.
+        test_accuracy_int8: likewise of the int8 file.
+        logit_error: largest absolute difference between torch and the float32 file on the test vectors; None when read back.
+    """
+
+    snapshot: str
+    path: str
+    params: int
+    macs: int
+    test_accuracy: float
+    test_accuracy_int8: float | None
+    logit_error: float | None = None

@@ -1,0 +1,320 @@
+"""run_search: from a request to a run folder with an exported front. Ray Tune runs the trials."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.export.front import ExportPlan, export_front
+from dendrite_automl.reach import Reach
+from dendrite_automl.report.progress import Progress
+from dendrite_automl.request import Plan, SearchRequest, make_plan, resume_plan
+from dendrite_automl.run import Run, check_free_space
+
+_FREE_BYTES = 200 * 2**20
+_HOPELESS = 3  # the first so many trials failed unexpectedly: the program is wrong, not the candidates
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended the search; everything up to then is saved and exported in `run`."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(str(run.path))
+        self.run = run
+
+
+@dataclass(slots=True, kw_only=True)
+class _Stop:
+    """Why a search shall end before its last trial."""
+
+    deadline: float | None
+    interrupted: bool = False
+    hopeless: str = ""
+
+    def now(self) -> bool:
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return self.interrupted or bool(self.hopeless) or late
+
+
+def search(
+    *,
+    budget: str | None = None,
+    device: str | None = None,
+    task: str | None = None,
+    data: str | Path | Sequence[Any] | None = None,
+    space: str | None = None,
+    trials: int | None = None,
+    seconds: float | None = None,
+    epochs: int | None = None,
+    arms: str | None = None,
+    objectives: str | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> Run:
+    """Search, train, export: the Python form of `automl search`; its arguments are the flags.
+
+    Args:
+        budget: such as `2k-params,64KiB-ram`; None for no limit but the device's.
+        data: path of an .npz file, or (X_train, y_train, X_test, y_test) in memory.
+        seconds: time limit of the search; the export comes after it.
+        workers: processes that train at the same time, one core each; default: all cores.
+        out: the run folder, which must not exist; default: runs/<task>-<time>.
+        resume: go on with the run in `out`, and extend it when `trials` is larger than before.
+
+    Returns:
+        The run; `run.front` is the front, `run.best(max_params=1500).path` an artifact's folder.
+
+    Raises:
+        RequestError: the request is wrong; nothing was started and nothing was written.
+        BudgetUnreachable: nothing in the space can fit the budget.
+        Interrupted: after Ctrl-C, with everything so far exported.
+    """
+    arrays = data if data is not None and not isinstance(data, str | Path) else None
+    path = str(Path(data).absolute()) if isinstance(data, str | Path) else None
+    request = SearchRequest(
+        budget=budget,
+        device=device,
+        task=task,
+        data=path,
+        space=space,
+        trials=trials,
+        seconds=seconds,
+        epochs=epochs,
+        arms=arms,
+        objectives=objectives,
+        seed=seed,
+    )
+    return run_search(request, arrays=arrays, workers=workers, out=Path(out) if out else None, resume=resume)
+
+
+def run_search(
+    request: SearchRequest,
+    *,
+    arrays: Sequence[Any] | None = None,
+    workers: int | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+) -> Run:
+    """Do what a request says; see `search`.
+
+    Raises:
+        RequestError, BudgetUnreachable, Interrupted: as for `search`.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # see train: more threads only spin on tensors this small
+    if workers is not None and workers < 1:
+        raise RequestError(f"workers: expected a whole number >= 1, got {workers}")
+    if resume and out is None:
+        raise RequestError("resume: expected the run folder by --out DIR, got none")
+    if not resume and out is not None and out.exists():
+        raise RequestError(f"out: expected a new folder, {out} is there already; use --resume or another --out")
+    if resume:
+        run = Run.open(str(out))
+        plan = resume_plan(run, request, arrays)
+    else:
+        plan = make_plan(request, arrays)
+    reach = Reach(plan.space, plan.task.input_shape, len(plan.task.classes), plan.device)
+    reach.check(plan.budget)
+    if not resume:
+        path = out or _new_path(plan.task.name)
+        check_free_space(path, _FREE_BYTES)
+        reference = reach.reference(plan.objectives, plan.budget)
+        created = datetime.now().astimezone().isoformat(timespec="seconds")
+        run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
+    with run.locked():
+        return _search_and_export(run, plan, workers or len(os.sched_getaffinity(0)))
+
+
+def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
+    start = time.monotonic()
+    deadline = None if plan.seconds is None else start + plan.seconds
+    stop = _Stop(deadline=deadline)
+    run.info["request"].update(trials=plan.trials, seconds=plan.seconds)
+    run.write_info()
+    progress = Progress(
+        run,
+        trials=plan.trials,
+        deadline=deadline,
+        budget=plan.budget,
+        objectives=plan.objectives,
+        reference=run.info["reference"],
+    )
+    progress.say(
+        f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {workers} workers; results in {run.path}"
+    )
+    with _ctrl_c(stop, progress):
+        _run_trials(run, plan, workers, stop, progress)
+        progress.update(final=True)
+        if stop.hopeless:
+            raise AutoMLError(
+                f"search: stopped, because the first {_HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
+            )
+        progress.say("exporting the front: ONNX files, test accuracy, tables")
+        export = ExportPlan(task=plan.task, budget=plan.budget, objectives=plan.objectives)
+        try:
+            export_front(run, export, progress.say)
+        finally:
+            run.info["seconds"] = round(run.info.get("seconds", 0.0) + time.monotonic() - start, 1)
+            run.write_info()
+    if stop.interrupted:
+        raise Interrupted(run)
+    return run
+
+
+def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progress) -> None:
+    """Ray Tune from the first trial to the last, or to the first reason to stop."""
+    with _ray(workers) as storage:
+        from ray import tune
+
+        from dendrite_automl.tune.searcher import BudgetSearcher, SearchPlan
+        from dendrite_automl.tune.trainable import TrialTrainable
+
+        class Watch(tune.Callback, tune.Stopper):
+            """Shows progress, and tells Tune when to stop."""
+
+            def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+                ended = run.of_kind("end")[:_HOPELESS]
+                if len(ended) == _HOPELESS and all(line["reason"].startswith("unexpected") for line in ended):
+                    stop.hopeless = ended[0]["reason"]
+                progress.update()
+
+            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+                return False
+
+            def stop_all(self) -> bool:
+                return stop.now()
+
+        searcher = BudgetSearcher(
+            SearchPlan(
+                space=plan.space,
+                input_shape=plan.task.input_shape,
+                classes=len(plan.task.classes),
+                budget=plan.budget,
+                device=plan.device,
+                objectives=plan.objectives,
+                arms=plan.arms,
+                trials=plan.trials,
+                epochs=plan.epochs,
+                seed=plan.seed,
+                stopped=stop.now,
+            ),
+            run,
+        )
+        if searcher.finished():
+            return
+        watch = Watch()
+        trainable = tune.with_parameters(
+            TrialTrainable, train=plan.task.train, val=plan.task.val, classes=len(plan.task.classes), device=plan.device
+        )
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": 1}),
+            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=workers, reuse_actors=True),
+            run_config=tune.RunConfig(name="search", storage_path=str(storage), stop=watch, callbacks=[watch], verbose=0),
+        )
+        tuner.fit()
+
+
+@contextlib.contextmanager
+def _ray(workers: int) -> Iterator[Path]:
+    """A local Ray of our own, silent and gone afterwards; or the one that the program has started already.
+
+    Yields:
+        A temporary folder for Ray's files.
+    """
+    settings = {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks for a clean end and the export
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    import ray
+
+    own = not ray.is_initialized()
+    folder = Path(tempfile.mkdtemp(prefix="automl-"))
+    try:
+        if own:
+            ray.init(
+                num_cpus=workers,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                object_store_memory=200 * 2**20,
+                _temp_dir=str(folder / "ray"),
+            )
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        yield folder / "tune"
+    finally:
+        if own:
+            ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _ctrl_c(stop: _Stop, progress: Progress) -> Iterator[None]:
+    """The first Ctrl-C ends the search and exports; the second one ends the program."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(signum: int, frame: object) -> None:
+        if stop.interrupted:
+            raise KeyboardInterrupt
+        stop.interrupted = True
+        progress.say("interrupted: ending the search and exporting what there is (Ctrl-C again to leave at once)")
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _new_path(task: str) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    names = (f"{task}-{stamp}", *(f"{task}-{stamp}-{i}" for i in range(2, 100)))
+    return next(path for name in names if not (path := Path("runs") / name).exists())
+
+
+def _command(plan: Plan) -> str:
+    """The command line that repeats the search."""
+    request = plan.request
+    flags = {
+        "budget": request.budget,
+        "device": request.device,
+        "task": plan.task.name if request.data is None and request.task is not None else None,
+        "data": request.data,
+        "space": request.space,
+        "trials": plan.trials if request.seconds is None else None,
+        "time": None if request.seconds is None else f"{request.seconds:g}s",
+        "epochs": plan.epochs,
+        "arms": ",".join(plan.arms),
+        "objectives": request.objectives,
+        "seed": plan.seed,
+    }
+    words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["automl", "search", *words])

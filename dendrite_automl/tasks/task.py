@@ -1,0 +1,128 @@
+"""Task: data with fixed splits, checked, and a test split that stays locked until export."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import RequestError
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
+KINDS = {1: "vector", 2: "sequence", 3: "image"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Inputs [N, *input_shape] float32 and labels [N] int64."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standardisation:
+    """What was done to raw inputs, so that a device can repeat it: (raw - mean) / std, along the first axis."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def apply(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, C, …] raw -> [N, C, …] as the network expects it."""
+        shape = (1, -1) + (1,) * (raw.ndim - 2)
+        mean, std = (np.asarray(v, np.float32).reshape(shape) for v in (self.mean, self.std))
+        return ((raw - mean) / std).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Labelled data ready to train on.
+
+    Attributes:
+        input_shape: of one example: [features], [channels, time] or [channels, height, width].
+        classes: names, by label.
+        about: one line for tables and cards; says where the data comes from.
+        preprocessing: what stands between raw data and the network's input, for the artifact.
+        fingerprint: SHA-256 over train and validation arrays, hex.
+        open_test: reads the locked test split; only export calls it.
+    """
+
+    name: str
+    about: str
+    input_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    preprocessing: dict[str, object]
+    fingerprint: str
+    open_test: Callable[[], Split]
+
+    @property
+    def kind(self) -> str:
+        """`vector`, `sequence` or `image`, by the rank of the input."""
+        return KINDS[len(self.input_shape)]
+
+
+def make_task(
+    *,
+    name: str,
+    about: str,
+    classes: tuple[str, ...],
+    train: Split,
+    val: Split,
+    preprocessing: dict[str, object],
+    open_test: Callable[[], Split],
+) -> Task:
+    """A task from checked splits, with its fingerprint."""
+    return Task(
+        name=name,
+        about=about,
+        input_shape=tuple(train.x.shape[1:]),
+        classes=classes,
+        train=train,
+        val=val,
+        preprocessing=preprocessing,
+        fingerprint=_fingerprint(train, val),
+        open_test=open_test,
+    )
+
+
+def fit_standardisation(x: NDArray[np.float32]) -> Standardisation:
+    """Mean and standard deviation of each channel (or feature) over a training set; a constant one keeps std 1."""
+    axes = (0, *range(2, x.ndim))
+    mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
+    std = np.where(std > 1e-8, std, 1.0)
+    return Standardisation(mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+
+
+def stratified_split(y: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the rest and of a held-out `share`, each class split alike.
+
+    Raises:
+        RequestError: a class has a single example, so that it cannot stand on both sides.
+    """
+    rng = np.random.default_rng(seed)
+    rest, held = [], []
+    for label in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == label))
+        if len(members) < 2:
+            raise RequestError(f"data: class {label}: expected at least 2 training examples, got {len(members)}")
+        cut = min(len(members) - 1, max(1, round(share * len(members))))
+        held.append(members[:cut])
+        rest.append(members[cut:])
+    return np.sort(np.concatenate(rest)), np.sort(np.concatenate(held))
+
+
+def _fingerprint(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        for array in (split.x, split.y):
+            digest.update(f"{array.shape}{array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""The one inner loop: a function of (model, data, settings), with no state of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.space import Value
+from dendrite_automl.tasks import Split
+from dendrite_automl.train.augment import augment
+
+_WARM_UP = 0.1  # share of the steps over which the learning rate rises
+_EVAL_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """How a network is trained; the names are those of a space's training knobs.
+
+    Attributes:
+        learning_rate: peak of a schedule that rises for a tenth of the steps and falls to zero as a cosine.
+        shift: largest shift of the inputs in steps; `noise`: standard deviation added to them.
+    """
+
+    learning_rate: float
+    batch_size: int = 64
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    shift: int = 0
+    noise: float = 0.0
+
+    @classmethod
+    def from_knobs(cls, knobs: Mapping[str, Value]) -> FitSettings:
+        """Settings from a candidate's training knobs."""
+        return cls(**knobs)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`."""
+
+    x: Tensor
+    y: Tensor
+    x_val: Tensor
+    y_val: Tensor
+    classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return tuple(self.x.shape[1:])
+
+    @classmethod
+    def from_splits(cls, train: Split, val: Split, classes: int) -> Data:
+        """Tensors over copies of the arrays: those in a shared object store are read-only."""
+        arrays = (train.x, train.y, val.x, val.y)
+        x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
+        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes)
+
+
+def fit_(model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, seed: int) -> None:
+    """Train all parameters that require a gradient, in place, for exactly `epochs` passes over the training set.
+
+    AdamW with its own learning-rate schedule; batches are drawn by indexing tensors in memory. The optimizer is made here
+    and dropped here, so none outlives a change of the model's structure.
+
+    Raises:
+        CandidateFailed: the loss became NaN or infinite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    steps = epochs * -(-len(data.x) // settings.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=_WARM_UP, cycle_momentum=False
+    )
+    model.train()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(data.x), generator=generator).split(settings.batch_size):
+            if len(batch) == 1 and len(data.x) > 1:
+                continue  # BatchNorm has no variance over a single example
+            x = augment(data.x[batch], shift=settings.shift, noise=settings.noise, generator=generator)
+            loss = F.cross_entropy(model(x), data.y[batch], label_smoothing=settings.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        if not torch.isfinite(loss):
+            raise CandidateFailed(f"training diverged: loss {loss.item()} at learning rate {settings.learning_rate:g}")
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits [N, classes] in evaluation mode; the model's mode is left as it was."""
+    training = model.training
+    model.eval()
+    logits = torch.cat([model(part) for part in x.split(_EVAL_BATCH)])
+    model.train(training)
+    return logits
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Fraction of the examples whose largest logit is that of their class.
+
+    Raises:
+        CandidateFailed: a logit is not finite.
+    """
+    logits = predict(model, x)
+    if not torch.isfinite(logits).all():
+        raise CandidateFailed("evaluation: expected finite logits, got NaN or infinity")
+    return (logits.argmax(1) == y).double().mean().item()

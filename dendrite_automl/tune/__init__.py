@@ -1,0 +1,1 @@
+"""Our parts that are plugged into Ray Tune: a searcher and a trainable."""

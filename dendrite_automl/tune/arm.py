@@ -1,0 +1,124 @@
+"""ArmStudy: what one arm of a search knows, and what it proposes next. Optuna inside, no Ray."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.front import Objective
+from dendrite_automl.result import Snapshot
+from dendrite_automl.space import Knob, Point, SearchSpace
+
+_START_UP = 8  # random proposals before the model of good points is trusted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A point that the sampler proposes, and Optuna's handle to tell of it."""
+
+    point: Point
+    trial: optuna.Trial
+
+
+class ArmStudy:
+    """An Optuna study over a space: ask for points, tell what came of them.
+
+    TPE, multivariate; the budget is told as constraint values, so that the sampler learns from what does not fit. Numeric
+    knobs are ordered, texts are not.
+    """
+
+    def __init__(self, space: SearchSpace, objectives: Sequence[Objective], budget: Budget, *, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._space, self._objectives, self._budget = space, tuple(objectives), budget
+        self._rng = random.Random(seed)
+        sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=_START_UP, seed=self._rng.randrange(2**31))
+        directions: list[Literal["maximize", "minimize"]] = [
+            "maximize" if objective.direction == "max" else "minimize" for objective in objectives
+        ]
+        self._study = optuna.create_study(directions=directions, sampler=sampler)
+        self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
+        for anchor in space.anchors:
+            self._study.enqueue_trial(self._encode(dict(anchor)))
+
+    def ask(self) -> Proposal:
+        """The next point to try; the space's anchors come first."""
+        trial = self._study.ask(self._distributions)
+        return Proposal(point=self._decode(trial.params), trial=trial)
+
+    def ask_random(self) -> Proposal:
+        """A uniformly random point: the way out when the sampler keeps proposing what is known."""
+        self._study.enqueue_trial(self._encode(self._space.sample(self._rng)))
+        return self.ask()
+
+    def tell(self, proposal: Proposal, snapshots: Sequence[Snapshot]) -> None:
+        """A finished trial: its best snapshot counts, inside the budget if there is one."""
+        values, constraints = self._outcome(snapshots)
+        for name, over in constraints.items():
+            proposal.trial.set_constraint(name, over)
+        self._study.tell(proposal.trial, values)
+
+    def tell_refused(self, proposal: Proposal, excess: Mapping[str, float]) -> None:
+        """A candidate that cannot fit, and by how much: it cost nothing and teaches all the same."""
+        for name, over in excess.items():
+            proposal.trial.set_constraint(name, over)
+        self._study.tell(proposal.trial, state=TrialState.PRUNED)
+
+    def tell_nothing(self, proposal: Proposal) -> None:
+        """A duplicate, a failure or an interruption: the sampler forgets that it asked."""
+        self._study.tell(proposal.trial, state=TrialState.FAIL)
+
+    def replay(self, point: Point, snapshots: Sequence[Snapshot]) -> None:
+        """Tell of a trial that an earlier session finished."""
+        values, constraints = self._outcome(snapshots)
+        self._add(point, TrialState.COMPLETE, values, constraints)
+
+    def replay_refused(self, point: Point, excess: Mapping[str, float]) -> None:
+        """Tell of a candidate that an earlier session refused."""
+        self._add(point, TrialState.PRUNED, None, excess)
+
+    def _outcome(self, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
+        """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""
+
+        def rank(snapshot: Snapshot) -> tuple[float, float, int]:
+            over = sum(max(0.0, x) for _, x in self._budget.excess(snapshot.values()))
+            return over, -snapshot.measurement.val_accuracy, snapshot.measurement.params
+
+        best = min(snapshots, key=rank).values()
+        return [float(best[objective.name]) for objective in self._objectives], dict(self._budget.excess(best))
+
+    def _add(self, point: Point, state: TrialState, values: list[float] | None, constraints: Mapping[str, float]) -> None:
+        trial = create_trial(
+            state=state,
+            values=values,
+            params=self._encode(point),
+            distributions=self._distributions,
+            constraints=dict(constraints),
+        )
+        self._study.add_trial(trial)
+
+    def _encode(self, point: Point) -> dict[str, Any]:
+        """Numeric knobs as the index of their value, texts as they are."""
+        return {
+            knob.name: knob.choices.index(point[knob.name]) if _ordered(knob) else point[knob.name]
+            for knob in self._space.knobs
+        }
+
+    def _decode(self, params: Mapping[str, Any]) -> Point:
+        return {
+            knob.name: knob.choices[params[knob.name]] if _ordered(knob) else params[knob.name] for knob in self._space.knobs
+        }
+
+
+def _ordered(knob: Knob) -> bool:
+    return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in knob.choices)
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    return IntDistribution(0, len(knob.choices) - 1) if _ordered(knob) else CategoricalDistribution(knob.choices)
