@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
     from dendrite_automl.run import Run, load_run
-    from dendrite_automl.search import search
+    from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
 
@@ -36,7 +36,7 @@ _HOMES = {
     "load_run": "run",
     "load_space": "space",
     "load_task": "tasks",
-    "search": "search",
+    "search": "run_search",  # not a module `search`: it would hide the function
 }
 
 

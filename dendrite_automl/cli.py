@@ -101,7 +101,7 @@ def _add_search(commands: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from dendrite_automl.search import Interrupted, search
+    from dendrite_automl.run_search import Interrupted, search
 
     try:
         run = search(

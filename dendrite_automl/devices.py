@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class DeviceProfile:
     def __post_init__(self) -> None:
         for figure in _NUMBERS:
             value = getattr(self, figure)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
                 raise RequestError(f'device "{self.name}": {figure}: expected a number >= 0, got {value!r}')
             if figure not in dict(self.sources):
                 raise RequestError(f'device "{self.name}": {figure}: expected a source in [sources], got none')

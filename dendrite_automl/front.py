@@ -57,10 +57,11 @@ def dominates(a: Mapping[str, Any], b: Mapping[str, Any], objectives: Sequence[O
 
 def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective] = DEFAULT_OBJECTIVES) -> list[Row]:
     """The rows that no other row dominates, best accuracy first; of rows equal in all objectives, the first."""
+    accuracy_first = sorted(objectives, key=lambda objective: objective.direction == "min")
     kept: dict[tuple[float, ...], Row] = {}
     for row in rows:
         if not any(dominates(other, row, objectives) for other in rows):
-            kept.setdefault(tuple(objective.loss(row) for objective in objectives), row)
+            kept.setdefault(tuple(objective.loss(row) for objective in accuracy_first), row)
     return [kept[key] for key in sorted(kept)]
 
 

@@ -42,7 +42,7 @@ class Reach:
         Raises:
             BudgetUnreachable: the smallest network that was found does not fit; the message gives its size.
         """
-        over, cost = self._smallest(budget)
+        over, cost = self.smallest(budget)
         if over > 0:
             sizes = ", ".join(f"{name} {getattr(cost, name):,}" for name, _ in budget.limits)
             raise BudgetUnreachable(
@@ -72,7 +72,7 @@ class Reach:
     def _fit_cost(self, point: Point) -> Cost:
         return self.costs({**point, "stages": "fit"})[0]
 
-    def _smallest(self, budget: Budget) -> tuple[float, Cost]:
+    def smallest(self, budget: Budget) -> tuple[float, Cost]:
         """Least total excess and its network, by descent along one knob after another; 0 ends it at once.
 
         Exact where each knob moves the costs one way whatever the others say, which holds for the shipped spaces.

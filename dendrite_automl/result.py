@@ -75,6 +75,7 @@ class Snapshot:
             "stage": self.stage,
             "schedule": self.schedule,
             "dendrites": self.dendrites,
+            "seed": self.seed,
             **asdict(self.measurement),
         }
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume, parse_objectives
@@ -105,6 +106,8 @@ class Run:
             found = info["format"]
             lines = (path / "results.jsonl").read_bytes().split(b"\n")
             records = [json.loads(line) for line in lines[:-1]]
+            for record in records:
+                record["record"]  # every line says of which kind it is
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RequestError(f"run: {path}: damaged run.json or results.jsonl: {error!r}") from None
         if found != FORMAT:
@@ -156,8 +159,11 @@ class Run:
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, in order; each counted once."""
-        found = [Snapshot.from_json(line["value"]) for line in self.of_kind("snapshot")]
-        return list({snapshot.id: snapshot for snapshot in reversed(found)}.values())[::-1]
+        found: dict[str, Snapshot] = {}
+        for line in self.of_kind("snapshot"):
+            snapshot = Snapshot.from_json(line["value"])
+            found.setdefault(snapshot.id, snapshot)
+        return list(found.values())
 
     def candidates(self) -> dict[str, Candidate]:
         """All candidates that were started, by id."""
@@ -201,13 +207,20 @@ class Run:
         `artifact` is an absolute path, or None where the export of that member was refused.
 
         Raises:
-            RequestError: the search has not reached its front yet.
+            RequestError: the search has not reached its front yet, or front.csv is damaged.
         """
         path = self.path / "front.csv"
         if not path.is_file():
             raise RequestError(f"run: {self.path} has no front yet; finish it with --resume")
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [{key: _typed(key, value) for key, value in row.items()} for row in csv.DictReader(file)]
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file)
+                missing = set(FRONT_COLUMNS) - set(reader.fieldnames or ())
+                rows = [{key: _typed(key, value) for key, value in row.items()} for row in reader]
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise RequestError(f"run: {path}: damaged: {error}; write it again with --resume") from None
+        if missing:
+            raise RequestError(f"run: {path}: damaged: no column {min(missing)}; write it again with --resume")
         for row in rows:
             row["artifact"] = str((self.path / row["artifact"]).resolve()) if row["artifact"] else None
         return rows
@@ -248,7 +261,8 @@ class Run:
             if name not in allowed:
                 raise RequestError(f'best: expected limits of {", ".join(allowed)}, got "{name}"')
         rows = [row for row in self.front_rows() if row["artifact"]]
-        inside = [row for row in rows if all((row[allowed[n]] or 0) <= limit for n, limit in limits.items())]
+        budget = Budget(limits=tuple((allowed[name], limit) for name, limit in limits.items()))
+        inside = [row for row in rows if budget.fits(row)]
         if not inside:
             raise RequestError(f"best: no front member within {limits}; see run.front")
         row = inside[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import random
 import tomllib
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
     """
     shipped = available_spaces()
     path = shipped.get(str(name_or_path), Path(name_or_path))
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise RequestError(f'space: expected one of {", ".join(shipped)} or the path of a TOML file, got "{name_or_path}"')
     try:
         text = path.read_text(encoding="utf-8")
@@ -150,7 +151,10 @@ def parse_space(text: str, where: str) -> SearchSpace:
         if required not in names:
             raise RequestError(f'{where}: knob "{required}": expected it to be there, got nothing; see search_spaces/README.md')
     _check_needed(knobs, where)
-    anchors = tuple(_anchor(entry, knobs, where) for entry in data.get("anchors", []))
+    entries = data.get("anchors", [])
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise RequestError(f"{where}: anchors: expected points, each under its own [[anchors]], got {entries!r}")
+    anchors = tuple(_anchor(entry, knobs, where) for entry in entries)
     return SearchSpace(input_shape=tuple(shape), knobs=knobs, anchors=anchors, text=text, **words)
 
 
@@ -182,13 +186,13 @@ def _knob(name: str, section: str, value: Any, where: str) -> Knob:
     if rules is not None and name not in rules:
         raise RequestError(f'{where}: knob "{name}": unknown in [{section}]; expected one of {", ".join(rules)}')
     for choice in choices:
-        if not isinstance(choice, int | float | str) or not (rules is None or _follows(choice, rules[name])):
+        if not (_is_value(choice) if rules is None else _follows(choice, rules[name])):
             expected = "a number, a text or true/false" if rules is None else _EXPECTED[rules[name]]
             raise RequestError(f'{where}: knob "{name}": expected {expected}, got {choice!r}; see search_spaces/README.md')
     return Knob(name=name, section=section, choices=tuple(choices))
 
 
-def _follows(value: Value, rule: str) -> bool:
+def _follows(value: Any, rule: str) -> bool:
     if rule == "stages":
         words = value.split() if isinstance(value, str) else []
         return words[:1] == ["fit"] and words.count("fit") == 1 and all(word in STAGE_WORDS for word in words)
@@ -199,6 +203,10 @@ def _follows(value: Value, rule: str) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
     return {"fraction": 0 < value < 1, "share": 0 <= value < 1, "positive": value > 0, "nonnegative": value >= 0}[rule]
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_count(value: Any) -> bool:
@@ -216,12 +224,12 @@ def _check_needed(knobs: tuple[Knob, ...], where: str) -> None:
                 raise RequestError(f'{where}: knob "{name}": expected in [schedule], because stages has "{word}"; got nothing')
 
 
-def _anchor(entry: Any, knobs: tuple[Knob, ...], where: str) -> tuple[tuple[str, Value], ...]:
+def _anchor(entry: dict[str, Any], knobs: tuple[Knob, ...], where: str) -> tuple[tuple[str, Value], ...]:
     """A full point: the anchor's values, and the first choice of every knob that it leaves out."""
     by_name = {knob.name: knob for knob in knobs}
     for name, value in entry.items():
         if name not in by_name:
             raise RequestError(f'{where}: anchors: unknown knob "{name}"; expected one of {", ".join(by_name)}')
-        if value not in by_name[name].choices:
+        if repr(value) not in map(repr, by_name[name].choices):  # 4.0 and true are not 4 and 1
             raise RequestError(f'{where}: anchors: knob "{name}": expected one of {list(by_name[name].choices)}, got {value!r}')
     return tuple((name, entry.get(name, knob.choices[0])) for name, knob in sorted(by_name.items()))

@@ -28,11 +28,12 @@ def fold_(model: nn.Module) -> list[str]:
     neuron takes s and t, and the gains take s; the dendrites stay as they are.
 
     Args:
-        model: traceable by torch.fx (no control flow that depends on data).
+        model: traceable by torch.fx (no control flow that depends on data). A BatchNorm1d of the size of the Linear layer
+            before it is taken to normalise its outputs, as on [B, features].
 
     Returns:
-        Names of the BatchNorm layers that were replaced by Identity. One whose input is used elsewhere too, or that
-        follows something else, stays.
+        Names of the BatchNorm layers that were replaced by Identity. One whose input is used elsewhere too, that follows
+        something else, normalises another axis or keeps no running statistics, stays.
     """
     model.eval()
     graph = DendriteTracer().trace(model)
@@ -45,21 +46,26 @@ def fold_(model: nn.Module) -> list[str]:
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         layer, norm = model.get_submodule(str(before.target)), model.get_submodule(str(node.target))
-        if isinstance(layer, (DendriticLayer, *GROWABLE)) and calls.count(before.target) == calls.count(node.target) == 1:
+        if _can_fold(layer, norm) and calls.count(before.target) == calls.count(node.target) == 1:
             _fold_norm_(layer, norm)
-            model.set_submodule(str(node.target), nn.Identity())
+            model.set_submodule(str(node.target), nn.Identity().eval())
             folded.append(str(node.target))
     return folded
+
+
+def _can_fold(layer: nn.Module, norm: Any) -> bool:
+    neuron: Any = layer.neuron if isinstance(layer, DendriticLayer) else layer
+    return isinstance(neuron, GROWABLE) and norm.running_var is not None and norm.num_features == len(neuron.weight)
 
 
 @torch.no_grad()
 def _fold_norm_(layer: nn.Module, norm: Any) -> None:
     neuron: Any = layer.neuron if isinstance(layer, DendriticLayer) else layer
     fuse = fuse_linear_bn_weights if isinstance(neuron, nn.Linear) else fuse_conv_bn_weights
-    statistics = (norm.running_mean, norm.running_var, norm.eps)
-    neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, *statistics, norm.weight, norm.bias)
+    weight = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
+    bias = torch.zeros_like(norm.running_var) if norm.bias is None else norm.bias
+    neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, norm.running_mean, norm.running_var, norm.eps, weight, bias)
     if isinstance(layer, DendriticLayer):
-        scale = torch.rsqrt(norm.running_var + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight
+        scale = weight * torch.rsqrt(norm.running_var + norm.eps)
         for gain in layer.gains:
             gain.mul_(scale.view_as(gain))

@@ -94,14 +94,19 @@ def record_errors(model: nn.Module, names: list[str], x: Tensor, y: Tensor, loss
     """
     seen: Recorded = {}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _module, inputs, output: seen.update({name: (inputs[0].detach(), output)})
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            # All weights may be frozen: the output itself asks for its gradient. The network goes on with a copy, so that
+            # an activation in place does not overwrite it.
+            seen[name] = (inputs[0].detach(), output if output.requires_grad else output.requires_grad_(True))
+            return output.clone()
+
+        return hook
 
     hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
     try:
         with torch.enable_grad():
-            # An input that wants a gradient gives every layer's output one, though all weights are frozen.
-            loss = loss_fn(model(x.detach().requires_grad_(True)), y) * len(x)
+            loss = loss_fn(model(x.detach()), y) * len(x)
             if not torch.isfinite(loss):
                 raise CandidateFailed(f"dendrite phase: expected a finite loss, got {loss.item()}")
             errors = torch.autograd.grad(loss, [seen[name][1] for name in names])

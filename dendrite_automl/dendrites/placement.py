@@ -8,6 +8,8 @@ from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
 from dendrite_automl.errors import RequestError
 
 PLACEMENTS = ("head", "convs", "all")
+# These read the weights of the layers inside them and do not call those: dendrites there would fail or do nothing.
+_CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def find_layers(model: nn.Module, placement: str | list[str]) -> list[str]:
@@ -45,16 +47,17 @@ def _neuron(layer: nn.Module) -> nn.Module:
 
 
 def _growable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers that can grow by name, grown ones included, their parts not."""
+    """Layers that can grow by name, grown ones included, their parts and the insides of attention not."""
     found: dict[str, nn.Module] = {}
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules(remove_duplicate=False):
         if inside and name.startswith(inside):
             continue
+        if isinstance(module, (DendriticLayer, *_CLOSED)):
+            inside = (*inside, f"{name}." if name else "")
         if isinstance(module, (DendriticLayer, *GROWABLE)):
             twins = [other for other, layer in found.items() if layer is module]
             if twins:
                 raise RequestError(f'placement: layer "{name}" is the same module as "{twins[0]}"; give each its own module')
             found[name] = module
-            inside = (*inside, f"{name}.") if isinstance(module, DendriticLayer) else inside
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from dendrite_automl.errors import AutoMLError, BudgetUnreachable
 from dendrite_automl.export.bundle import BundleContext, export_artifact
 from dendrite_automl.front import Objective, pareto_front
 from dendrite_automl.report.plot import plot_front
+from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run import Run
 from dendrite_automl.tasks import Task
@@ -28,32 +28,36 @@ class ExportPlan:
     objectives: tuple[Objective, ...]
 
 
-def export_front(run: Run, plan: ExportPlan, say: Callable[[str], None]) -> list[dict[str, Any]]:
+def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
     """Export every front member, open the test split once, write front.csv, candidates.csv and front.png.
 
     Args:
-        say: told of artifacts that were refused; the other members are not touched by that.
+        progress: told of each member, and of artifacts that were refused; the others are not touched by that.
 
     Returns:
         The front as `Run.front_rows`.
 
     Raises:
         BudgetUnreachable: no trained network is inside the budget; the tables are written all the same.
+        AutoMLError: no network was trained at all.
     """
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [snapshot.values() for snapshot in snapshots.values()]
     front = pareto_front([row for row in rows if plan.budget.fits(row)], plan.objectives)
     context = BundleContext(task=plan.task, test=plan.task.open_test(), provenance=_provenance(run))
     candidates = run.candidates()
-    for row in front:
+    for number, row in enumerate(front):
+        progress.export(number, len(front))
         snapshot = snapshots[row["snapshot"]]
-        artifact = _export(run, snapshot, candidates[snapshot.candidate], context, say)
+        artifact = _export(run, snapshot, candidates[snapshot.candidate], context, progress)
         row.update(
             val_accuracy_se=None,
             test_accuracy=artifact.test_accuracy if artifact else None,
             test_accuracy_int8=artifact.test_accuracy_int8 if artifact else None,
             artifact=f"artifacts/{snapshot.id}" if artifact else "",
         )
+    if not rows:
+        raise AutoMLError(f"search: ended before the first network was trained; go on with --resume --out {run.path}")
     run.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
     run.write_tables(front)
     title = f"{plan.task.name}: {len(front)} networks on the front, {plan.budget}"
@@ -63,9 +67,7 @@ def export_front(run: Run, plan: ExportPlan, say: Callable[[str], None]) -> list
     return run.front_rows()
 
 
-def _export(
-    run: Run, snapshot: Snapshot, candidate: Candidate, context: BundleContext, say: Callable[[str], None]
-) -> Artifact | None:
+def _export(run: Run, snapshot: Snapshot, candidate: Candidate, context: BundleContext, progress: Progress) -> Artifact | None:
     scratch = run.new_artifact_folder()
     try:
         weights = run.weights_path(snapshot.id).read_bytes()
@@ -74,7 +76,7 @@ def _export(
         artifact = export_artifact(model, snapshot, scratch, context)
     except (AutoMLError, OSError) as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        say(f"artifact {snapshot.id} refused: {error}")
+        progress.say(f"artifact {snapshot.id} refused: {error}")
         return None
     run.keep_artifact(scratch, snapshot.id)
     return artifact
@@ -91,8 +93,6 @@ def _provenance(run: Run) -> dict[str, Any]:
 
 
 def _nothing_fits(rows: list[dict[str, Any]], budget: Budget) -> str:
-    if not rows:
-        return "search: ended before the first network was trained; give it more --trials or --time"
     names = [name for name, _ in budget.limits]
     closest = min(rows, key=lambda row: sum(max(0.0, over) for _, over in budget.excess(row)))
     sizes = ", ".join(f"{name} {closest[name]:,}" for name in names)

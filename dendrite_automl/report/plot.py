@@ -20,7 +20,7 @@ def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, lim
     """Draw every snapshot, and for each arm the front of accuracy against one cost.
 
     Args:
-        rows: snapshots as `Snapshot.values`.
+        rows: snapshots as `Snapshot.values`; those outside the limits are drawn, but on no front.
         path: a .png or .svg file.
         limits: budget by field; a dashed line where the cost of a panel has one.
     """
@@ -33,23 +33,29 @@ def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, lim
     for axes, cost in zip(panels, _LABELS, strict=True):
         _draw_panel(axes, rows, cost, limits)
     panels[0].set_ylabel("validation accuracy (%)")
-    panels[0].legend(loc="lower right", frameon=False)
+    panels[0].legend(loc="lower right")
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
 
 
 def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], cost: str, limits: Mapping[str, float]) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     for arm, (colour, marker) in _ARMS.items():
         mine = [row for row in rows if row["arm"] == arm]
         if not mine:
             continue
         axes.plot(*_points(mine, cost), marker, color=colour, alpha=0.25, markersize=4, markeredgewidth=0)
         objectives = (DEFAULT_OBJECTIVES[0], Objective(name=cost, direction="min"))
-        front = sorted(pareto_front(mine, objectives), key=lambda row: row[cost])
+        inside = [row for row in mine if all((row[name] or 0) <= limit for name, limit in limits.items())]
+        front = sorted(pareto_front(inside, objectives), key=lambda row: row[cost])
         axes.plot(*_points(front, cost), marker=marker, color=colour, label=arm, drawstyle="steps-post", markersize=6)
     if cost in limits:
         axes.axvline(limits[cost], color="0.4", linestyle="--", linewidth=1, label="budget")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(_LABELS[cost])
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)

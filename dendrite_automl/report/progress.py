@@ -59,6 +59,15 @@ class Progress:
             self._file.write(self._line(now) + "\n")
             self._file.flush()
 
+    def export(self, number: int, total: int) -> None:
+        """Show that front member `number` of `total` is being exported."""
+        text = f"exporting front member {number + 1} of {total}: ONNX files, test accuracy"
+        if self._file.isatty():
+            self._file.write("\r\x1b[2K" + text + ("\n" if number + 1 == total else ""))
+            self._file.flush()
+        elif number == 0:
+            self.say(f"exporting {total} front members: ONNX files, test accuracy")
+
     def say(self, text: str) -> None:
         """One line beside the progress."""
         self._file.write(("\r\x1b[2K" if self._file.isatty() else "") + text + "\n")

@@ -67,8 +67,9 @@ class Data:
 def fit_(model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, seed: int) -> None:
     """Train all parameters that require a gradient, in place, for exactly `epochs` passes over the training set.
 
-    AdamW with its own learning-rate schedule; batches are drawn by indexing tensors in memory. The optimizer is made here
-    and dropped here, so none outlives a change of the model's structure.
+    AdamW with its own learning-rate schedule; batches are drawn by indexing tensors in memory. A last batch of a single
+    example is left out, because BatchNorm has no variance over it. The optimizer is made here and dropped here, so none
+    outlives a change of the model's structure.
 
     Raises:
         CandidateFailed: the loss became NaN or infinite.
@@ -76,15 +77,16 @@ def fit_(model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, se
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    steps = epochs * -(-len(data.x) // settings.batch_size)
+    examples, size = len(data.x), settings.batch_size
+    used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
+    steps = epochs * -(-used // size)
+    warm_up = _WARM_UP if _WARM_UP * steps > 1 else 0.0  # OneCycleLR divides by zero when it rises for exactly one step
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=_WARM_UP, cycle_momentum=False
+        optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
     )
     model.train()
     for _ in range(epochs):
-        for batch in torch.randperm(len(data.x), generator=generator).split(settings.batch_size):
-            if len(batch) == 1 and len(data.x) > 1:
-                continue  # BatchNorm has no variance over a single example
+        for batch in torch.randperm(examples, generator=generator)[:used].split(size):
             x = augment(data.x[batch], shift=settings.shift, noise=settings.noise, generator=generator)
             loss = F.cross_entropy(model(x), data.y[batch], label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()

@@ -140,6 +140,10 @@ class BudgetSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Ray's protocol; the state is results.jsonl."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
+        return {}
+
     def _forget(self, live: _Live) -> None:
         if live.proposal:
             self._studies[live.candidate.arm].tell_nothing(live.proposal)

@@ -1,14 +1,11 @@
-"""run_search: from a request to a run folder with an exported front. Ray Tune runs the trials."""
+"""From a request to a run folder with an exported front. Ray Tune runs the trials."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shlex
-import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,12 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run, check_free_space
+from dendrite_automl.tune.local_ray import local_ray
 
 _FREE_BYTES = 200 * 2**20
 _HOPELESS = 3  # the first so many trials failed unexpectedly: the program is wrong, not the candidates
@@ -138,7 +136,7 @@ def run_search(
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
     with run.locked():
-        return _search_and_export(run, plan, workers or len(os.sched_getaffinity(0)))
+        return _search_and_export(run, plan, workers or _cores())
 
 
 def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
@@ -165,10 +163,13 @@ def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
             raise AutoMLError(
                 f"search: stopped, because the first {_HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
-        progress.say("exporting the front: ONNX files, test accuracy, tables")
         export = ExportPlan(task=plan.task, budget=plan.budget, objectives=plan.objectives)
         try:
-            export_front(run, export, progress.say)
+            export_front(run, export, progress)
+        except BudgetUnreachable as nothing:
+            if not stop.interrupted:
+                raise
+            progress.say(str(nothing))
         finally:
             run.info["seconds"] = round(run.info.get("seconds", 0.0) + time.monotonic() - start, 1)
             run.write_info()
@@ -179,26 +180,18 @@ def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
 
 def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progress) -> None:
     """Ray Tune from the first trial to the last, or to the first reason to stop."""
-    with _ray(workers) as storage:
+    with local_ray(workers) as storage:
         from ray import tune
 
         from dendrite_automl.tune.searcher import BudgetSearcher, SearchPlan
         from dendrite_automl.tune.trainable import TrialTrainable
+        from dendrite_automl.tune.watch import Watch
 
-        class Watch(tune.Callback, tune.Stopper):
-            """Shows progress, and tells Tune when to stop."""
-
-            def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-                ended = run.of_kind("end")[:_HOPELESS]
-                if len(ended) == _HOPELESS and all(line["reason"].startswith("unexpected") for line in ended):
-                    stop.hopeless = ended[0]["reason"]
-                progress.update()
-
-            def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-                return False
-
-            def stop_all(self) -> bool:
-                return stop.now()
+        def tick() -> None:
+            ended = run.of_kind("end")[:_HOPELESS]
+            if len(ended) == _HOPELESS and all(line["reason"].startswith("unexpected") for line in ended):
+                stop.hopeless = ended[0]["reason"]
+            progress.update()
 
         searcher = BudgetSearcher(
             SearchPlan(
@@ -218,7 +211,7 @@ def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progr
         )
         if searcher.finished():
             return
-        watch = Watch()
+        watch = Watch(tick, stop.now)
         trainable = tune.with_parameters(
             TrialTrainable, train=plan.task.train, val=plan.task.val, classes=len(plan.task.classes), device=plan.device
         )
@@ -228,50 +221,6 @@ def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progr
             run_config=tune.RunConfig(name="search", storage_path=str(storage), stop=watch, callbacks=[watch], verbose=0),
         )
         tuner.fit()
-
-
-@contextlib.contextmanager
-def _ray(workers: int) -> Iterator[Path]:
-    """A local Ray of our own, silent and gone afterwards; or the one that the program has started already.
-
-    Yields:
-        A temporary folder for Ray's files.
-    """
-    settings = {
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks for a clean end and the export
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    import ray
-
-    own = not ray.is_initialized()
-    folder = Path(tempfile.mkdtemp(prefix="automl-"))
-    try:
-        if own:
-            ray.init(
-                num_cpus=workers,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                object_store_memory=200 * 2**20,
-                _temp_dir=str(folder / "ray"),
-            )
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        yield folder / "tune"
-    finally:
-        if own:
-            ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -292,6 +241,11 @@ def _ctrl_c(stop: _Stop, progress: Progress) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _new_path(task: str) -> Path:

@@ -1,0 +1,83 @@
+"""The README's first search, measured: `automl search --budget 2k-params`, all defaults.
+
+Question: what does the first command give, and how long does it take?
+Writes results/quickstart.json and results/quickstart.png, and renews the table in README.md.
+
+    python benchmarks/quickstart.py            # about 3 minutes on 2 cores
+    python benchmarks/quickstart.py --render   # the table only, from the results file
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dendrite_automl as da
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- quickstart: written by benchmarks/quickstart.py -->", "<!-- end of quickstart -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render", action="store_true", help="renew README.md from the results file, run nothing")
+    if not parser.parse_args().render:
+        measure()
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(before + BEGIN + "\n" + render(load_results()) + END + after, encoding="utf-8")
+
+
+def measure() -> None:
+    """Run the search and write the results files."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = da.search(budget="2k-params", out=Path(folder) / "run")
+        summary = run.summary()
+        for row in summary["front"]:
+            row["artifact"] = None  # gone with the temporary folder
+        summary.pop("run")
+        result = {
+            "date": date.today().isoformat(),
+            "command": run.info["command"],
+            "cores": os.cpu_count(),
+            "versions": run.info["versions"],
+            **summary,
+        }
+        (RESULTS / "quickstart.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        shutil.copy(run.path / "front.png", RESULTS / "quickstart.png")
+
+
+def load_results() -> dict[str, Any]:
+    """The results file."""
+    result: dict[str, Any] = json.loads((RESULTS / "quickstart.json").read_text(encoding="utf-8"))
+    return result
+
+
+def render(result: dict[str, Any]) -> str:
+    """Markdown: what was run, and every third front member."""
+    front = result["front"]
+    lines = [
+        f"Measured on {result['date']} by `benchmarks/quickstart.py` (seed 0, {result['cores']} cores): "
+        f"{result['trials']} trials, {result['snapshots']} snapshots, {result['seconds']:.0f} s with the export; "
+        f"{len(front)} networks on the front. Every third of them:",
+        "",
+        "| parameters | MACs | validation | test | test, int8 | arm | how it was made |",
+        "|--:|--:|--:|--:|--:|---|---|",
+    ]
+    for row in front[::3]:
+        accuracies = [f"{100 * row[name]:.1f} %" for name in ("val_accuracy", "test_accuracy", "test_accuracy_int8")]
+        cells = [f"{row['params']:,}", f"{row['macs']:,}", *accuracies, row["arm"], f"`{row['schedule']}`"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

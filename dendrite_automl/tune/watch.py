@@ -1,0 +1,31 @@
+"""Watch: tells the user how far Ray Tune is, and Ray Tune when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+
+
+class Watch(tune.Callback, tune.Stopper):
+    """Calls `tick` after every step of Tune's loop; ends the search once `stopped` says so."""
+
+    def __init__(self, tick: Callable[[], None], stopped: Callable[[], bool]) -> None:
+        self._tick, self._stopped = tick, stopped
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Ray's protocol."""
+        self._tick()
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Ray's protocol: no trial is stopped on its own."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Ray's protocol."""
+        return self._stopped()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
+        return {}

@@ -1,0 +1,163 @@
+"""Whole searches on the digits task, as a user runs them; small, but real in every part."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import dendrite_automl as da
+from dendrite_automl.run import FRONT_COLUMNS
+
+SEARCH = ["search", "--budget", "2k-params", "--task", "digits", "--space", "digits_conv2d", "--seed", "0", "--workers", "1"]
+
+
+def automl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dendrite_automl.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("searches and ümläuts")
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> dict:
+    done = automl(*SEARCH, "--trials", "8", "--out", "R", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1, "one JSON object and nothing else"
+    assert "trials 8/8" in done.stderr
+    assert "hypervolume" in done.stderr
+    return json.loads(done.stdout)
+
+
+def test_every_front_member_is_inside_the_budget_and_on_the_front(first: dict) -> None:
+    front = first["front"]
+    assert front
+    assert all(member["params"] <= 2000 for member in front)
+    for a in front:
+        for b in front:
+            better = [b["val_accuracy"] >= a["val_accuracy"], b["params"] <= a["params"], b["macs"] <= a["macs"]]
+            assert a is b or not all(better)
+
+
+def test_both_arms_got_the_same_trained_epochs(first: dict) -> None:
+    epochs = first["trained_epochs"]
+    assert set(epochs) == {"dendritic", "baseline"}
+    assert abs(epochs["dendritic"] - epochs["baseline"]) <= 30, "they differ by one trial at most"
+
+
+def test_front_json_has_the_fields_of_the_contract(first: dict) -> None:
+    assert {"run", "trials", "snapshots", "trained_epochs", "seconds", "hypervolume", "front"} <= first.keys()
+    assert set(first["front"][0]) == set(FRONT_COLUMNS)
+    assert 0 < first["hypervolume"] < 1
+    assert first["trials"] == 8
+
+
+def test_artifacts_reproduce_their_vectors_in_plain_onnxruntime(first: dict) -> None:
+    for member in first["front"]:
+        artifact = Path(member["artifact"])
+        vectors = np.load(artifact / "vectors.npz")
+        for file, logits in (("model.onnx", "logits"), ("model.int8.onnx", "logits_int8")):
+            session = onnxruntime.InferenceSession(str(artifact / file), providers=["CPUExecutionProvider"])
+            name = session.get_inputs()[0].name
+            np.testing.assert_allclose(session.run(None, {name: vectors["inputs"]})[0], vectors[logits], atol=1e-5)
+            one = session.run(None, {name: vectors["inputs"][:1]})[0]
+            np.testing.assert_allclose(one, vectors[logits][:1], atol=1e-5)
+        assert json.loads((artifact / "artifact.json").read_text())["labels"] == list("0123456789")
+
+
+def test_run_folder_holds_what_the_design_promises(first: dict, folder: Path) -> None:
+    names = {path.name for path in (folder / "R").iterdir()}
+    assert names == {"run.json", "results.jsonl", "front.csv", "candidates.csv", "front.png", "weights", "artifacts"}
+    with (folder / "R" / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["snapshot"] for row in rows] == [member["snapshot"] for member in first["front"]]
+    assert all((folder / "R" / row["artifact"] / "model.onnx").is_file() for row in rows)
+    assert {path.name for path in (folder / "R" / "artifacts").iterdir()} == {row["snapshot"] for row in rows}
+
+
+def test_the_same_seed_gives_the_same_front_twice(first: dict, folder: Path) -> None:
+    done = automl(*SEARCH, "--trials", "8", "--out", "again", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "again" / "front.csv").read_bytes() == (folder / "R" / "front.csv").read_bytes()
+
+
+def test_show_and_verify_read_the_run(first: dict, folder: Path) -> None:
+    shown = automl("show", "R", "--json", cwd=folder)
+    assert json.loads(shown.stdout)["front"] == first["front"]
+    assert "dendritic" in automl("show", "R", cwd=folder).stdout
+    verified = automl("verify", first["front"][0]["artifact"], cwd=folder)
+    assert verified.returncode == 0
+    assert "as the artifact says" in verified.stdout
+
+
+def test_resume_with_more_trials_extends_the_run_and_trains_nothing_twice(folder: Path) -> None:
+    assert automl(*SEARCH, "--trials", "3", "--epochs", "8", "--out", "grows", cwd=folder).returncode == 0
+    before = (folder / "grows" / "results.jsonl").read_text()
+    done = automl("search", "--resume", "--out", "grows", "--trials", "6", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    after = (folder / "grows" / "results.jsonl").read_text()
+    assert after.startswith(before)
+    records = [json.loads(line) for line in after.splitlines()]
+    started = [record["candidate"] for record in records if record["record"] == "trial"]
+    assert len(started) == len(set(started)) == 6
+    snapshots = [(r["value"]["candidate"], r["value"]["stage"]) for r in records if r["record"] == "snapshot"]
+    assert len(snapshots) == len(set(snapshots))
+    again = automl("search", "--resume", "--out", "grows", "--json", cwd=folder)
+    assert again.returncode == 0
+    assert (folder / "grows" / "results.jsonl").read_text() == after
+    assert json.loads(again.stdout)["front"] == json.loads(done.stdout)["front"]
+
+
+def test_resume_refuses_what_contradicts_the_run(first: dict, folder: Path) -> None:
+    done = automl("search", "--resume", "--out", "R", "--seed", "5", cwd=folder)
+    assert done.returncode == 2
+    assert "expected 0 as in R, got 5" in done.stderr
+
+
+def test_ctrl_c_exports_what_there_is_and_a_resume_goes_on(folder: Path) -> None:
+    arguments = [*SEARCH, "--trials", "200", "--out", "stopped"]
+    command = [sys.executable, "-m", "dendrite_automl.cli", *arguments]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("trials") and not line.startswith("trials 0/"):
+            break
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted" in stderr
+    assert "fit" in stdout
+    rows = da.load_run(folder / "stopped").front_rows()
+    assert rows
+    assert all(Path(row["artifact"], "model.onnx").is_file() for row in rows)
+    ended = len(da.load_run(folder / "stopped").of_kind("end"))
+    assert automl("search", "--resume", "--out", "stopped", "--trials", str(ended + 2), cwd=folder).returncode == 0
+    run = da.load_run(folder / "stopped")
+    started = [line["candidate"] for line in run.of_kind("trial")]
+    assert len(started) == len(set(started))
+    assert len(run.of_kind("end")) >= ended + 2
+
+
+def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 240)
+    x = rng.normal(size=(240, 6)) + y[:, None]
+    data = (x[:180], np.array(["a", "b", "c"])[y[:180]], x[180:], np.array(["a", "b", "c"])[y[180:]])
+    run = da.search(data=data, budget="300-params", trials=3, epochs=10, arms="dendritic", workers=1, out="mine")
+    assert list(run.front.columns) == list(FRONT_COLUMNS)
+    assert (run.front["params"] <= 300).all()
+    best = run.best(max_params=300)
+    assert Path(best.path, "model.onnx").is_file()
+    assert best.test_accuracy is not None
+    assert json.loads(Path(best.path, "artifact.json").read_text())["labels"] == ["a", "b", "c"]
+    assert "standardise" in json.loads(Path(best.path, "artifact.json").read_text())["preprocessing"]
