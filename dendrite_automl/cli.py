@@ -83,7 +83,7 @@ def _add_search(commands: Any) -> None:
     add = _command(commands, "search", _search, about).add_argument
     add("--budget", metavar="B", help='upper limits, such as "2k-params" or "2k-params,64KiB-ram,300k-macs"')
     add("--device", metavar="NAME", help="add the limits of a device (see `automl devices`)")
-    data = "your data: an .npz with X_train, y_train, X_test, y_test, optionally X_val, y_val, classes"
+    data = "your data: an .npz with X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes"
     add("--task", metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)")
     add("--data", metavar="FILE", help=data)
     add("--space", metavar="NAME|PATH", help="search space (default: one that suits the data; see `automl spaces`)")

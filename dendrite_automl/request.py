@@ -24,6 +24,7 @@ from dendrite_automl.space import SearchSpace, load_space, parse_space
 from dendrite_automl.tasks import TASKS, Task, from_arrays, load_npz, load_task
 
 DEFAULT_TRIALS, DEFAULT_EPOCHS = 40, 30
+NO_TRIAL_LIMIT = 10**6  # a time limit alone ends the search
 _SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
 _SPACE_FOR_RANK = {1: "tabular_mlp", 2: "keywords_sepconv1d", 3: "digits_conv2d"}
 _PACKAGES = ("dendrite-automl", "torch", "ray", "optuna", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -200,7 +201,7 @@ def _parse_arms(text: str | None) -> tuple[str, ...]:
 def _checked_numbers(request: SearchRequest) -> dict[str, int]:
     trials = DEFAULT_TRIALS if request.trials is None else request.trials
     if request.trials is None and request.seconds is not None:
-        trials = 10**6  # the time limit ends the search
+        trials = NO_TRIAL_LIMIT
     epochs = DEFAULT_EPOCHS if request.epochs is None else request.epochs
     for name, value in (("trials", trials), ("epochs", epochs)):
         if value < 1:

@@ -104,10 +104,7 @@ class Run:
         try:
             info = json.loads((path / "run.json").read_text(encoding="utf-8"))
             found = info["format"]
-            lines = (path / "results.jsonl").read_bytes().split(b"\n")
-            records = [json.loads(line) for line in lines[:-1]]
-            for record in records:
-                record["record"]  # every line says of which kind it is
+            records = _parse_records((path / "results.jsonl").read_bytes())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RequestError(f"run: {path}: damaged run.json or results.jsonl: {error!r}") from None
         if found != FORMAT:
@@ -116,7 +113,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for writing; a torn last line is cut off.
+        """Hold the folder for writing; a torn last line is cut off, and what another process added is read.
 
         Raises:
             RequestError: another process holds it.
@@ -130,6 +127,7 @@ class Run:
                 ) from None
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
+            self.records = _parse_records(content)
             yield
 
     def write_info(self) -> None:
@@ -192,8 +190,9 @@ class Run:
 
     def drop_artifacts(self, keep: Sequence[str] = ()) -> None:
         """Remove the artifacts of snapshots that left the front, and unfinished ones."""
+        ours = {snapshot.id for snapshot in self.snapshots()} - set(keep)
         for folder in (self.path / "artifacts").glob("*"):
-            if folder.name not in keep:
+            if folder.name in ours or folder.name.startswith("."):
                 shutil.rmtree(folder)
 
     def write_tables(self, front: Sequence[Mapping[str, Any]]) -> None:
@@ -295,6 +294,14 @@ def check_free_space(path: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed_bytes:
         raise AutoMLError(f"out: expected at least {needed_bytes // 2**20} MiB free at {parent}, got {free // 2**20} MiB")
+
+
+def _parse_records(content: bytes) -> list[dict[str, Any]]:
+    """All whole lines; every one must say of which kind it is."""
+    records = [json.loads(line) for line in content.split(b"\n")[:-1]]
+    for record in records:
+        record["record"]
+    return records
 
 
 def _replace(path: Path, text: str) -> None:

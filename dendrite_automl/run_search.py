@@ -18,7 +18,7 @@ from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
-from dendrite_automl.request import Plan, SearchRequest, make_plan, resume_plan
+from dendrite_automl.request import NO_TRIAL_LIMIT, Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run, check_free_space
 from dendrite_automl.tune.local_ray import local_ray
 
@@ -63,6 +63,7 @@ def search(
     workers: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Run:
     """Search, train, export: the Python form of `automl search`; its arguments are the flags.
 
@@ -73,6 +74,7 @@ def search(
         workers: processes that train at the same time, one core each; default: all cores.
         out: the run folder, which must not exist; default: runs/<task>-<time>.
         resume: go on with the run in `out`, and extend it when `trials` is larger than before.
+        callbacks: of `ray.tune.Callback`, such as Ray's MLflowLoggerCallback; each snapshot is one result.
 
     Returns:
         The run; `run.front` is the front, `run.best(max_params=1500).path` an artifact's folder.
@@ -97,7 +99,8 @@ def search(
         objectives=objectives,
         seed=seed,
     )
-    return run_search(request, arrays=arrays, workers=workers, out=Path(out) if out else None, resume=resume)
+    folder = Path(out) if out else None
+    return run_search(request, arrays=arrays, workers=workers, out=folder, resume=resume, callbacks=callbacks)
 
 
 def run_search(
@@ -107,6 +110,7 @@ def run_search(
     workers: int | None = None,
     out: Path | None = None,
     resume: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Run:
     """Do what a request says; see `search`.
 
@@ -136,10 +140,10 @@ def run_search(
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
     with run.locked():
-        return _search_and_export(run, plan, workers or _cores())
+        return _search_and_export(run, plan, workers or _cores(), callbacks)
 
 
-def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
+def _search_and_export(run: Run, plan: Plan, workers: int, callbacks: Sequence[Any]) -> Run:
     start = time.monotonic()
     deadline = None if plan.seconds is None else start + plan.seconds
     stop = _Stop(deadline=deadline)
@@ -147,7 +151,7 @@ def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
     run.write_info()
     progress = Progress(
         run,
-        trials=plan.trials,
+        trials=plan.trials if plan.trials < NO_TRIAL_LIMIT else None,
         deadline=deadline,
         budget=plan.budget,
         objectives=plan.objectives,
@@ -157,7 +161,7 @@ def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
         f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {workers} workers; results in {run.path}"
     )
     with _ctrl_c(stop, progress):
-        _run_trials(run, plan, workers, stop, progress)
+        _run_trials(run, plan, workers, stop, progress, callbacks)
         progress.update(final=True)
         if stop.hopeless:
             raise AutoMLError(
@@ -178,7 +182,7 @@ def _search_and_export(run: Run, plan: Plan, workers: int) -> Run:
     return run
 
 
-def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progress) -> None:
+def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progress, callbacks: Sequence[Any]) -> None:
     """Ray Tune from the first trial to the last, or to the first reason to stop."""
     with local_ray(workers) as storage:
         from ray import tune
@@ -218,7 +222,9 @@ def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progr
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": 1}),
             tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=workers, reuse_actors=True),
-            run_config=tune.RunConfig(name="search", storage_path=str(storage), stop=watch, callbacks=[watch], verbose=0),
+            run_config=tune.RunConfig(
+                name="search", storage_path=str(storage), stop=watch, callbacks=[watch, *callbacks], verbose=0
+            ),
         )
         tuner.fit()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -33,11 +34,11 @@ def load_network(candidate: Candidate, dendrites: int, weights: bytes, input_sha
         if grow is None:
             raise RequestError(f"weights: candidate {candidate.id} grows no dendrites, the snapshot has {dendrites} sets")
         add_dendrites_(model, kind=str(grow.kind), placement=str(grow.placement), activation=str(grow.activation))
-    state = load(weights)
-    _resize_(model, state)
     try:
+        state = load(weights)
+        _resize_(model, state)
         model.load_state_dict(state)
-    except RuntimeError as error:
+    except (SafetensorError, RuntimeError) as error:
         raise RequestError(
             f"weights: expected those of candidate {candidate.id}: {str(error).splitlines()[-1].strip()}"
         ) from None
@@ -48,16 +49,19 @@ def load_network(candidate: Candidate, dendrites: int, weights: bytes, input_sha
 
 
 def _resize_(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Give every parameter and buffer the shape of its stored value, and every layer the sizes that follow from it."""
+    """Give every parameter and buffer the shape of its stored value, and every layer the sizes that follow from it.
+
+    A value with another number of axes belongs to another network: it is left for `load_state_dict` to refuse.
+    """
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         for key, parameter in module.named_parameters(recurse=False):
             stored = state.get(prefix + key)
-            if stored is not None and stored.shape != parameter.shape:
+            if stored is not None and stored.dim() == parameter.dim() and stored.shape != parameter.shape:
                 module.register_parameter(key, nn.Parameter(torch.empty_like(stored)))
         for key, buffer in module.named_buffers(recurse=False):
             stored = state.get(prefix + key)
-            if stored is not None and stored.shape != buffer.shape:
+            if stored is not None and stored.dim() == buffer.dim() and stored.shape != buffer.shape:
                 module.register_buffer(key, torch.empty_like(stored))
         if isinstance(module, nn.Linear):
             module.out_features, module.in_features = module.weight.shape

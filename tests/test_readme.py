@@ -42,7 +42,7 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
     assert asked in search
     small = search.replace(asked, 'task="digits", budget="2k-params", trials=2, epochs=8, workers=1')
     out = run_block(small, tmp_path)
-    assert "val_accuracy" in out
+    assert "snapshot" in out
     artifact = Path(out.splitlines()[-1])
     assert (artifact / "model.onnx").is_file()
     run_block(deploy, artifact)

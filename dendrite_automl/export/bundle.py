@@ -25,6 +25,7 @@ from dendrite_automl.train.fit import predict
 TOLERANCE = 1e-4  # largest difference of logits between torch and the file, relative to the largest logit above 1
 _VECTORS, _CALIBRATION = 32, 512
 FORMAT = 1
+FILES = ("model.onnx", "model.int8.onnx", "vectors.npz")  # beside artifact.json, which holds their hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,6 @@ def _write_description(folder: Path, artifact: Artifact, snapshot: Snapshot, con
         "data": {"task": task.name, "about": task.about, "sha256": task.fingerprint},
         "preprocessing": task.preprocessing,
         "provenance": dict(context.provenance),
-        "sha256": {name: sha256(folder / name) for name in ("model.onnx", "model.int8.onnx", "vectors.npz")},
+        "sha256": {name: sha256(folder / name) for name in FILES},
     }
     (folder / "artifact.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dendrite_automl.errors import ArtifactMismatch, RequestError
-from dendrite_automl.export.bundle import FORMAT, TOLERANCE, sha256
+from dendrite_automl.export.bundle import FILES, FORMAT, TOLERANCE, sha256
 from dendrite_automl.export.onnx import count_onnx, run_onnx
+from dendrite_automl.result import Snapshot
 
 
 def verify_artifact(folder: str | Path) -> dict[str, Any]:
@@ -25,36 +26,35 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
         ArtifactMismatch: a file is missing or differs from what the artifact says.
     """
     folder = Path(folder)
-    description = _read_description(folder)
-    for name, expected in description["sha256"].items():
+    snapshot, hashes = _read_description(folder)
+    for name, expected in hashes.items():
         if not (folder / name).is_file():
             raise ArtifactMismatch(f"{folder}: expected {name}, got no such file")
         if sha256(folder / name) != expected:
             raise ArtifactMismatch(f"{folder / name}: expected SHA-256 {expected[:12]}…, the file was changed")
-    measured = description["snapshot"]["measurement"]
+    measured = snapshot.measurement
     params, macs = count_onnx(folder / "model.onnx")
-    if (params, macs) != (measured["params"], measured["macs"]):
+    if (params, macs) != (measured.params, measured.macs):
         raise ArtifactMismatch(
-            f"{folder}: expected {measured['params']} parameters and {measured['macs']} MACs, "
-            f"model.onnx has {params} and {macs}"
+            f"{folder}: expected {measured.params} parameters and {measured.macs} MACs, model.onnx has {params} and {macs}"
         )
     errors = _compare_vectors(folder)
-    return {"artifact": str(folder), "snapshot": folder.name, "params": params, "macs": macs, **errors}
+    return {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, **errors}
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def _read_description(folder: Path) -> tuple[Snapshot, dict[str, str]]:
+    """The snapshot, and the SHA-256 of each file."""
     path = folder / "artifact.json"
     if not path.is_file():
         raise RequestError(f"{folder}: expected the folder of an artifact, with an artifact.json; got none")
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = description["format"]
-        description["sha256"].items(), description["snapshot"]["measurement"]["params"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if found != FORMAT:
+            raise RequestError(f"{path}: expected format {FORMAT}, got {found}; verify it with the version that wrote it")
+        return Snapshot.from_json(description["snapshot"]), {name: description["sha256"][name] for name in FILES}
+    except (ValueError, KeyError, TypeError) as error:
         raise ArtifactMismatch(f"{path}: expected an artifact's description: {error!r}") from None
-    if found != FORMAT:
-        raise RequestError(f"{path}: expected format {FORMAT}, got {found}; verify it with the version that wrote it")
-    return description
 
 
 def _compare_vectors(folder: Path) -> dict[str, Any]:

@@ -11,8 +11,13 @@ _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 def count_params(folded: nn.Module) -> int:
-    """Numbers that the network stores: all parameters of a folded network (see `dendrites.fold_`)."""
-    return sum(parameter.numel() for parameter in folded.parameters())
+    """Numbers that the network stores: all parameters of a folded network (see `dendrites.fold_`).
+
+    A BatchNorm that could not be folded is stored with its means and variances.
+    """
+    norms = [module for module in folded.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    statistics = sum(buffer.numel() for norm in norms for buffer in norm.buffers() if buffer.dim())
+    return sum(parameter.numel() for parameter in folded.parameters()) + statistics
 
 
 @torch.no_grad()

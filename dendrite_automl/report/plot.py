@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dendrite_automl.budget import Budget
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, lim
     for axes, cost in zip(panels, _LABELS, strict=True):
         _draw_panel(axes, rows, cost, limits)
     panels[0].set_ylabel("validation accuracy (%)")
-    panels[0].legend(loc="lower right")
+    if panels[0].get_legend_handles_labels()[0]:
+        panels[0].legend(loc="lower right")
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
 
@@ -41,13 +43,14 @@ def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, lim
 def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], cost: str, limits: Mapping[str, float]) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
+    budget = Budget.from_json(limits)
     for arm, (colour, marker) in _ARMS.items():
         mine = [row for row in rows if row["arm"] == arm]
         if not mine:
             continue
         axes.plot(*_points(mine, cost), marker, color=colour, alpha=0.25, markersize=4, markeredgewidth=0)
         objectives = (DEFAULT_OBJECTIVES[0], Objective(name=cost, direction="min"))
-        inside = [row for row in mine if all((row[name] or 0) <= limit for name, limit in limits.items())]
+        inside = [row for row in mine if budget.fits(row)]
         front = sorted(pareto_front(inside, objectives), key=lambda row: row[cost])
         axes.plot(*_points(front, cost), marker=marker, color=colour, label=arm, drawstyle="steps-post", markersize=6)
     if cost in limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ class Progress:
     """Tells how far a search is; reads the run's records and writes to stderr.
 
     Args:
-        trials: that the run shall have in the end.
+        trials: that the run shall have in the end; None where the time limit alone ends it.
         deadline: on `time.monotonic`'s clock; None without a time limit.
     """
 
@@ -26,7 +27,7 @@ class Progress:
         self,
         run: Run,
         *,
-        trials: int,
+        trials: int | None,
         deadline: float | None,
         budget: Budget,
         objectives: Sequence[Objective],
@@ -38,10 +39,9 @@ class Progress:
         self._file = file or sys.stderr
         self._start = time.monotonic()
         self._done_before = len(run.of_kind("end"))
-        self._inside: list[dict[str, Any]] = []
         self._front: list[dict[str, Any]] = []
         self._taken = 0  # snapshots that the front has seen
-        self._seen = 0  # records that the facts have seen
+        self._seen = -1  # records that the facts have seen
         self._facts = ""
         self._last_seconds = -_EVERY_SECONDS
         self._last_done = self._done_before
@@ -52,8 +52,7 @@ class Progress:
         if self._file.isatty():
             if final or now - self._last_seconds >= 0.5:
                 self._last_seconds = now
-                self._file.write("\r\x1b[2K" + self._line(now) + ("\n" if final else ""))
-                self._file.flush()
+                self._renew(self._line(now), last=final)
         elif final or (now - self._last_seconds >= _EVERY_SECONDS and self._done() > self._last_done):
             self._last_seconds, self._last_done = now, self._done()
             self._file.write(self._line(now) + "\n")
@@ -63,14 +62,19 @@ class Progress:
         """Show that front member `number` of `total` is being exported."""
         text = f"exporting front member {number + 1} of {total}: ONNX files, test accuracy"
         if self._file.isatty():
-            self._file.write("\r\x1b[2K" + text + ("\n" if number + 1 == total else ""))
-            self._file.flush()
+            self._renew(text, last=number + 1 == total)
         elif number == 0:
             self.say(f"exporting {total} front members: ONNX files, test accuracy")
 
     def say(self, text: str) -> None:
         """One line beside the progress."""
         self._file.write(("\r\x1b[2K" if self._file.isatty() else "") + text + "\n")
+        self._file.flush()
+
+    def _renew(self, text: str, *, last: bool) -> None:
+        """Write over the terminal's last row; cut to it, because of a wrapped line only the last row would be renewed."""
+        columns = shutil.get_terminal_size().columns - 1
+        self._file.write("\r\x1b[2K" + text[:columns] + ("\n" if last else ""))
         self._file.flush()
 
     def _done(self) -> int:
@@ -91,12 +95,13 @@ class Progress:
         best = max(self._front, key=lambda row: row["val_accuracy"], default=None)
         volume = hypervolume(self._front, self._objectives, self._reference)
         accuracy = f"best {100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none inside yet"
-        return f"trials {self._done()}/{self._trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
+        trials = str(self._done()) if self._trials is None else f"{self._done()}/{self._trials}"
+        return f"trials {trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
 
     def _left(self, now: float) -> str:
         done = self._done() - self._done_before
         estimates = [self._deadline - now] if self._deadline is not None else []
-        if done:
+        if done and self._trials is not None:
             estimates.append((now - self._start) / done * max(0, self._trials - self._done()))
         return f"about {_clock(max(0.0, min(estimates)))} left" if estimates else "estimating the rest"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 _WIDE = 160  # columns where the output is not a terminal
@@ -22,7 +23,7 @@ def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None) -
     for name in ("snapshot", "arm"):
         table.add_column(name, no_wrap=True)
     for name in ("val %", "test %", "int8 %", "params", "MACs", "RAM B", "dendrites"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("schedule")
     for row in rows:
         accuracies = [_percent(row[name]) for name in ("val_accuracy", "test_accuracy", "test_accuracy_int8")]
@@ -46,6 +47,8 @@ def _print(table: Table, file: TextIO | None) -> None:
     console = Console(file=file, highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _WIDE
+    # a terminal too narrow wraps the lines itself: better than figures cut off
+    console.width = max(console.width, Measurement.get(console, console.options.update(max_width=_WIDE), table).minimum)
     console.print(table)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,15 +24,17 @@ from dendrite_automl.tasks.task import (
 )
 
 _NEEDED = ("X_train", "y_train", "X_test", "y_test")
+_USED = (*_NEEDED, "X_val", "y_val", "groups_train", "classes")
 _VAL_SHARE, _SPLIT_SEED = 0.2, 20240
 
 
 def load_npz(path: str | Path) -> Task:
-    """A task from an .npz file with X_train, y_train, X_test, y_test and optionally X_val, y_val, classes.
+    """A task from an .npz file with X_train, y_train, X_test, y_test and optionally X_val, y_val, groups_train, classes.
 
     Inputs are [N, features], [N, channels, time] or [N, channels, height, width]; labels may be integers or texts.
     Each channel (or feature) is standardised with the mean and standard deviation of train. Without a validation split,
-    a fifth of train is cut off, stratified. The test arrays are checked here and dropped; export reads them again.
+    a fifth of train is cut off, stratified, and by group where groups_train (a label for each example, such as the speaker)
+    is given. The test arrays are checked here and dropped; export reads them again.
 
     Raises:
         RequestError: not such a file, or data that cannot be trained on; the message names the array.
@@ -48,21 +53,35 @@ def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: s
     arrays = {"X_train": x_train, "y_train": y_train, "X_test": x_test, "y_test": y_test}
     if classes is not None:
         arrays["classes"] = classes
-    held = {key: np.asarray(value) for key, value in arrays.items()}
+    held = {}
+    for key, value in arrays.items():
+        try:
+            held[key] = np.asarray(value)
+        except ValueError as error:
+            raise RequestError(f"data: {key}: expected one array: {error}".splitlines()[0]) from None
     return _make(held, name=name, about="arrays (user data)", where="data", reread=lambda: held)
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise RequestError(f"data: expected a file, got {path}; check the path")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise RequestError(f"{path.name}: expected an .npz with {', '.join(_NEEDED)}, got a single array")
-        with loaded as data:
-            return {key: data[key] for key in data.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise RequestError(f"{path.name}: expected an .npz with {', '.join(_NEEDED)}, got a single array")
+            with loaded as data:
+                return {key: _read_array(data, key, path.name) for key in data.files}
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise RequestError(f"{path.name}: expected an .npz file of plain arrays: {error}".splitlines()[0]) from None
+
+
+def _read_array(data: Mapping[str, Any], key: str, where: str) -> NDArray[Any]:
+    """One array of the file; of those that are not ours, the name alone counts."""
+    try:
+        return np.asarray(data[key]) if key in _USED else np.empty(0)
+    except ValueError as error:
+        raise RequestError(f"{where}: {key}: expected a plain array: {error}".splitlines()[0]) from None
 
 
 def _make(
@@ -78,19 +97,44 @@ def _make(
     if "val" in splits:
         val = splits["val"]
     else:
-        rest, held = stratified_split(train.y, _VAL_SHARE, _SPLIT_SEED)
+        rest, held = _cut_validation(train.y, arrays.get("groups_train"), labels, where)
         train, val = Split(x=train.x[rest], y=train.y[rest]), Split(x=train.x[held], y=train.y[held])
     scale = fit_standardisation(train.x)
-    names = arrays.get("classes", labels)
     return make_task(
         name=name,
         about=about,
-        classes=tuple(map(str, names)),
+        classes=_class_names(arrays, labels, where),
         train=_scaled(train, scale),
         val=_scaled(val, scale),
         preprocessing={"standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
         open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale),
     )
+
+
+def _cut_validation(
+    y: NDArray[np.int64], groups: NDArray[Any] | None, labels: NDArray[Any], where: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of train and validation: stratified, and no group on both sides where groups are given."""
+    counts = np.bincount(y, minlength=len(labels))
+    if counts.min() < 2:
+        alone = labels.tolist()[int(counts.argmin())]
+        raise RequestError(f"{where}: y_train: expected at least 2 examples of each class, got {counts.min()} of {alone!r}")
+    if groups is None:
+        return stratified_split(y, _VAL_SHARE, _SPLIT_SEED)
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = round(1 / _VAL_SHARE)
+    if groups.shape != y.shape or len(np.unique(groups)) < folds:
+        raise RequestError(
+            f"{where}: groups_train: expected one group for each of {len(y)} examples, at least {folds} different ones, "
+            f"got shape {groups.shape}; or give X_val and y_val"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of small classes, which are checked below
+        split = next(StratifiedGroupKFold(folds, shuffle=True, random_state=_SPLIT_SEED).split(y, y, groups))
+    if len(np.unique(y[split[0]])) < len(np.unique(y)):
+        raise RequestError(f"{where}: groups_train: expected each class in several groups; give X_val and y_val instead")
+    return split
 
 
 def _scaled(split: Split, scale: Standardisation) -> Split:
@@ -106,17 +150,28 @@ def _label_names(arrays: Mapping[str, NDArray[Any]], where: str) -> NDArray[Any]
     for key in _NEEDED:
         if key not in arrays:
             raise RequestError(f"{where}: expected the arrays {', '.join(_NEEDED)}, got {', '.join(arrays) or 'none'}")
-    y = np.asarray(arrays["y_train"])
-    if y.ndim != 1 or y.dtype.kind not in "iubUS":
+    y = _texts(arrays["y_train"])
+    if y.ndim != 1 or y.dtype.kind not in "iubU":
         raise RequestError(f"{where}: y_train: expected one integer or text label each, got {y.dtype} of shape {y.shape}")
     labels = np.unique(y)
     if len(labels) < 2:
         raise RequestError(f"{where}: y_train: expected at least 2 classes, got {len(labels)}")
-    if "classes" in arrays and len(arrays["classes"]) != len(labels):
-        raise RequestError(
-            f"{where}: classes: expected {len(labels)} names as y_train has labels, got {len(arrays['classes'])}"
-        )
     return labels
+
+
+def _class_names(arrays: Mapping[str, NDArray[Any]], labels: NDArray[Any], where: str) -> tuple[str, ...]:
+    names = _texts(arrays.get("classes", labels))
+    if names.shape != labels.shape or len(np.unique(names)) < len(names):
+        raise RequestError(
+            f"{where}: classes: expected {len(labels)} different names, as y_train has labels; got {names.tolist()}"
+        )
+    return tuple(map(str, names))
+
+
+def _texts(array: Any) -> NDArray[Any]:
+    """Byte texts become texts; all else stays as it is."""
+    array = np.asarray(array)
+    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
 
 
 def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any], where: str) -> Split:
@@ -124,7 +179,7 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
     for key in (f"X_{split}", f"y_{split}"):
         if key not in arrays:
             raise RequestError(f"{where}: expected {key} beside its counterpart, got {', '.join(arrays)}")
-    x, y = np.asarray(arrays[f"X_{split}"]), np.asarray(arrays[f"y_{split}"])
+    x, y = np.asarray(arrays[f"X_{split}"]), _texts(arrays[f"y_{split}"])
     if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub" or 0 in x.shape:
         raise RequestError(
             f"{where}: X_{split}: expected numbers [N, features], [N, channels, time] or [N, channels, height, width],"
@@ -137,7 +192,9 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise RequestError(f"{where}: X_{split}: expected finite numbers, got NaN or infinity in {bad} of {len(x)} examples")
+    if y.dtype.kind not in ("U" if labels.dtype.kind == "U" else "iub"):
+        raise RequestError(f"{where}: y_{split}: expected labels of y_train's type, {labels.dtype}; got {y.dtype}")
     if not np.isin(y, labels).all():
-        unseen = y[~np.isin(y, labels)][0]
+        unseen = y[~np.isin(y, labels)][0].item()
         raise RequestError(f"{where}: y_{split}: expected labels that y_train has, got {unseen!r}")
     return Split(x=x, y=np.searchsorted(labels, y).astype(np.int64))

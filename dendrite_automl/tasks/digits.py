@@ -12,7 +12,7 @@ _TEST_SHARE, _VAL_SHARE = 0.3, 0.3
 
 
 def load_digits() -> Task:
-    """About 880 / 377 / 540 examples [1, 8, 8], stratified; pixels 0..16 divided by 16."""
+    """880 / 378 / 539 examples [1, 8, 8], stratified; pixels 0..16 divided by 16."""
     train, val, _ = _splits()
     return make_task(
         name="digits",

@@ -97,7 +97,7 @@ def fit_standardisation(x: NDArray[np.float32]) -> Standardisation:
     """Mean and standard deviation of each channel (or feature) over a training set; a constant one keeps std 1."""
     axes = (0, *range(2, x.ndim))
     mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
-    std = np.where(std > 1e-8, std, 1.0)
+    std = np.where(x.max(axes) > x.min(axes), std, 1.0)
     return Standardisation(mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
 

@@ -59,9 +59,23 @@ def _take_out_(model: nn.Module, example: Tensor, ratio: float, *, everywhere_al
             ch_sparsity_dict=None,
             unwrapped_parameters=[(p, 0) for layer in dendritic_layers(model).values() for p in (*layer.gains, *layer.cascade)],
         )
-        pruner.step()
+        for group in pruner.step(interactive=True):
+            _cut(pruner, group)
     if sum(parameter.numel() for parameter in model.parameters()) == before:
         raise CandidateFailed(f"no channel to take out at ratio {ratio:g}: the layers are too narrow already")
+
+
+def _cut(pruner: tp.pruner.BasePruner, group: tp.Group) -> None:
+    """Prune a group, but no more than `_MOST_PER_LAYER` of its channels: a global ranking does not see to that."""
+    layer, prune_channels, chosen = group[0].dep.target.module, group[0].dep.handler, group[0].idxs
+    channels = pruner.DG.get_out_channels(layer)
+    most = int(_MOST_PER_LAYER * channels)
+    if len(chosen) > most:
+        everything = pruner.DG.get_pruning_group(layer, prune_channels, list(range(channels)))
+        weakest_first = pruner.estimate_importance(everything).argsort(stable=True).tolist()
+        group = pruner.DG.get_pruning_group(layer, prune_channels, [i for i in weakest_first if i in set(chosen)][:most])
+    if most:
+        group.prune()
 
 
 def _last_linear(model: nn.Module) -> nn.Module:

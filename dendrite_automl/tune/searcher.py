@@ -51,9 +51,10 @@ class SearchPlan:
 
 @dataclass(slots=True, kw_only=True)
 class _Live:
-    """A trial that runs: what it came from, and what it has found."""
+    """A trial that runs: what it came from (no proposal when an earlier session made it), and what it has found."""
 
     candidate: Candidate
+    point: Point
     proposal: Proposal | None
     snapshots: list[Snapshot] = field(default_factory=list)
 
@@ -81,7 +82,7 @@ class BudgetSearcher(Searcher):
         self._known: set[str] = set()
         self._epochs = run.trained_epochs()
         self._started = 0
-        self._unfinished: list[Candidate] = []
+        self._unfinished: list[tuple[Candidate, Point]] = []
         self._replay()
 
     def finished(self) -> bool:
@@ -93,7 +94,7 @@ class BudgetSearcher(Searcher):
         if self._plan.stopped():
             return Searcher.FINISHED
         if self._unfinished:
-            return self._resume(trial_id, self._unfinished.pop(0))
+            return self._resume(trial_id, *self._unfinished.pop(0))
         if self._started >= self._plan.trials:
             return Searcher.FINISHED
         found = self._propose(self._next_arm())
@@ -102,7 +103,7 @@ class BudgetSearcher(Searcher):
         candidate, proposal = found
         self._started += 1
         self._epochs[candidate.arm] += candidate.epochs
-        self._live[trial_id] = _Live(candidate=candidate, proposal=proposal)
+        self._live[trial_id] = _Live(candidate=candidate, point=proposal.point, proposal=proposal)
         self._run.append({"record": "trial", "candidate": candidate.id, "point": proposal.point, "value": candidate.to_json()})
         return self._config(candidate)
 
@@ -131,6 +132,8 @@ class BudgetSearcher(Searcher):
         self._epochs[live.candidate.arm] -= skipped
         if status == "done" and live.proposal:
             self._studies[live.candidate.arm].tell(live.proposal, live.snapshots)
+        elif status == "done":
+            self._studies[live.candidate.arm].replay(live.point, live.snapshots)
         else:
             self._forget(live)
 
@@ -194,9 +197,9 @@ class BudgetSearcher(Searcher):
         over, excess = min(options, key=lambda option: option[0])
         return excess, "no snapshot can fit the budget" if over > 0 else ""
 
-    def _resume(self, trial_id: str, candidate: Candidate) -> dict[str, Any]:
+    def _resume(self, trial_id: str, candidate: Candidate, point: Point) -> dict[str, Any]:
         done = [snapshot for snapshot in self._run.snapshots() if snapshot.candidate == candidate.id]
-        self._live[trial_id] = _Live(candidate=candidate, proposal=None, snapshots=done)
+        self._live[trial_id] = _Live(candidate=candidate, point=point, proposal=None, snapshots=done)
         self._epochs[candidate.arm] += candidate.epochs - sum(candidate.stages[s.stage].epochs for s in done)
         return self._config(candidate, done)
 
@@ -223,7 +226,7 @@ class BudgetSearcher(Searcher):
             self._known.add(candidate.id)
             self._started += 1
             if candidate.id not in status:
-                self._unfinished.append(candidate)
+                self._unfinished.append((candidate, self._point(line["point"])))
             elif status[candidate.id] == "done":
                 self._studies[candidate.arm].replay(self._point(line["point"]), found[candidate.id])
 

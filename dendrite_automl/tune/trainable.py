@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next snapshot with its weights; at the end `finished`, or `failed` with the reason."""
+        """The next snapshot with weights, and measures for loggers; at the end `finished`, or `failed` with the reason."""
         try:
             snapshot, model = next(self._steps)
         except StopIteration:
@@ -54,7 +55,8 @@ class TrialTrainable(tune.Trainable):
             return {"failed": str(error), "done": True}
         except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
             return {"failed": f"unexpected {type(error).__name__}: {error}", "done": True, "unexpected": True}
-        return {"snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(model), "done": False}
+        measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
+        return {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(model), "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Ray's protocol; snapshots travel in the results, nothing else is kept."""

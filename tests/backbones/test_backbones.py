@@ -1,0 +1,166 @@
+"""Every backbone keeps one contract, and spaces that a backbone cannot build are refused with a clear error."""
+
+import math
+
+import pytest
+import torch
+
+from dendrite_automl.backbones import BACKBONES, build_backbone, check_space
+from dendrite_automl.dendrites import fold_
+from dendrite_automl.errors import RequestError
+from dendrite_automl.space import SearchSpace, available_spaces, load_space, parse_space
+
+# backbone, input shape, knobs: at least one for each rank that it takes
+CASES = [
+    ("conv2d", (13, 50), {"filters": 4}),
+    ("conv2d", (3, 8, 8), {"filters": 2, "blocks": 2, "growth": "double", "hidden": 5}),
+    ("conv2d", (1, 8, 8), {"filters": 1, "blocks": 1, "growth": "constant"}),
+    ("sepconv1d", (13, 50), {"width": 1.0}),
+    ("sepconv1d", (4, 9), {"width": 0.1, "blocks": 1, "kernel": 1, "stride": 3}),
+    ("mlp", (7,), {"hidden": 3}),
+    ("mlp", (3, 5), {"hidden": 3, "depth": 2}),
+    ("mlp", (1, 4, 4), {"hidden": 3, "depth": 0}),
+]
+TEXT = """
+name = "tiny"
+description = "d"
+source = "s"
+task = "digits"
+backbone = "{backbone}"
+input_shape = {shape}
+[network]
+{network}
+[schedule]
+stages = "fit"
+[training]
+learning_rate = 0.01
+"""
+
+
+def make_space(backbone: str, shape: list[int], network: str) -> SearchSpace:
+    return parse_space(TEXT.format(backbone=backbone, shape=shape, network=network), where="test")
+
+
+def deployed_params(model: torch.nn.Module) -> int:
+    fold_(model)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_every_backbone_is_in_the_contract() -> None:
+    assert {name for name, _, _ in CASES} == set(BACKBONES)
+    assert {(name, len(shape)) for name, shape, _ in CASES} == {(n, rank) for n, b in BACKBONES.items() for rank in b.RANKS}
+
+
+@pytest.mark.parametrize(("name", "shape", "knobs"), CASES)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_logits_have_one_row_for_each_example_and_one_column_for_each_class(name, shape, knobs, batch) -> None:
+    logits = build_backbone(name, shape, 6, knobs).eval()(torch.randn(batch, *shape))
+    assert logits.shape == (batch, 6)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(("name", "shape", "knobs"), CASES)
+def test_evaluation_treats_each_example_by_itself_and_repeatably(name, shape, knobs) -> None:
+    model = build_backbone(name, shape, 4, knobs)
+    x = torch.randn(6, *shape)
+    model.train()
+    model(x)
+    model.eval()
+    together = model(x)
+    assert torch.equal(together, model(x))
+    torch.testing.assert_close(together, torch.cat([model(row[None]) for row in x]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "shape", "knobs"), CASES)
+def test_every_parameter_of_a_training_network_gets_a_gradient(name, shape, knobs) -> None:
+    torch.manual_seed(0)
+    model = build_backbone(name, shape, 4, knobs).train()
+    model(torch.randn(8, *shape)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("name", "shape", "knobs"), CASES)
+def test_same_seed_same_weights(name, shape, knobs) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(build_backbone(name, shape, 4, knobs).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "knobs", "params"),
+    [
+        # 1*4*9+4 + 4*8*9+8 + 8*8*9+8 + (8*1*6)*6+6, three poolings of 13x50 leave 1x6
+        ("conv2d", (13, 50), {"filters": 4}, 1214),
+        ("conv2d", (13, 50), {"filters": 8}, 4150),
+        # 1*2*9+2 + (2*4*4)*5+5 + 5*6+6
+        ("conv2d", (1, 8, 8), {"filters": 2, "blocks": 1, "hidden": 5}, 221),
+        # folded: 13*4*5+4 + 4*9+4*8+8 + 8*11+64+8 + 8*13+64+8 + 8*6+6
+        ("sepconv1d", (13, 50), {"width": 1.0}, 730),
+        ("mlp", (64,), {"hidden": 10, "depth": 2}, 650 + 110 + 66),
+        ("mlp", (64,), {"hidden": 10, "depth": 0}, 390),
+    ],
+)
+def test_parameters_of_the_deployed_network_match_hand_counts(name, shape, knobs, params) -> None:
+    assert deployed_params(build_backbone(name, shape, 6, knobs)) == params
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "knobs"),
+    [
+        ("conv2d", (13, 50), {"filters": 0}),
+        ("conv2d", (13, 50), {"filters": 4, "blocks": 0}),
+        ("conv2d", (13, 50), {"filters": 4, "blocks": 4}),
+        ("conv2d", (13, 50), {"filters": 4, "growth": "triple"}),
+        ("conv2d", (13, 50), {"filters": 4, "hidden": -1}),
+        ("conv2d", (1, 4, 4), {"filters": 4, "blocks": 3}),
+        ("sepconv1d", (13, 50), {"width": 0.0}),
+        ("sepconv1d", (13, 50), {"width": math.nan}),
+        ("sepconv1d", (13, 50), {"width": 1.0, "blocks": 0}),
+        ("sepconv1d", (13, 50), {"width": 1.0, "kernel": 8}),
+        ("sepconv1d", (13, 50), {"width": 1.0, "kernel": -1}),
+        ("sepconv1d", (13, 50), {"width": 1.0, "stride": 0}),
+        ("mlp", (7,), {"hidden": 0}),
+        ("mlp", (7,), {"hidden": 3, "depth": -1}),
+    ],
+)
+def test_knobs_out_of_range_are_refused(name, shape, knobs) -> None:
+    with pytest.raises(RequestError, match=name):
+        build_backbone(name, shape, 6, knobs)
+
+
+@pytest.mark.parametrize("name", available_spaces())
+def test_every_shipped_space_can_be_built(name) -> None:
+    space = load_space(name)
+    check_space(space, space.input_shape, 6)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "shape", "network", "words"),
+    [
+        ("resnet", [8, 8], "filters = 4", ["backbone", "resnet", "conv2d"]),
+        ("conv2d", [8, 8], "filters = 4\nkernel = 3", ["kernel", "unknown", "filters"]),
+        ("conv2d", [8, 8], "blocks = 1", ["filters", "got nothing"]),
+        ("sepconv1d", [8, 8], "blocks = 1", ["width", "got nothing"]),
+        ("mlp", [8], "depth = 1", ["hidden", "got nothing"]),
+        ("conv2d", [8], "filters = 4", ["2 or 3 axes", "--space"]),
+        ("sepconv1d", [1, 8, 8], "width = 1", ["2 axes"]),
+        ("conv2d", [8, 8], 'filters = [4, "wide"]', ["filters", "wide"]),
+        ("conv2d", [8, 8], "filters = [4, 2.5]", ["filters", "2.5"]),
+        ("conv2d", [8, 8], "filters = 4\nblocks = [1, 2.0]", ["blocks", "2.0"]),
+        ("conv2d", [8, 8], "filters = 4\ngrowth = 3", ["growth", "3"]),
+        ("conv2d", [4, 4], "filters = 4\nblocks = [1, 3]", ["blocks", "3"]),
+        ("sepconv1d", [4, 8], 'width = ["wide"]', ["width", "wide"]),
+        ("sepconv1d", [4, 8], "width = 1.0\nkernel = [9, 9.5]", ["kernel", "9.5"]),
+        ("mlp", [8], "hidden = [4, 4.5]", ["hidden", "4.5"]),
+        ("mlp", [8], "hidden = 4\ndepth = [1, 1.5]", ["depth", "1.5"]),
+    ],
+)
+def test_a_space_that_cannot_be_built_is_refused_with_the_knob_and_its_value(backbone, shape, network, words) -> None:
+    space = make_space(backbone, shape, network)
+    with pytest.raises(RequestError) as caught:
+        check_space(space, tuple(shape), 6)
+    assert "\n" not in str(caught.value)
+    for word in ['"tiny"', *words]:
+        assert word in str(caught.value)

@@ -1,0 +1,120 @@
+"""The ONNX file computes what the network computes and holds what was counted, for every backbone and kind."""
+
+import copy
+import logging
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from dendrite_automl.backbones import build_backbone
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.errors import AutoMLError
+from dendrite_automl.export.onnx import INPUT, OUTPUT, count_onnx, export_onnx, run_onnx
+from dendrite_automl.measure import folded_copy, measure_cost
+from dendrite_automl.train.prune import prune_
+
+NETWORKS = {
+    "conv2d": ("conv2d", (13, 50), {"filters": 3, "blocks": 2, "hidden": 5}),
+    "conv2d picture": ("conv2d", (1, 8, 8), {"filters": 4, "blocks": 1}),
+    "sepconv1d": ("sepconv1d", (13, 50), {"width": 1.0, "blocks": 2}),
+    "mlp": ("mlp", (7,), {"hidden": 6}),
+}
+CASES = [
+    ("conv2d", None, 0),
+    ("conv2d", "perforated", 2),
+    ("conv2d picture", "gradient", 1),
+    ("sepconv1d", None, 0),
+    ("sepconv1d", "gradient", 3),
+    ("mlp", "perforated", 2),
+]
+
+
+def make(name: str, kind: str | None, sets: int) -> tuple[nn.Module, tuple[int, ...]]:
+    torch.manual_seed(0)
+    backbone, shape, knobs = NETWORKS[name]
+    model = build_backbone(backbone, shape, 6, knobs)
+    if name == "sepconv1d":
+        prune_(model, torch.zeros(1, *shape), ratio=0.25)
+    for i, activation in enumerate(["tanh"] * sets):
+        add_dendrites_(model, kind=str(kind), placement="all", activation=activation)
+        for layer in dendritic_layers(model).values():
+            for scalar in (*layer.gains, *layer.cascade):
+                nn.init.normal_(scalar, std=0.5 + i)
+    for _ in range(5):
+        model.train()(torch.randn(32, *shape))
+    return model, shape
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+def exported(request, tmp_path_factory):
+    model, shape = make(*request.param)
+    before, training = copy.deepcopy(model.state_dict()), model.training
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    export_onnx(model, shape, path)
+    assert model.training is training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    return model.eval(), shape, path
+
+
+@pytest.mark.parametrize("batch", [1, 3, 600])
+def test_the_file_computes_what_the_network_computes_at_any_batch(exported, batch) -> None:
+    model, shape, path = exported
+    x = torch.randn(batch, *shape)
+    with torch.no_grad():
+        expected = model(x).numpy()
+    np.testing.assert_allclose(run_onnx(path, x.numpy()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_file_holds_what_was_counted_on_the_network(exported) -> None:
+    model, shape, path = exported
+    cost = measure_cost(model, shape)
+    assert count_onnx(path) == (cost.params, cost.macs)
+
+
+def test_the_file_is_whole_and_its_interface_is_as_promised(exported) -> None:
+    _, shape, path = exported
+    onnx.checker.check_model(path, full_check=True)
+    graph = onnx.load(path, load_external_data=False).graph
+    assert [path] == list(path.parent.iterdir())
+    (source,), (target,) = graph.input, graph.output
+    assert (source.name, target.name) == (INPUT, OUTPUT)
+    dims = source.type.tensor_type.shape.dim
+    assert dims[0].dim_param
+    assert tuple(dim.dim_value for dim in dims[1:]) == shape
+    assert target.type.tensor_type.shape.dim[1].dim_value == 6
+    assert source.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_batchnorm_is_folded_into_the_file(exported) -> None:
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(exported[2]).graph.node}
+
+
+def test_batchnorm_that_cannot_be_folded_is_counted_alike_on_network_and_file(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.BatchNorm1d(3), nn.Flatten(), nn.Linear(18, 2))
+    for _ in range(3):
+        model.train()(torch.randn(8, 2, 8))
+    export_onnx(model, (2, 8), tmp_path / "model.onnx")
+    cost = measure_cost(model, (2, 8))
+    assert count_onnx(tmp_path / "model.onnx") == (cost.params, cost.macs)
+
+
+def test_nothing_is_printed_or_logged(tmp_path, capfd, caplog) -> None:
+    model, shape = make("mlp", None, 0)
+    with caplog.at_level(logging.WARNING):
+        export_onnx(folded_copy(model), shape, tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a model"])
+def test_a_file_that_cannot_be_run_is_refused_in_one_line(tmp_path, content) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AutoMLError, match=r"model\.onnx: expected an ONNX file") as caught:
+        run_onnx(path, np.zeros((1, 7), np.float32))
+    assert "\n" not in str(caught.value)

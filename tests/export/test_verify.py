@@ -1,0 +1,153 @@
+"""`verify` accepts an artifact as it was written and nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dendrite_automl.backbones import build_backbone
+from dendrite_automl.errors import ArtifactMismatch, RequestError
+from dendrite_automl.export.bundle import BundleContext, export_artifact, sha256
+from dendrite_automl.export.verify import verify_artifact
+from dendrite_automl.measure import measure_cost
+from dendrite_automl.result import Measurement, Snapshot
+from dendrite_automl.tasks import load_task
+
+HASHED = ["model.onnx", "model.int8.onnx", "vectors.npz"]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = build_backbone("mlp", (1, 8, 8), 10, {"hidden": 4})
+    cost = measure_cost(model, (1, 8, 8))
+    measurement = Measurement(
+        params=cost.params,
+        macs=cost.macs,
+        flash_bytes=cost.flash_bytes,
+        peak_ram_bytes=cost.peak_ram_bytes,
+        val_accuracy=0.1,
+        trained_epochs=0,
+        train_seconds=0.0,
+    )
+    snapshot = Snapshot(
+        candidate="0123456789", arm="baseline", stage=2, schedule="fit", dendrites=0, seed=1, measurement=measurement
+    )
+    task, folder = load_task("digits"), tmp_path_factory.mktemp("artifacts") / snapshot.id
+    folder.mkdir()
+    export_artifact(model, snapshot, folder, BundleContext(task=task, test=task.open_test(), provenance={}))
+    return folder
+
+
+@pytest.fixture
+def artifact(original, tmp_path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "copy"))
+
+
+def edit(folder: Path, change) -> None:
+    path = folder / "artifact.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    change(description)
+    path.write_text(json.dumps(description), encoding="utf-8")
+
+
+def replace(folder: Path, name: str, **arrays: np.ndarray) -> None:
+    """New test vectors, with their hash."""
+    with np.load(folder / "vectors.npz") as old:
+        kept = {**old, **arrays}
+    np.savez(folder / name, **{key: value for key, value in kept.items() if value is not None})
+    edit(folder, lambda d: d["sha256"].update({name: sha256(folder / name)}))
+
+
+def test_an_artifact_as_it_was_written_is_accepted_wherever_it_lies(original, artifact) -> None:
+    for folder in (original, artifact, str(artifact)):
+        found = verify_artifact(folder)
+        assert found["artifact"] == str(folder)
+        assert found["snapshot"] == "0123456789-2"
+        assert (found["params"], found["macs"], found["vectors"]) == (65 * 4 + 50, 64 * 4 + 40, 32)
+        assert found["largest_difference_model.onnx"] <= 1e-6
+        assert found["largest_difference_model.int8.onnx"] <= 1e-6
+    json.dumps(found)
+
+
+@pytest.mark.parametrize("name", HASHED)
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_one_changed_byte_is_noticed(artifact, name, place) -> None:
+    content = bytearray((artifact / name).read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    (artifact / name).write_bytes(content)
+    with pytest.raises(ArtifactMismatch, match=rf"{name}.*changed"):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_a_missing_file_is_noticed(artifact, name) -> None:
+    (artifact / name).unlink()
+    with pytest.raises(ArtifactMismatch, match=name):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("name", HASHED)
+def test_a_file_cut_short_is_noticed(artifact, name) -> None:
+    (artifact / name).write_bytes((artifact / name).read_bytes()[:-10])
+    with pytest.raises(ArtifactMismatch, match=name):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("figure", ["params", "macs"])
+def test_a_description_of_another_size_is_noticed(artifact, figure) -> None:
+    edit(artifact, lambda d: d["snapshot"]["measurement"].update({figure: 1}))
+    with pytest.raises(ArtifactMismatch, match="expected"):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("key", ["logits", "logits_int8"])
+@pytest.mark.parametrize("change", [lambda a: a + 0.1, lambda a: a * np.nan, lambda a: None])
+def test_vectors_that_do_not_reproduce_are_noticed(artifact, key, change) -> None:
+    with np.load(artifact / "vectors.npz") as old:
+        wrong = change(old[key])
+    replace(artifact, "vectors.npz", **{key: wrong})
+    with pytest.raises(ArtifactMismatch, match=r"logits"):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("format"),
+        lambda d: d.pop("sha256"),
+        lambda d: d.pop("snapshot"),
+        lambda d: d["snapshot"].pop("measurement"),
+        lambda d: d["snapshot"]["measurement"].pop("params"),
+        lambda d: d["snapshot"]["measurement"].pop("macs"),
+        lambda d: d.update(sha256=[]),
+        lambda d: d["sha256"].pop("model.onnx"),
+    ],
+)
+def test_a_damaged_description_is_noticed(artifact, change) -> None:
+    edit(artifact, change)
+    with pytest.raises(ArtifactMismatch):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"null"])
+def test_a_description_that_is_none_is_noticed(artifact, content) -> None:
+    (artifact / "artifact.json").write_bytes(content)
+    with pytest.raises(ArtifactMismatch, match=r"artifact\.json"):
+        verify_artifact(artifact)
+
+
+@pytest.mark.parametrize("number", [0, 2, "1"])
+def test_another_format_is_a_wrong_request(artifact, number) -> None:
+    edit(artifact, lambda d: d.update(format=number))
+    with pytest.raises(RequestError, match="format 1"):
+        verify_artifact(artifact)
+
+
+def test_a_folder_without_a_description_is_a_wrong_request(tmp_path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(RequestError, match=r"artifact\.json"):
+            verify_artifact(folder)

@@ -1,0 +1,125 @@
+"""Peak RAM against peaks computed by hand; all sizes are counts of float32 numbers, four bytes each."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dendrite_automl.dendrites import KINDS, DendriticLayer
+from dendrite_automl.measure import plan_memory
+
+
+class Block(nn.Module):
+    """A forward function with two convolutions that keep [2, 10]."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+        self.a = nn.Conv1d(2, 2, 3, padding=1)
+        self.b = nn.Conv1d(2, 2, 3, padding=1)
+        self.wide = nn.Conv1d(2, 6, 3, padding=1)
+        self.narrow = nn.Conv1d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def check(model: nn.Module, shape: tuple[int, ...], numbers: int, operators: int) -> None:
+    plan = plan_memory(model.eval(), shape)
+    assert (plan.peak_bytes, plan.operators) == (4 * numbers, operators)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "numbers", "operators"),
+    [
+        # input 20 and output 60 of the first convolution; ReLU in place
+        ([nn.Conv1d(2, 6, 3, padding=1), nn.ReLU(), nn.Conv1d(6, 1, 1)], (2, 10), 20 + 60, 3),
+        # the second convolution is the widest point
+        ([nn.Conv1d(2, 3, 1), nn.ReLU(), nn.Conv1d(3, 9, 1)], (2, 10), 30 + 90, 3),
+        # pooling needs both sides
+        ([nn.Conv1d(1, 8, 1), nn.MaxPool1d(2)], (1, 10), 80 + 40, 2),
+        # Flatten and Dropout take nothing and are no operators
+        ([nn.Flatten(), nn.Dropout(), nn.Linear(20, 3)], (2, 10), 20 + 3, 1),
+        ([nn.ReLU(), nn.Tanh(), nn.Sigmoid()], (5,), 5, 3),
+        ([nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 2)], (4,), 4 + 9, 3),
+        ([nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU()], (1, 4, 4), 16 + 32, 3),
+    ],
+)
+def test_chains(layers, shape, numbers, operators) -> None:
+    check(nn.Sequential(*layers), shape, numbers, operators)
+
+
+@pytest.mark.parametrize(
+    ("function", "numbers", "operators"),
+    [
+        # x lives until the sum: x, a(x), b(a(x)) at once; the sum is in place
+        (lambda m, x: x + m.b(m.a(x)), 60, 3),
+        (lambda m, x: torch.add(m.b(torch.relu(m.a(x))), x), 60, 4),
+        # x, wide, then narrow beside both
+        (lambda m, x: x + m.narrow(F.relu(m.wide(x))), 20 + 60 + 20, 4),
+        # both branches are kept for the concatenation and it needs its own room: a, b, a|b
+        (lambda m, x: torch.cat([m.a(x), m.b(x)], 1), 20 + 20 + 40, 3),
+        # relu cannot be in place, because its input is used again: x is dead by then
+        (lambda m, x: (lambda y: torch.relu(y) + y)(m.a(x)), 40, 3),
+        # a tensor added to itself is in place
+        (lambda m, x: (lambda y: y + y)(m.a(x)), 40, 2),
+        # views share their storage, and keep it alive
+        (lambda m, x: m.a(x.view(1, 2, 10)).reshape(1, 20), 40, 1),
+        (lambda m, x: m.a(x) + x.detach(), 40, 2),
+        (lambda m, x: (lambda v: m.b(m.a(x)) + v)(x.view(1, 2, 10)), 60, 3),
+        # a view whose storage is needed elsewhere must not be overwritten
+        (lambda m, x: torch.relu(x.view(1, 2, 10)) + m.a(x), 60, 3),
+        # a mean makes a smaller tensor of its own
+        (lambda m, x: m.a(x).mean(2), 40, 2),
+    ],
+)
+def test_graphs(function, numbers, operators) -> None:
+    check(Block(function), (2, 10), numbers, operators)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("sets", "numbers"),
+    [
+        (0, 10 + 30),
+        # x, M(x), L(x); tanh, product and sum are in place
+        (1, 10 + 2 * 30),
+        # x, M(x), a_0, L_1(x); then x is gone, but v * a_0 has its own room: 4 * 30
+        (2, 4 * 30),
+        # x, M(x), a_0, a_1, L_2(x); then without x v * a_0 beside M(x), a_0, a_1, L_2(x)
+        (3, 5 * 30),
+    ],
+)
+def test_dendrites_keep_their_outputs_until_they_are_added(kind, sets, numbers) -> None:
+    layer = DendriticLayer(nn.Conv1d(1, 3, 3, padding=1), perforated=KINDS[kind])
+    for _ in range(sets):
+        layer.add_set_()
+    assert plan_memory(layer.eval(), (1, 10)).peak_bytes == 4 * numbers
+
+
+def test_an_input_that_is_needed_later_lives_through_the_dendrites() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = DendriticLayer(nn.Linear(6, 6))
+            self.layer.add_set_()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.layer(x)
+
+    assert plan_memory(Around().eval(), (6,)).peak_bytes == 4 * 18
+
+
+def test_weights_are_not_ram() -> None:
+    small, large = (plan_memory(nn.Sequential(nn.Conv1d(2, 3, size, padding=size // 2)), (2, 10)) for size in (1, 9))
+    assert small == large
+
+
+def test_planning_leaves_the_network_as_it_was() -> None:
+    layer = DendriticLayer(nn.Linear(3, 3), perforated=True)
+    layer.add_set_()
+    x = torch.randn(2, 3)
+    before = layer(x)
+    plan_memory(layer, (3,))
+    assert layer.perforated
+    assert torch.equal(layer(x), before)

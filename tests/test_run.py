@@ -1,0 +1,231 @@
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.front import hypervolume, parse_objectives
+from dendrite_automl.run import FRONT_COLUMNS, Run, check_free_space, load_run
+from tests.factories import INFO, make_design, make_row, make_run, make_snapshot
+
+LARGE = make_snapshot(candidate="a" * 10, arm="baseline", val_accuracy=0.95, params=1500, macs=30_000, latency_ms=2.5)
+SMALL = make_snapshot(candidate="b" * 10, stage=1, val_accuracy=0.9, params=800, macs=20_000)
+REFUSED = make_snapshot(candidate="c" * 10, val_accuracy=0.8, params=100, macs=9_000)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A finished search: three members, the export of the last one was refused."""
+    run = make_run(tmp_path / "run", [LARGE, SMALL, REFUSED])
+    run.write_tables([make_row(LARGE), make_row(SMALL), make_row(REFUSED, artifact=False)])
+    return run
+
+
+def error_of(act: Callable[[], Any]) -> str:
+    with pytest.raises(RequestError) as caught:
+        act()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_a_new_folder_can_be_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "run"
+    created = Run.create(path, INFO)
+    opened = load_run(str(path))
+    assert opened.info == created.info == {"format": 1, **INFO}
+    assert opened.records == []
+    assert {entry.name for entry in path.iterdir()} == {"run.json", "results.jsonl", "weights"}
+
+
+def test_an_existing_folder_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep", encoding="utf-8")
+    assert "use --resume or another --out" in error_of(lambda: Run.create(tmp_path, INFO))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot make the folder" in error_of(lambda: Run.create(tmp_path / "file" / "run", INFO))
+
+
+def test_info_is_replaced_in_one_step(run: Run) -> None:
+    run.info["seconds"] = 2.5
+    run.write_info()
+    assert Run.open(run.path).info["seconds"] == 2.5
+    assert not list(run.path.glob("run.*[!n]"))
+
+
+def test_records_and_weights_are_on_disk_when_append_returns(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [])
+    run.append({"record": "snapshot", "value": SMALL.to_json()}, weights=b"bytes")
+    run.append({"record": "end", "candidate": SMALL.candidate, "status": "done"})
+    opened = Run.open(run.path)
+    assert opened.records == run.records
+    assert opened.snapshots() == [SMALL]
+    assert opened.weights_path(SMALL.id).read_bytes() == b"bytes"
+    assert [path.name for path in (run.path / "weights").iterdir()] == [f"{SMALL.id}.safetensors"]
+
+
+def test_a_snapshot_recorded_twice_counts_once_at_its_first_place(tmp_path: Path) -> None:
+    assert make_run(tmp_path / "run", [SMALL, LARGE, SMALL]).snapshots() == [SMALL, LARGE]
+
+
+def test_candidates_and_trained_epochs_come_from_the_records(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [])
+    designs = {arm: make_design(arm=arm) for arm in ("dendritic", "baseline")}
+    for arm, design in designs.items():
+        run.append({"record": "trial", "candidate": design.id, "value": design.to_json()})
+        for stage in range(len(design.stages)):
+            snapshot = make_snapshot(candidate=design.id, arm=arm, stage=stage)
+            run.append({"record": "snapshot", "value": snapshot.to_json()})
+    assert Run.open(run.path).candidates() == {design.id: design for design in designs.values()}
+    assert run.trained_epochs() == {"dendritic": 10, "baseline": 6}
+
+
+@pytest.mark.parametrize("torn", ['{"record": "snap', '{"record": "end"}', "\0\0\0", "é"])
+def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: Path, torn: str) -> None:
+    run = make_run(tmp_path / "run", [LARGE])
+    whole = (run.path / "results.jsonl").read_bytes()
+    (run.path / "results.jsonl").write_bytes(whole + torn.encode()[:-1])
+    opened = Run.open(run.path)
+    assert opened.snapshots() == [LARGE]
+    with opened.locked():
+        assert (run.path / "results.jsonl").read_bytes() == whole
+        opened.append({"record": "snapshot", "value": SMALL.to_json()})
+    assert Run.open(run.path).snapshots() == [LARGE, SMALL]
+
+
+def test_two_writers_at_once_are_refused(run: Run) -> None:
+    def lock_again() -> None:
+        with Run.open(run.path).locked():
+            pass
+
+    with run.locked():
+        assert "is in use by another search" in error_of(lock_again)
+    lock_again()
+
+
+def test_front_rows_have_the_types_that_were_written_and_absolute_artifacts(run: Run) -> None:
+    rows = Run.open(run.path).front_rows()
+    assert [tuple(row) for row in rows] == [FRONT_COLUMNS] * 3
+    expected = {key: make_row(LARGE)[key] for key in FRONT_COLUMNS}
+    assert rows[0] == {**expected, "artifact": str(run.path.resolve() / "artifacts" / LARGE.id)}
+    assert [type(rows[0][name]) for name in ("params", "dendrites", "trained_epochs", "latency_ms")] == [int, int, int, float]
+    assert (rows[2]["artifact"], rows[2]["test_accuracy"], rows[2]["latency_ms"]) == (None, None, None)
+
+
+def test_every_snapshot_is_a_line_of_candidates_csv(run: Run) -> None:
+    with (run.path / "candidates.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["snapshot"] for row in rows] == [LARGE.id, SMALL.id, REFUSED.id]
+    assert {"stage", "train_seconds", "seed"} <= rows[0].keys()
+    assert [row["seed"] for row in rows] == ["7", "7", "7"]
+
+
+def test_the_front_is_a_table(run: Run) -> None:
+    table = run.front
+    assert tuple(table.columns) == FRONT_COLUMNS
+    assert table["val_accuracy"].tolist() == [0.95, 0.9, 0.8]
+
+
+def test_an_empty_front_is_an_empty_table(run: Run) -> None:
+    run.write_tables([])
+    assert tuple(run.front.columns) == FRONT_COLUMNS
+    assert len(run.front) == 0
+    assert run.summary()["hypervolume"] == 0
+
+
+@pytest.mark.parametrize("act", ["front_rows", "summary", "best"])
+def test_a_search_without_a_front_says_so(tmp_path: Path, act: str) -> None:
+    run = make_run(tmp_path / "run", [])
+    assert "has no front yet; finish it with --resume" in error_of(getattr(run, act))
+
+
+def test_a_summary_has_what_the_command_line_promises(run: Run) -> None:
+    for record in ({"record": "end", "status": "done"}, {"record": "refused", "excess": []}):
+        run.append(record)
+    summary = run.summary()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary.keys() >= {"run", "trials", "snapshots", "trained_epochs", "seconds", "hypervolume", "front"}
+    assert (summary["trials"], summary["snapshots"], summary["refused"]) == (1, 3, 1)
+    rows, objectives = run.front_rows(), parse_objectives(INFO["request"]["objectives"])
+    assert summary["hypervolume"] == pytest.approx(hypervolume(rows, objectives, INFO["reference"]))
+    assert summary["front"] == rows
+
+
+@pytest.mark.parametrize(
+    ("limits", "snapshot"),
+    [({}, LARGE), ({"max_params": 1500}, LARGE), ({"max_params": 1499}, SMALL), ({"max_macs": 20_000}, SMALL),
+     ({"max_params": 1e9, "max_peak_ram_bytes": 1e9}, LARGE), ({"max_latency_ms": 3}, LARGE)],
+)  # fmt: skip
+def test_the_best_member_within_limits_is_found(run: Run, limits: dict[str, float], snapshot: Any) -> None:
+    best = run.best(**limits)
+    assert best.snapshot == snapshot.id
+    assert best.path == str(run.path.resolve() / "artifacts" / snapshot.id)
+    assert (best.params, best.test_accuracy, best.test_accuracy_int8) == (snapshot.measurement.params, 0.875, 0.75)
+
+
+@pytest.mark.parametrize("limits", [{"max_params": 500}, {"max_latency_ms": 1}], ids=["refused export", "unknown latency"])
+def test_a_member_without_artifact_or_figure_is_not_within_limits(run: Run, limits: dict[str, float]) -> None:
+    assert "no front member within" in error_of(lambda: run.best(**limits))
+
+
+def test_an_unknown_limit_is_told_the_known_ones(run: Run) -> None:
+    assert 'max_params, max_macs, max_flash_bytes, max_peak_ram_bytes, max_latency_ms, got "params"' in error_of(
+        lambda: run.best(params=1)
+    )
+
+
+def test_artifacts_are_put_in_place_whole_and_dropped_when_they_leave_the_front(run: Run) -> None:
+    for content in ("first", "second"):
+        scratch = run.new_artifact_folder()
+        (scratch / "model.onnx").write_text(content, encoding="utf-8")
+        target = run.keep_artifact(scratch, SMALL.id)
+        assert not scratch.exists()
+    assert (target / "model.onnx").read_text(encoding="utf-8") == "second"
+    run.new_artifact_folder()
+    run.drop_artifacts(keep=[SMALL.id])
+    assert [folder.name for folder in (run.path / "artifacts").iterdir()] == [SMALL.id]
+    run.drop_artifacts()
+    assert not list((run.path / "artifacts").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("run.json", "{"), ("run.json", "[]"), ("run.json", "{}"), ("run.json", "\ud800"), ("results.jsonl", "{]\n"),
+     ("results.jsonl", "[1]\n"), ("results.jsonl", "{}\n"), ("results.jsonl", "\n"), ("results.jsonl", None)],
+)  # fmt: skip
+def test_damaged_files_are_refused(run: Run, file: str, content: str | None) -> None:
+    (run.path / file).unlink()
+    if content is not None:
+        (run.path / file).write_bytes(content.encode(errors="surrogatepass"))
+    message = error_of(lambda: Run.open(run.path))
+    assert "damaged run.json or results.jsonl" in message
+    assert str(run.path) in message
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "snapshot,params,artifact\nx,many,\n"])
+def test_a_damaged_front_is_refused(run: Run, content: str) -> None:
+    (run.path / "front.csv").write_text(content, encoding="utf-8")
+    assert "front.csv" in error_of(run.front_rows)
+
+
+def test_a_run_of_another_format_is_refused(run: Run) -> None:
+    run.info["format"] = 99
+    run.write_info()
+    assert "expected format 1, got 99; use the version that wrote it" in error_of(lambda: Run.open(run.path))
+
+
+def test_what_is_no_run_folder_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        assert f"run: expected the folder of a search, with a run.json; got {path}" == error_of(lambda: Run.open(path))  # noqa: B023
+
+
+def test_a_full_disk_is_refused_before_work_starts(tmp_path: Path) -> None:
+    check_free_space(tmp_path / "new" / "run", 1)
+    with pytest.raises(AutoMLError, match=r"^out: expected at least \d+ MiB free at "):
+        check_free_space(tmp_path / "new" / "run", 2**70)
+    assert not list(tmp_path.iterdir())

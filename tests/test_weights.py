@@ -1,0 +1,135 @@
+"""A snapshot's network survives its file, whatever was pruned or grown, and foreign files are refused."""
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from dendrite_automl.backbones import build_backbone
+from dendrite_automl.candidate import Candidate, Stage
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.errors import RequestError
+from dendrite_automl.train.prune import prune_, shrink_
+from dendrite_automl.weights import load_network, save_weights
+
+BACKBONES = {
+    "conv2d": ((1, 9, 9), (("filters", 4), ("blocks", 2), ("hidden", 5))),
+    "sepconv1d": ((4, 16), (("width", 1.0), ("blocks", 2), ("kernel", 3))),
+    "mlp": ((6,), (("hidden", 8), ("depth", 2))),
+}
+SCHEDULES = ["", "shrink", "prune", "grow", "grow grow", "grow prune", "prune grow", "grow shrink grow"]
+
+
+def make_candidate(backbone: str, words: str = "", kind: str = "perforated", placement: str = "all") -> Candidate:
+    grow = {"kind": kind, "placement": placement, "activation": "sigmoid"}
+    stages = [Stage(word="fit", epochs=2)]
+    stages += [Stage(word=w, epochs=2, **grow) if w == "grow" else Stage(word=w, epochs=2, ratio=0.4) for w in words.split()]
+    return Candidate(
+        arm="dendritic",
+        space="test",
+        backbone=backbone,
+        network=BACKBONES[backbone][1],
+        training=(("learning_rate", 0.01),),
+        stages=tuple(stages),
+    )
+
+
+def make_network(candidate: Candidate) -> nn.Module:
+    """The candidate's structure with random weights, gains and statistics."""
+    torch.manual_seed(0)
+    shape = BACKBONES[candidate.backbone][0]
+    model = build_backbone(candidate.backbone, shape, 5, dict(candidate.network))
+    for stage in candidate.stages[1:]:
+        if stage.word == "grow":
+            add_dendrites_(model, kind=str(stage.kind), placement=str(stage.placement), activation=str(stage.activation))
+            with torch.no_grad():
+                for layer in dendritic_layers(model).values():
+                    for scalar in (*layer.gains, *layer.cascade):
+                        scalar.normal_()
+        else:
+            {"prune": prune_, "shrink": shrink_}[stage.word](model, torch.zeros(1, *shape), ratio=0.4)
+    for layer in dendritic_layers(model).values():
+        if layer.perforated:
+            layer.freeze_()
+    model.train()(torch.randn(16, *shape))
+    return model.eval()
+
+
+def reload(candidate: Candidate, weights: bytes, sets: int = 0) -> nn.Module:
+    return load_network(candidate, sets, weights, BACKBONES[candidate.backbone][0], 5).eval()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("words", SCHEDULES)
+@pytest.mark.parametrize("kind", ["gradient", "perforated"])
+def test_a_network_comes_back_as_it_was(backbone, words, kind) -> None:
+    candidate = make_candidate(backbone, words, kind)
+    model, shape = make_network(candidate), BACKBONES[backbone][0]
+    again = reload(candidate, save_weights(model), words.split().count("grow"))
+    x = torch.randn(5, *shape)
+    assert torch.equal(again(x), model(x))
+    assert repr(again) == repr(model)
+    assert again.state_dict().keys() == model.state_dict().keys()
+    wants, expected = ({n: p.requires_grad for n, p in m.named_parameters()} for m in (again, model))
+    assert wants == expected
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("words", ["prune", "grow prune"])
+def test_a_network_that_came_back_can_be_trained_pruned_and_grown_further(backbone, words) -> None:
+    candidate = make_candidate(backbone, words, "gradient")
+    sets, shape = words.split().count("grow"), BACKBONES[backbone][0]
+    model = reload(candidate, save_weights(make_network(candidate)), sets)
+    prune_(model, torch.zeros(1, *shape), ratio=0.3)
+    add_dendrites_(model, kind="gradient", placement="all", activation="sigmoid")
+    model.train()(torch.randn(4, *shape)).sum().backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    again = reload(make_candidate(backbone, words + " grow", "gradient"), save_weights(model), sets + 1)
+    x = torch.randn(3, *shape)
+    assert torch.equal(again(x), model.eval()(x))
+
+
+def test_weights_hold_copies() -> None:
+    candidate = make_candidate("mlp")
+    model = make_network(candidate)
+    weights = save_weights(model)
+    before = model[1].weight.clone()
+    nn.init.zeros_(model[1].weight)
+    assert torch.equal(reload(candidate, weights)[1].weight, before)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("other", BACKBONES)
+def test_weights_of_another_backbone_are_refused(backbone, other) -> None:
+    if backbone == other:
+        return
+    weights = save_weights(make_network(make_candidate(other)))
+    with pytest.raises(RequestError, match="weights: expected those of candidate"):
+        reload(make_candidate(backbone), weights)
+
+
+@pytest.mark.parametrize("weights", [b"", b"not a safetensors file", save({})])
+def test_what_is_no_weights_file_is_refused(weights) -> None:
+    candidate = make_candidate("mlp")
+    with pytest.raises(RequestError, match=candidate.id):
+        reload(candidate, weights)
+
+
+def test_a_file_cut_short_is_refused() -> None:
+    candidate = make_candidate("conv2d")
+    with pytest.raises(RequestError, match=candidate.id):
+        reload(candidate, save_weights(make_network(candidate))[:-7])
+
+
+@pytest.mark.parametrize("sets", [0, 1, 3])
+def test_another_number_of_dendrites_is_refused(sets) -> None:
+    candidate = make_candidate("mlp", "grow grow")
+    weights = save_weights(make_network(candidate))
+    with pytest.raises(RequestError, match=candidate.id):
+        reload(candidate, weights, sets)
+
+
+def test_dendrites_of_a_candidate_that_grows_none_are_refused() -> None:
+    candidate = make_candidate("mlp")
+    with pytest.raises(RequestError, match="grows no dendrites, the snapshot has 1"):
+        reload(candidate, save_weights(make_network(candidate)), 1)

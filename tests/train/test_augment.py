@@ -1,0 +1,75 @@
+"""Augmentation moves and disturbs a batch as its settings say, and nothing else."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dendrite_automl.train.augment import augment
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def moved(x: Tensor, offset: int) -> Tensor:
+    """One example [C, T] whose step t is taken from t + offset, zeros from outside."""
+    out = torch.zeros_like(x)
+    for t in range(x.shape[1]):
+        if 0 <= t + offset < x.shape[1]:
+            out[:, t] = x[:, t + offset]
+    return out
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 7), (4, 1, 5, 6)])
+def test_without_settings_nothing_changes_and_no_randomness_is_used(shape) -> None:
+    x, source = torch.randn(shape), generator()
+    assert torch.equal(augment(x, shift=0, noise=0.0, generator=source), x)
+    assert torch.equal(source.get_state(), generator().get_state())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 12), st.integers(0, 2**16))
+def test_a_sequence_is_moved_by_at_most_the_shift_with_zeros_from_outside(shift, seed) -> None:
+    x = torch.arange(1.0, 1 + 3 * 2 * 8).view(3, 2, 8)
+    out = augment(x, shift=shift, noise=0.0, generator=generator(seed))
+    for example, result in zip(x, out, strict=True):
+        assert any(torch.equal(result, moved(example, offset)) for offset in range(-shift, shift + 1))
+
+
+def test_every_offset_up_to_the_shift_occurs_and_examples_are_moved_on_their_own() -> None:
+    x = torch.arange(1.0, 10).expand(200, 1, 9)
+    first = augment(x, shift=2, noise=0.0, generator=generator())[:, 0, 4]
+    assert set(first.tolist()) == {3.0, 4.0, 5.0, 6.0, 7.0}
+
+
+def test_pictures_move_along_both_axes() -> None:
+    x = torch.zeros(200, 1, 5, 5)
+    x[:, 0, 2, 2] = 1
+    places = {tuple(row.nonzero()[0].tolist()[1:]) for row in augment(x, shift=1, noise=0.0, generator=generator())}
+    assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
+
+
+def test_vectors_are_not_moved() -> None:
+    x = torch.randn(4, 6)
+    assert torch.equal(augment(x, shift=3, noise=0.0, generator=generator()), x)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.5])
+def test_noise_has_the_standard_deviation_asked_for(noise) -> None:
+    x = torch.full((100, 200), 3.0)
+    difference = augment(x, shift=0, noise=noise, generator=generator()) - x
+    assert difference.std().item() == pytest.approx(noise, rel=0.02)
+    assert difference.mean().item() == pytest.approx(0, abs=0.02 * noise)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 2, 7), (3, 1, 5, 6)])
+def test_result_is_a_new_tensor_of_the_same_form_and_the_generator_decides_it(shape) -> None:
+    x = torch.randn(shape)
+    kept = x.clone()
+    one, same, other = (augment(x, shift=1, noise=0.1, generator=generator(seed)) for seed in (1, 1, 2))
+    assert (one.shape, one.dtype) == (x.shape, x.dtype)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(x, kept)

@@ -1,0 +1,187 @@
+"""The inner loop: exact steps, explicit randomness, failures told apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.tasks import Split
+from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, predict
+
+
+def make_data(examples: int = 40, classes: int = 3) -> Data:
+    source = torch.Generator().manual_seed(0)
+    y = torch.arange(examples) % classes
+    x = torch.randn(examples, 2, 6, generator=source) + 2 * y[:, None, None] * torch.tensor([1.0, -1.0])[:, None]
+    return Data(x=x, y=y, x_val=x[:10], y_val=y[:10], classes=classes)
+
+
+def make_model(seed: int = 0, norm: bool = True) -> nn.Sequential:
+    torch.manual_seed(seed)
+    middle = nn.BatchNorm1d(4) if norm else nn.Identity()
+    return nn.Sequential(nn.Conv1d(2, 4, 3), middle, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
+
+
+def settings(**changes: float) -> FitSettings:
+    return FitSettings(**{"learning_rate": 0.05, "batch_size": 8, **changes})
+
+
+@contextmanager
+def recorded_rates() -> Iterator[list[float]]:
+    """Learning rate of every optimizer step."""
+    rates: list[float] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    try:
+        yield rates
+    finally:
+        hook.remove()
+
+
+def record_inputs(model: nn.Module) -> list[Tensor]:
+    batches: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _module, args: batches.append(args[0].clone()))
+    return batches
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
+
+
+def test_a_small_problem_is_learnt_by_heart() -> None:
+    data, model = make_data(), make_model()
+    assert accuracy(model, data.x, data.y) < 0.9
+    fit_(model, data, settings(), epochs=30, seed=0)
+    assert accuracy(model, data.x, data.y) == 1.0
+
+
+@pytest.mark.parametrize("changes", [{}, {"noise": 0.1, "shift": 1}, {"label_smoothing": 0.1, "weight_decay": 0.1}])
+def test_the_seed_alone_decides_the_weights(changes) -> None:
+    data, found = make_data(), []
+    for seed, global_seed in ((1, 1), (1, 2), (2, 1)):
+        model = make_model()
+        torch.manual_seed(global_seed)
+        fit_(model, data, settings(**changes), epochs=2, seed=seed)
+        found.append(weights(model))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "sizes"),
+    [
+        (12, 4, [4, 4, 4]),
+        (11, 4, [4, 4, 3]),
+        (9, 4, [4, 4]),  # BatchNorm has no variance over one example
+        (5, 4, [4]),
+        (3, 8, [3]),
+        (4, 1, [1, 1, 1, 1]),  # asked for
+    ],
+)
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_each_epoch_is_one_pass_in_batches_of_the_size_asked_for(examples, batch_size, sizes, epochs) -> None:
+    data, model = make_data(examples), make_model(norm=batch_size > 1)
+    batches = record_inputs(model)
+    with recorded_rates() as rates:
+        fit_(model, data, settings(batch_size=batch_size), epochs=epochs, seed=0)
+    assert [len(batch) for batch in batches] == sizes * epochs
+    assert len(rates) == len(sizes) * epochs
+    for epoch in range(epochs):
+        seen = torch.cat(batches[epoch * len(sizes) : (epoch + 1) * len(sizes)])
+        assert len(torch.unique(seen, dim=0)) == sum(sizes)
+
+
+@pytest.mark.parametrize(("examples", "batch_size"), [(40, 8), (33, 32), (9, 4)])
+def test_learning_rate_rises_to_its_peak_and_falls_to_zero(examples, batch_size) -> None:
+    with recorded_rates() as rates:
+        fit_(make_model(), make_data(examples), settings(batch_size=batch_size), epochs=20, seed=0)
+    peak = rates.index(max(rates))
+    assert peak == pytest.approx(0.1 * len(rates), abs=2)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert max(rates) <= 0.05
+    assert rates[-1] < 1e-4 * 0.05
+
+
+@pytest.mark.parametrize("steps", range(1, 13))
+def test_any_number_of_steps_can_be_trained(steps) -> None:
+    with recorded_rates() as rates:
+        fit_(make_model(), make_data(8), settings(batch_size=8), epochs=steps, seed=0)
+    assert len(rates) == steps
+    assert all(0 < rate <= 0.05 for rate in rates)
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+def test_the_smallest_training_sets_can_be_used(examples) -> None:
+    model = make_model()
+    before = weights(model)
+    fit_(model, make_data(examples), settings(), epochs=1, seed=0)
+    assert not torch.equal(weights(model), before)
+
+
+def test_frozen_parameters_stay() -> None:
+    model = make_model()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    fit_(model, make_data(), settings(weight_decay=0.1), epochs=2, seed=0)
+    assert torch.equal(model[0].weight, before)
+    assert not torch.equal(model[5].weight, make_model()[5].weight)
+
+
+def test_the_model_is_trained_in_training_mode_whatever_mode_it_came_in() -> None:
+    model = make_model().eval()
+    fit_(model, make_data(), settings(), epochs=1, seed=0)
+    assert not torch.equal(model[1].running_mean, torch.zeros(4))
+    assert model.training
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_fails_the_candidate(bad) -> None:
+    data, model = make_data(), make_model()
+    with torch.no_grad():
+        model[5].bias[0] = bad
+    with pytest.raises(CandidateFailed, match=r"diverged.*0\.05"):
+        fit_(model, data, settings(), epochs=3, seed=0)
+
+
+def test_a_learning_rate_far_too_high_fails_the_candidate() -> None:
+    with pytest.raises(CandidateFailed, match="diverged"):
+        fit_(make_model(norm=False), make_data(), settings(learning_rate=1e30), epochs=10, seed=0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_prediction_is_in_evaluation_mode_and_keeps_the_mode(training) -> None:
+    model, data = make_model().train(training), make_data(1100)
+    logits = predict(model, data.x)  # more than one evaluation batch
+    assert model.training is training
+    assert not logits.requires_grad
+    torch.testing.assert_close(logits, model.eval()(data.x))
+
+
+def test_accuracy_is_the_share_of_right_classes() -> None:
+    x = torch.eye(4)
+    assert accuracy(nn.Identity(), x, torch.tensor([0, 1, 2, 0])) == 0.75
+
+
+def test_accuracy_refuses_logits_that_are_not_finite() -> None:
+    with pytest.raises(CandidateFailed, match="finite"):
+        accuracy(nn.Identity(), torch.tensor([[0.0, float("nan")]]), torch.tensor([0]))
+
+
+def test_data_copies_arrays_that_cannot_be_written() -> None:
+    x, y = np.zeros((4, 2, 6), np.float32), np.zeros(4, np.int64)
+    x.flags.writeable = y.flags.writeable = False
+    data = Data.from_splits(Split(x=x, y=y), Split(x=x[:2], y=y[:2]), classes=3)
+    assert data.input_shape == (2, 6)
+    assert (data.x.dtype, data.y.dtype, len(data.x_val)) == (torch.float32, torch.int64, 2)
+    data.x.add_(1)
+    assert not x.any()
+
+
+def test_settings_come_from_training_knobs() -> None:
+    knobs = {"learning_rate": 0.1, "batch_size": 16, "noise": 0.5}
+    assert FitSettings.from_knobs(knobs) == FitSettings(learning_rate=0.1, batch_size=16, noise=0.5)
