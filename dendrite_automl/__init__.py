@@ -19,20 +19,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
+    from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
+    from dendrite_automl.train.cycles import GrowSettings, grow
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "Run", "SearchSpace", "Task", "load_run", "load_space", "load_task", "search"]
+__all__ = [
+    "Budget",
+    "GrowSettings",
+    "Run",
+    "SearchSpace",
+    "Task",
+    "estimate_growth",
+    "grow",
+    "load_run",
+    "load_space",
+    "load_task",
+    "search",
+]
 
 # Where each public name lives; imported when it is used, so that `import dendrite_automl` needs no torch.
 _HOMES = {
     "Budget": "budget",
+    "GrowSettings": "train.cycles",
     "Run": "run",
     "SearchSpace": "space",
     "Task": "tasks",
+    "estimate_growth": "measure.growth",
+    "grow": "train.cycles",
     "load_run": "run",
     "load_space": "space",
     "load_task": "tasks",

@@ -12,9 +12,10 @@ from torch import nn
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.result import Cost, Measurement, Snapshot
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_
 from dendrite_automl.train.grow import grow_
@@ -117,7 +118,8 @@ def estimate_costs(
     costs = []
     for stage in candidate.stages:
         if stage.word == "grow":
-            add_dendrites_(model, kind=str(stage.kind), placement=str(stage.placement), activation=str(stage.activation))
+            kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
+            add_untrained_(model, kind=kind, placement=placement, activation=activation)
         elif stage.word != "fit":
             _take_out_(model, stage, torch.zeros(1, *input_shape))
         costs.append(measure_cost(model, input_shape, device))

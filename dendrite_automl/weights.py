@@ -28,17 +28,25 @@ def load_network(candidate: Candidate, dendrites: int, weights: bytes, input_sha
     Raises:
         RequestError: the weights are not those of such a network.
     """
+    try:
+        state = load(weights)
+    except SafetensorError as error:
+        raise RequestError(f"weights: expected those of candidate {candidate.id}: {error}") from None
     model = build_backbone(candidate.backbone, input_shape, classes, dict(candidate.network))
     grow = next((stage for stage in candidate.stages if stage.word == "grow"), None)
     for _ in range(dendrites):
         if grow is None:
             raise RequestError(f"weights: candidate {candidate.id} grows no dendrites, the snapshot has {dendrites} sets")
-        add_dendrites_(model, kind=str(grow.kind), placement=str(grow.placement), activation=str(grow.activation))
+        kind, placement, activation = str(grow.kind), str(grow.placement), str(grow.activation)
+        for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
+            layer = dendritic_layers(model)[name]
+            owners = state.get(f"{name}.owners_{len(layer.dendrites) - 1}")
+            if owners is not None:
+                layer.keep_neurons_(owners)
     try:
-        state = load(weights)
         _resize_(model, state)
         model.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
         raise RequestError(
             f"weights: expected those of candidate {candidate.id}: {str(error).splitlines()[-1].strip()}"
         ) from None

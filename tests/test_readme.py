@@ -51,10 +51,12 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
 def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
     assert "add_dendrites_" in BLOCKS[2]
     run_block(BLOCKS[2], tmp_path)
+    assert "da.grow" in BLOCKS[3]
+    run_block(BLOCKS[3], tmp_path)
 
 
 def test_there_are_no_further_python_blocks_that_nothing_runs() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 @pytest.mark.parametrize("target", ["search", "test"])

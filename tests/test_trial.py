@@ -77,10 +77,13 @@ def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, 
 
 
 @pytest.mark.parametrize("words", [words for words in SCHEDULES if "prune" not in words])
-@pytest.mark.parametrize("placement", ["head", "convs", "all"])
-def test_estimated_costs_are_the_measured_ones(words, placement, data, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "placement"),
+    [*[("perforated", placement) for placement in ("head", "convs")], *[(kind, "all") for kind in KINDS]],
+)
+def test_estimated_costs_are_the_measured_ones(words, kind, placement, data, monkeypatch) -> None:
     stub_accuracy(monkeypatch, [0.1, 0.2, 0.3])
-    candidate, device = make_candidate(words, placement=placement), get_device("rp2040")
+    candidate, device = make_candidate(words, kind=kind, placement=placement), get_device("rp2040")
     names = Cost.__dataclass_fields__
     estimated = [{name: getattr(cost, name) for name in names} for cost in estimate_costs(candidate, SHAPE, CLASSES, device)]
     snapshots = [snapshot for snapshot, _ in run_trial(candidate, data, 1, device=device)]
@@ -127,9 +130,11 @@ def test_after_a_cycle_taken_back_the_epochs_go_on_from_the_snapshot_before(data
     assert [snapshot.measurement.trained_epochs for snapshot, _ in results] == [3, 5, 6]
 
 
-@pytest.mark.parametrize("words", SCHEDULES)
-def test_the_seed_alone_decides_the_trial(words, data) -> None:
-    candidate = make_candidate(words)
+@pytest.mark.parametrize(
+    ("words", "kind"), [*[(words, "perforated") for words in SCHEDULES], *[("fit grow grow", kind) for kind in KINDS]]
+)
+def test_the_seed_alone_decides_the_trial(words, kind, data) -> None:
+    candidate = make_candidate(words, kind=kind)
     first = finish(candidate, data, seed=5)
     torch.manual_seed(99)
     assert [(figures(s), w) for s, w in finish(candidate, data, seed=5)] == [(figures(s), w) for s, w in first]

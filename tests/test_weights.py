@@ -1,5 +1,7 @@
 """A snapshot's network survives its file, whatever was pruned or grown, and foreign files are refused."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import save
@@ -7,7 +9,7 @@ from torch import nn
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.prune import prune_, shrink_
 from dendrite_automl.weights import load_network, save_weights
@@ -41,7 +43,11 @@ def make_network(candidate: Candidate) -> nn.Module:
     model = build_backbone(candidate.backbone, shape, 5, dict(candidate.network))
     for stage in candidate.stages[1:]:
         if stage.word == "grow":
-            add_dendrites_(model, kind=str(stage.kind), placement=str(stage.placement), activation=str(stage.activation))
+            kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
+            for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
+                layer = dendritic_layers(model)[name]
+                channels = len(layer.neuron.weight)
+                layer.keep_neurons_(torch.randperm(channels)[: math.ceil(layer.kind.share * channels)].sort().values)
             with torch.no_grad():
                 for layer in dendritic_layers(model).values():
                     for scalar in (*layer.gains, *layer.cascade):
@@ -61,7 +67,7 @@ def reload(candidate: Candidate, weights: bytes, sets: int = 0) -> nn.Module:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("words", SCHEDULES)
-@pytest.mark.parametrize("kind", ["gradient", "perforated"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_network_comes_back_as_it_was(backbone, words, kind) -> None:
     candidate = make_candidate(backbone, words, kind)
     model, shape = make_network(candidate), BACKBONES[backbone][0]
@@ -76,15 +82,16 @@ def test_a_network_comes_back_as_it_was(backbone, words, kind) -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("words", ["prune", "grow prune"])
-def test_a_network_that_came_back_can_be_trained_pruned_and_grown_further(backbone, words) -> None:
-    candidate = make_candidate(backbone, words, "gradient")
+@pytest.mark.parametrize("kind", ["gradient", "subset"])
+def test_a_network_that_came_back_can_be_trained_pruned_and_grown_further(backbone, words, kind) -> None:
+    candidate = make_candidate(backbone, words, kind)
     sets, shape = words.split().count("grow"), BACKBONES[backbone][0]
     model = reload(candidate, save_weights(make_network(candidate)), sets)
     prune_(model, torch.zeros(1, *shape), ratio=0.3)
-    add_dendrites_(model, kind="gradient", placement="all", activation="sigmoid")
+    add_dendrites_(model, kind=kind, placement="all", activation="sigmoid")
     model.train()(torch.randn(4, *shape)).sum().backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
-    again = reload(make_candidate(backbone, words + " grow", "gradient"), save_weights(model), sets + 1)
+    again = reload(make_candidate(backbone, words + " grow", kind), save_weights(model), sets + 1)
     x = torch.randn(3, *shape)
     assert torch.equal(again(x), model.eval()(x))
 

@@ -1,14 +1,15 @@
 """Artificial dendrites for any PyTorch model, usable in anyone's own loop.
 
 add_dendrites_(model, kind="perforated", placement="head")     # output unchanged
-train_dendrites_(model, x, y, nn.functional.cross_entropy)     # the dendrite phase
+train_dendrites_(model, (x, y), nn.functional.cross_entropy)   # the dendrite phase
 ...                                                            # your own loop: neurons and gains learn
 fold_(model)                                                   # BatchNorm into the layers, for deployment
 """
 
 from dendrite_automl.dendrites.fold import DendriteTracer, fold_
+from dendrite_automl.dendrites.kind import Kind
 from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer
-from dendrite_automl.dendrites.perforated import train_dendrites_
+from dendrite_automl.dendrites.phase import train_dendrites_
 from dendrite_automl.dendrites.placement import PLACEMENTS, find_layers
 from dendrite_automl.dendrites.surgery import KINDS, add_dendrites_, dendritic_layers, drop_dendrites_
 
@@ -18,6 +19,7 @@ __all__ = [
     "PLACEMENTS",
     "DendriteTracer",
     "DendriticLayer",
+    "Kind",
     "add_dendrites_",
     "dendritic_layers",
     "drop_dendrites_",

@@ -67,5 +67,6 @@ def _fold_norm_(layer: nn.Module, norm: Any) -> None:
     neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, norm.running_mean, norm.running_var, norm.eps, weight, bias)
     if isinstance(layer, DendriticLayer):
         scale = weight * torch.rsqrt(norm.running_var + norm.eps)
-        for gain in layer.gains:
-            gain.mul_(scale.view_as(gain))
+        for d, gain in enumerate(layer.gains):
+            owners = layer.state_dict().get(f"owners_{d}")
+            gain.mul_((scale if owners is None else scale[owners]).view_as(gain))

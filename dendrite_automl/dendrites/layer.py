@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from dendrite_automl.dendrites.fused import Combine, are_alike, call_alike, can_fuse, squash_
+from dendrite_automl.dendrites.kind import Kind
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 GROWABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -14,7 +19,7 @@ Growable = nn.Linear | nn.Conv1d | nn.Conv2d
 
 
 class DendriticLayer(nn.Module):
-    """A Linear, Conv1d or Conv2d layer `M` with D dendrite sets of the same form.
+    """A Linear, Conv1d or Conv2d layer `M` with D dendrite sets.
 
     For input x, with one scalar per output channel in every `w_d` and `v_{d,e}`:
 
@@ -22,75 +27,236 @@ class DendriticLayer(nn.Module):
         a_d = f(z_d)
         y   = M(x) + sum_d w_d * a_d
 
-    Extra parameters: D * params(M) + C * D * (D + 1) / 2, C output channels.
+    `L_d` has the form of M, or a cheaper one (see `Kind`). Extra parameters of the form of M, with C output channels:
+    D * params(M) + C * D * (D + 1) / 2.
 
     Attributes:
         neuron: the layer `M` as it was.
         dendrites: the layers `L_d`.
         gains: `w_d`, each [C] with trailing axes of 1 that broadcast over positions.
         cascade: `v_{d,e}` in the order (1,0), (2,0), (2,1), …, shaped alike.
+        kind: how dendrites are formed and trained.
         perforated: no error flows back through the dendrites, neither to their weights nor to the layer's input.
+        fused: in training, convolutions of neuron and dendrites are joined where that is faster; equal up to rounding. Set
+            it to False for second derivatives and function transforms (torch.func).
+
+    A set that only some neurons keep has outputs, gain and cascade for those alone. Two buffers then say which: `owners_<d>`,
+    the neurons in the order of the set, and `places_<d>` [C], for each neuron the place of its dendrite in the set, or one
+    past the end for none.
 
     Source:
         Brenner & Itti, Perforated Backpropagation (arXiv 2501.18018); Fahlman & Lebiere 1989, Cascade-Correlation. Here
         each dendrite belongs to one neuron, and later sets of the same neuron listen to its earlier ones.
     """
 
-    def __init__(self, neuron: Growable, *, activation: str = "tanh", perforated: bool = False) -> None:
+    def __init__(self, neuron: Growable, *, kind: Kind, activation: str = "tanh") -> None:
         super().__init__()
         self.neuron = neuron
         self.dendrites = nn.ModuleList()
         self.gains = nn.ParameterList()
         self.cascade = nn.ParameterList()
         self.activation = activation
-        self.perforated = perforated
+        self.kind = kind
+        self.perforated = kind.perforated
+        self.fused = True
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the neurons in the layer's output."""
+        return -1 if isinstance(self.neuron, nn.Linear) else 1
 
     def add_set_(self) -> None:
         """Add one set with fresh weights and gain 0: the output stays what it was."""
         earlier = len(self.dendrites)
-        dendrite = copy.deepcopy(self.neuron).requires_grad_(True)
-        dendrite.reset_parameters()
-        self.dendrites.append(dendrite)
+        self.dendrites.append(self.new_dendrite())
         self.cascade.extend([self._scalars() for _ in range(earlier)])
         self.gains.append(self._scalars())
         self.train(self.training)
 
+    def new_dendrite(self) -> nn.Module:
+        """A layer `L` of the kind's form with fresh weights."""
+        if self.kind.rank is None or not self._is_dense():
+            dendrite = copy.deepcopy(self.neuron).requires_grad_(True)
+            dendrite.reset_parameters()
+            return dendrite
+        return _low_rank(self.neuron, self.kind.rank)
+
     def drop_set_(self) -> None:
         """Remove the newest set."""
         last = len(self.dendrites) - 1
+        self._buffers.pop(f"owners_{last}", None)
+        self._buffers.pop(f"places_{last}", None)
         self.dendrites = self.dendrites[:last]
         self.gains = self.gains[:last]
         self.cascade = self.cascade[: last * (last - 1) // 2]
+
+    def keep_neurons_(self, keep: Tensor) -> None:
+        """Drop the newest set's dendrites of all neurons but `keep`, indices in rising order.
+
+        A set of low rank, or of a grouped layer that is not depthwise, stays whole.
+        """
+        whole = isinstance(self.dendrites[-1], Growable) and (self._is_dense() or self._is_depthwise())
+        if whole and len(keep) < len(self.neuron.weight):
+            self._keep_(len(self.dendrites) - 1, keep)
+
+    def settle_(self) -> None:
+        """Give the newest set the size that it has after the dendrite phase: for estimates without training."""
+        channels = len(self.neuron.weight)
+        self.keep_neurons_(torch.arange(math.ceil(self.kind.share * channels), device=self.neuron.weight.device))
+
+    def whole_sets_(self) -> list[int]:
+        """Give every neuron a dendrite in every set, dead where it had none; the sets that were partial."""
+        partial = [d for d in range(len(self.dendrites)) if f"owners_{d}" in self._buffers]
+        for d in partial:
+            owners, channels = self.get_buffer(f"owners_{d}"), len(self.neuron.weight)
+
+            def widened(rows: Tensor, owners: Tensor = owners, channels: int = channels) -> nn.Parameter:
+                whole = rows.new_zeros((channels, *rows.shape[1:]))
+                whole[owners] = rows.detach()
+                return nn.Parameter(whole, rows.requires_grad)
+
+            self._take_rows_(d, widened, channels)
+            del self._buffers[f"owners_{d}"], self._buffers[f"places_{d}"]
+        return partial
+
+    def partial_sets_(self, sets: list[int]) -> None:
+        """Inverse of `whole_sets_`: drop the dead dendrites again; of a set that is dead throughout, one stays."""
+        for d in sets:
+            alive = self.dendrites[d].weight.detach().flatten(1).abs().sum(1)  # type: ignore[operator]
+            keep = torch.arange(max(1, int((alive > 0).sum())), device=alive.device)
+            self._keep_(d, alive.nonzero().flatten() if alive.any() else keep)
 
     def freeze_(self) -> None:
         """Keep the dendrites as they are; neuron and gains go on learning."""
         self.dendrites.requires_grad_(False)
         self.cascade.requires_grad_(False)
 
-    def dendrite_outputs(self, x: Tensor) -> list[Tensor]:
-        """Outputs a_d of all sets, each of the shape of the layer's output."""
-        squash = ACTIVATIONS[self.activation]
+    def dendrite_outputs(self, x: Tensor, *, sets: int | None = None) -> list[Tensor]:
+        """Outputs a_d of the first `sets` (default: all), each of the shape of the layer's output.
+
+        A set that only some neurons keep has outputs for those alone.
+        """
         outputs: list[Tensor] = []
-        scalars = iter(self.cascade)
-        for dendrite in self.dendrites:
-            z = dendrite(x)
-            for earlier in outputs:
-                z = z + next(scalars) * earlier
-            outputs.append(squash(z))
+        for d in range(len(self.dendrites) if sets is None else sets):
+            outputs.append(ACTIVATIONS[self.activation](self.drive(self.dendrites[d], self.cascade_of(d), x, outputs)))
         return outputs
 
+    def cascade_of(self, d: int) -> list[nn.Parameter]:
+        """v_{d,0} … v_{d,d-1}."""
+        return [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
+
+    def drive(self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+        """z of a dendrite layer that comes after the sets whose outputs are `earlier`, and hears them as `heard` says."""
+        d = len(earlier)
+        owners = self._buffers.get(f"owners_{d}")
+        if owners is not None and self._is_depthwise():
+            x = x.index_select(1, owners)
+        z: Tensor = dendrite(x)
+        for e, (scalar, a) in enumerate(zip(heard, earlier, strict=True)):
+            z = z + scalar * self._heard(a, e, d)
+        return z
+
     def forward(self, x: Tensor) -> Tensor:
-        """[B, …] -> the neuron's output plus what its dendrites add."""
+        """[B, …] -> the neuron's output plus what its dendrites add; in training by fused kernels where they are faster."""
+        if self.training and self.fused and len(self.dendrites) and can_fuse(x, self.neuron, self.dendrites):
+            if self._is_frozen():
+                return self._add_frozen(x)
+            if not self.perforated and are_alike([self.neuron, *self.dendrites]):
+                z = call_alike([self.neuron, *self.dendrites], x)
+                fused: Tensor = Combine.apply(z, self.activation, len(self.dendrites), *self.gains, *self.cascade)
+                return fused
         y: Tensor = self.neuron(x)
         outputs = self.dendrite_outputs(x.detach() if self.perforated else x)
-        for gain, a in zip(self.gains, outputs, strict=True):
-            y = y + gain * a
+        for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
+            y = y + self._spread(gain * a, d)
+        return y
+
+    def _is_frozen(self) -> bool:
+        return self.perforated and not any(p.requires_grad for p in (*self.dendrites.parameters(), *self.cascade))
+
+    def _add_frozen(self, x: Tensor) -> Tensor:
+        """Dendrites that learn nothing: their outputs are computed in place, in one call where all have one form."""
+        y: Tensor = self.neuron(x)
+        sets, outputs = len(self.dendrites), list[Tensor]()
+        with torch.no_grad():
+            parts = list(self.dendrites)
+            drives = call_alike(parts, x).chunk(sets, 1) if are_alike([self.neuron, *parts]) else None
+            for d, dendrite in enumerate(parts):
+                if drives is None:
+                    z = self.drive(dendrite, self.cascade_of(d), x, outputs)
+                else:
+                    z = drives[d]
+                    for scalar, a in zip(self.cascade_of(d), outputs, strict=True):
+                        z.addcmul_(scalar, a)
+                outputs.append(squash_(z, self.activation))
+        for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
+            whole = f"owners_{d}" not in self._buffers
+            y = torch.addcmul(y, gain, a) if whole else y + self._spread(gain * a, d)
         return y
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
-        return f"sets={len(self.dendrites)}, activation={self.activation}, perforated={self.perforated}"
+        return f"sets={len(self.dendrites)}, kind={self.kind.name}, activation={self.activation}, perforated={self.perforated}"
+
+    def _spread(self, a: Tensor, d: int) -> Tensor:
+        """A set's output for every neuron: 0 where it has no dendrite."""
+        places = self._buffers.get(f"places_{d}")
+        if places is None:
+            return a
+        axis = self.channel_axis
+        nothing = torch.zeros_like(a.narrow(axis, 0, 1))
+        return torch.cat([a, nothing], axis).index_select(axis, places)
+
+    def _heard(self, earlier: Tensor, e: int, d: int) -> Tensor:
+        """What set d hears of set e: the outputs for the neurons of set d."""
+        whole, owners = self._spread(earlier, e), self._buffers.get(f"owners_{d}")
+        return whole if owners is None else whole.index_select(self.channel_axis, owners)
+
+    def _keep_(self, d: int, keep: Tensor) -> None:
+        channels = len(self.neuron.weight)
+        self._take_rows_(d, lambda rows: nn.Parameter(rows.detach()[keep], rows.requires_grad), len(keep))
+        places = torch.full((channels,), len(keep), device=keep.device)
+        places[keep] = torch.arange(len(keep), device=keep.device)
+        self.register_buffer(f"owners_{d}", keep)
+        self.register_buffer(f"places_{d}", places)
+
+    def _take_rows_(self, d: int, take: Callable[[Tensor], nn.Parameter], rows: int) -> None:
+        """Replace all parameters of set d, which have one row for each of its neurons."""
+        dendrite: Any = self.dendrites[d]
+        dendrite.weight = take(dendrite.weight)
+        if dendrite.bias is not None:
+            dendrite.bias = take(dendrite.bias)
+        if isinstance(dendrite, nn.Linear):
+            dendrite.out_features = rows
+        else:
+            dendrite.out_channels = rows
+            if self._is_depthwise():
+                dendrite.in_channels = dendrite.groups = rows
+        for i in range(d * (d - 1) // 2, d * (d + 1) // 2):
+            self.cascade[i] = take(self.cascade[i])
+        self.gains[d] = take(self.gains[d])
+
+    def _is_dense(self) -> bool:
+        return isinstance(self.neuron, nn.Linear) or self.neuron.groups == 1
+
+    def _is_depthwise(self) -> bool:
+        neuron = self.neuron
+        return not isinstance(neuron, nn.Linear) and 1 < neuron.groups == neuron.in_channels == neuron.out_channels
 
     def _scalars(self) -> nn.Parameter:
         weight = self.neuron.weight
         return nn.Parameter(weight.new_zeros((weight.shape[0],) + (1,) * (weight.dim() - 2)))
+
+
+def _low_rank(neuron: Growable, rank: int) -> nn.Sequential:
+    """`rank` features by a layer of the neuron's form, mixed for each neuron."""
+    place: dict[str, Any] = {"device": neuron.weight.device, "dtype": neuron.weight.dtype}
+    if isinstance(neuron, nn.Linear):
+        return nn.Sequential(
+            nn.Linear(neuron.in_features, rank, bias=False, **place), nn.Linear(rank, neuron.out_features, **place)
+        )
+    build: Any = type(neuron)
+    shape = {"kernel_size": neuron.kernel_size, "stride": neuron.stride, "padding": neuron.padding}
+    shape |= {"dilation": neuron.dilation, "padding_mode": neuron.padding_mode}
+    features = build(neuron.in_channels, rank, bias=False, **shape, **place)
+    return nn.Sequential(features, build(rank, neuron.out_channels, 1, **place))

@@ -16,8 +16,8 @@ def find_layers(model: nn.Module, placement: str | list[str]) -> list[str]:
     """Names of the layers that a placement means, in the order of `model.named_modules()`.
 
     Args:
-        placement: `head` (the last Linear layer), `convs` (all convolutions), `all` (both kinds, everywhere), or a list
-            of layer names.
+        placement: `head` (the last Linear layer), `convs` (all convolutions), `all` (both kinds, everywhere but inside
+            torch's attention modules), or a list of layer names.
 
     Raises:
         RequestError: the placement is unknown or matches no layer, names a layer that cannot grow, or a layer that the

@@ -6,23 +6,25 @@ from typing import cast
 
 from torch import nn
 
+from dendrite_automl.dendrites import fitted, gradient, low_rank, perforated, pool, subset
+from dendrite_automl.dendrites.kind import Kind
 from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer, Growable
 from dendrite_automl.dendrites.placement import find_layers
 from dendrite_automl.errors import RequestError
 
-# kind -> perforated: whether errors stop at the dendrites
-KINDS = {"gradient": False, "perforated": True}
+KINDS: dict[str, Kind] = {module.KIND.name: module.KIND for module in (gradient, perforated, low_rank, subset, pool, fitted)}
 
 
 def add_dendrites_(
-    model: nn.Module, *, kind: str = "gradient", placement: str | list[str] = "head", activation: str = "tanh"
+    model: nn.Module, *, kind: str | Kind = "gradient", placement: str | list[str] = "head", activation: str = "tanh"
 ) -> list[str]:
     """Add one dendrite set to each placed layer, in place. The network's output does not change: new gains are 0.
 
     Args:
         model: any module with Linear, Conv1d or Conv2d layers; a layer that has dendrites gets one set more.
-        kind: `gradient`: everything learns jointly afterwards. `perforated`: call `train_dendrites_` next, then train the
-            network; the dendrites stay as they are and no error flows through them.
+        kind: one of `KINDS`, each with a card in the file of its name, or a `Kind` of your own. `gradient`: everything learns
+            jointly afterwards. All others: call `train_dendrites_` next, then train the network; the dendrites stay as they
+            are and no error flows through them.
         placement: see `find_layers`.
         activation: tanh | sigmoid | relu.
 
@@ -33,7 +35,8 @@ def add_dendrites_(
         RequestError: unknown kind, activation or placement, or layers grown before in another way; the model is left as
             it was. A model that is itself one layer cannot be replaced in place: wrap it in nn.Sequential.
     """
-    if kind not in KINDS:
+    chosen = KINDS.get(kind) if isinstance(kind, str) else kind
+    if chosen is None:
         raise RequestError(f'dendrites: kind: expected one of {", ".join(KINDS)}, got "{kind}"')
     if activation not in ACTIVATIONS:
         raise RequestError(f'dendrites: activation: expected one of {", ".join(ACTIVATIONS)}, got "{activation}"')
@@ -42,13 +45,13 @@ def add_dendrites_(
         layer = model.get_submodule(name)
         if name == "":
             raise RequestError("dendrites: expected a model with layers inside, got a bare layer; wrap it in nn.Sequential")
-        if isinstance(layer, DendriticLayer) and (layer.activation, layer.perforated) != (activation, KINDS[kind]):
+        if isinstance(layer, DendriticLayer) and (layer.activation, layer.kind) != (activation, chosen):
             raise RequestError(
                 f'dendrites: layer "{name}": expected the kind and activation that it has, '
-                f"got {kind}, {activation}; drop its dendrites first"
+                f"got {chosen.name}, {activation}; drop its dendrites first"
             )
     for name in names:
-        _grown(model, name, activation, KINDS[kind]).add_set_()
+        _grown(model, name, activation, chosen).add_set_()
     return names
 
 
@@ -80,11 +83,11 @@ def dendritic_layers(model: nn.Module) -> dict[str, DendriticLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, DendriticLayer)}
 
 
-def _grown(model: nn.Module, name: str, activation: str, perforated: bool) -> DendriticLayer:
+def _grown(model: nn.Module, name: str, activation: str, kind: Kind) -> DendriticLayer:
     layer = model.get_submodule(name)
     if isinstance(layer, DendriticLayer):
         return layer
-    grown = DendriticLayer(cast(Growable, layer), activation=activation, perforated=perforated)
+    grown = DendriticLayer(cast(Growable, layer), kind=kind, activation=activation)
     grown.train(layer.training)
     model.set_submodule(name, grown)
     return grown

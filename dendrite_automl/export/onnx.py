@@ -21,6 +21,8 @@ from dendrite_automl.errors import AutoMLError
 from dendrite_automl.measure import folded_copy
 
 INPUT, OUTPUT = "input", "logits"
+# Other operators read constants that are no weights, such as the zero of a neuron without a dendrite.
+_WEIGHTED = ("Conv", "Gemm", "MatMul", "Mul", "Add", "BatchNormalization")
 
 
 def export_onnx(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
@@ -72,7 +74,7 @@ def count_onnx(path: Path) -> tuple[int, int]:
     used: set[str] = set()
     macs = 0
     for node in model.graph.node:
-        weights = [name for name in node.input if name in stored]
+        weights = [name for name in node.input if name in stored and node.op_type in _WEIGHTED]
         used.update(weights)
         elements = math.prod(shapes[node.output[0]])
         if node.op_type == "Conv":

@@ -25,7 +25,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
-    each gain and each cascade scalar at each position, for that is what `y += w * a` costs. BatchNorm that could not be
+    each number in their gains and cascades at each position, for that is what `y += w * a` costs. BatchNorm that could not be
     folded: one for each element. Activations and pooling: none.
 
     Args:
@@ -41,7 +41,8 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
 
     def dendritic(module: DendriticLayer, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs
-        macs += (len(module.gains) + len(module.cascade)) * output.numel()
+        scalars = sum(scalar.numel() for scalar in (*module.gains, *module.cascade))
+        macs += scalars * (output.numel() // len(module.neuron.weight))
 
     def norm(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +64,24 @@ class Data:
         return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes)
 
 
-def fit_(model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, seed: int) -> None:
-    """Train all parameters that require a gradient, in place, for exactly `epochs` passes over the training set.
+def fit_(
+    model: nn.Module,
+    data: Data,
+    settings: FitSettings,
+    *,
+    epochs: int,
+    seed: int,
+    after_epoch: Callable[[int], bool] | None = None,
+) -> None:
+    """Train all parameters that require a gradient, in place, for `epochs` passes over the training set.
 
     AdamW with its own learning-rate schedule; batches are drawn by indexing tensors in memory. A last batch of a single
     example is left out, because BatchNorm has no variance over it. The optimizer is made here and dropped here, so none
     outlives a change of the model's structure.
+
+    Args:
+        seed: of the order of examples and of the augmentation.
+        after_epoch: called with the number of epochs done; True ends the training early.
 
     Raises:
         CandidateFailed: the loss became NaN or infinite.
@@ -85,7 +97,7 @@ def fit_(model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, se
         optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
     )
     model.train()
-    for _ in range(epochs):
+    for epoch in range(epochs):
         for batch in torch.randperm(examples, generator=generator)[:used].split(size):
             x = augment(data.x[batch], shift=settings.shift, noise=settings.noise, generator=generator)
             loss = F.cross_entropy(model(x), data.y[batch], label_smoothing=settings.label_smoothing)
@@ -95,6 +107,8 @@ def fit_(model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, se
             schedule.step()
         if not torch.isfinite(loss):
             raise CandidateFailed(f"training diverged: loss {loss.item()} at learning rate {settings.learning_rate:g}")
+        if after_epoch is not None and after_epoch(epoch + 1):
+            return
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional as F
 
-from dendrite_automl.dendrites import add_dendrites_, train_dendrites_
+from dendrite_automl.dendrites import KINDS, add_dendrites_, train_dendrites_
 from dendrite_automl.train.fit import Data, FitSettings, fit_
 
 _DENDRITE_SHARE = 0.25  # of a cycle's epochs, in the perforated kind
@@ -24,7 +24,7 @@ def grow_(
 ) -> None:
     """Run one dendrite cycle, in place, in exactly `epochs` passes over the training set.
 
-    The `perforated` kind spends a quarter of them (at least one) on the dendrite phase; an epoch there is a pass over
+    Kinds with a dendrite phase spend a quarter of them (at least one) on the dendrite phase; an epoch there is a pass over
     recorded inputs and errors, which costs less than one through the network, and counts in full all the same.
 
     Args:
@@ -35,8 +35,8 @@ def grow_(
         CandidateFailed: a loss is not finite.
     """
     add_dendrites_(model, kind=kind, placement=placement, activation=activation)
-    if kind == "perforated":
+    if KINDS[kind].perforated:
         phase = max(1, int(_DENDRITE_SHARE * epochs))
-        train_dendrites_(model, data.x, data.y, F.cross_entropy, epochs=phase)
+        train_dendrites_(model, (data.x, data.y), F.cross_entropy, epochs=phase)
         epochs -= phase
     fit_(model, data, settings, epochs=epochs, seed=seed)

@@ -93,6 +93,7 @@ def _traceable(model: nn.Module) -> Iterator[None]:
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     perforated = [layer for layer in dendritic_layers(model).values() if layer.perforated]
     training = model.training
+    partial = {layer: layer.whole_sets_() for layer in dendritic_layers(model).values()}
     model.eval()
     model.requires_grad_(True)
     for layer in perforated:
@@ -107,3 +108,5 @@ def _traceable(model: nn.Module) -> Iterator[None]:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
             parameter.grad = None
+        for layer, sets in partial.items():
+            layer.partial_sets_(sets)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dendrite_automl.dendrites import PLACEMENTS, DendriticLayer, add_dendrites_, find_layers
+from dendrite_automl.dendrites import KINDS, PLACEMENTS, DendriticLayer, add_dendrites_, find_layers
 from dendrite_automl.errors import RequestError
 
 
@@ -108,7 +108,7 @@ def test_a_block_used_in_two_places_is_refused() -> None:
 
 
 def test_a_bare_dendritic_layer_offers_itself_and_none_of_its_parts() -> None:
-    layer = DendriticLayer(nn.Linear(2, 2))
+    layer = DendriticLayer(nn.Linear(2, 2), kind=KINDS["gradient"])
     layer.add_set_()
     assert find_layers(layer, "all") == [""]
     with pytest.raises(RequestError, match=r"nn\.Sequential"):

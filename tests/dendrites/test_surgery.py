@@ -41,6 +41,10 @@ class Recurrent(nn.Module):
 
 MODELS = {"residual": (Residual, (2, 9, 9)), "recurrent": (Recurrent, (7, 3))}
 SIZES = {"residual": {"stem": 76, "block.0": 36, "block.1": 20, "head": 15}, "recurrent": {"embed": 16, "mix": 52, "head": 12}}
+LOW_RANK = {
+    "residual": {"stem": 26, "block.0": 36, "block.1": 12, "head": 10},
+    "recurrent": {"embed": 11, "mix": 20, "head": 9},
+}
 CHANNELS = {"residual": {"stem": 4, "block.0": 4, "block.1": 4, "head": 3}, "recurrent": {"embed": 4, "mix": 4, "head": 2}}
 
 
@@ -69,12 +73,12 @@ def parameters(model: nn.Module) -> int:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adding_changes_the_size_by_the_formula_and_the_output_not_at_all(name, kind, placement, dtype) -> None:
     model, x = make(name, dtype)
-    plain = parameters(model)
+    plain, sizes = parameters(model), (LOW_RANK if kind == "low_rank" else SIZES)[name]
     for sets in range(1, 5):
         before = model(x)
         grown = add_dendrites_(model, kind=kind, placement=placement)
         assert torch.equal(model(x), before)
-        extra = sum(sets * SIZES[name][n] + CHANNELS[name][n] * sets * (sets + 1) // 2 for n in grown)
+        extra = sum(sets * sizes[n] + CHANNELS[name][n] * sets * (sets + 1) // 2 for n in grown)
         assert parameters(model) - plain == extra
         randomise_(model)
 
@@ -110,7 +114,8 @@ def test_growing_keeps_the_mode_and_the_neuron_itself(kind, training) -> None:
     head = model.head
     add_dendrites_(model, kind=kind)
     assert model.head.neuron is head
-    assert model.head.perforated is KINDS[kind]
+    assert model.head.kind is KINDS[kind]
+    assert model.head.perforated is KINDS[kind].perforated
     assert {module.training for module in model.modules()} == {training}
 
 

@@ -26,7 +26,8 @@ def make(name: str, kind: str | None = None, placement: str = "head", sets: int 
     shape, knobs = NETWORKS[name]
     model = build_backbone(name.split()[0], shape, 6, knobs)
     for _ in range(sets):
-        add_dendrites_(model, kind=str(kind), placement=placement)
+        for layer in add_dendrites_(model, kind=str(kind), placement=placement):
+            dendritic_layers(model)[layer].settle_()
     return folded_copy(model), shape
 
 
@@ -63,13 +64,23 @@ def test_macs_of_single_layers_match_hand_counts(layer, shape, macs) -> None:
 
 
 @pytest.mark.parametrize("sets", range(5))
-def test_dendrites_cost_their_weights_and_one_for_each_scalar_and_position(sets) -> None:
-    layer = DendriticLayer(nn.Conv1d(2, 3, 5, padding=2))
+@pytest.mark.parametrize(
+    ("kind", "weights", "biases", "owners"),
+    [
+        ("gradient", 2 * 5 * 3, 3, 3),
+        ("perforated", 2 * 5 * 3, 3, 3),
+        ("low_rank", 2 * 5 + 3, 3, 3),
+        ("subset", 2 * 5 * 2, 2, 2),  # two of three neurons keep theirs
+    ],
+)
+def test_dendrites_cost_their_weights_and_one_for_each_scalar_and_position(kind, weights, biases, owners, sets) -> None:
+    layer = DendriticLayer(nn.Conv1d(2, 3, 5, padding=2), kind=KINDS[kind])
     for _ in range(sets):
         layer.add_set_()
+        layer.settle_()
     scalars = sets + sets * (sets - 1) // 2
-    assert count_macs(layer, (2, 10)) == (1 + sets) * 30 * 10 + scalars * 3 * 10
-    assert count_params(layer) == (1 + sets) * 33 + 3 * scalars
+    assert count_macs(layer, (2, 10)) == (30 + sets * weights + scalars * owners) * 10
+    assert count_params(layer) == 33 + sets * (weights + biases) + owners * scalars
 
 
 def test_a_layer_that_is_called_twice_counts_twice_but_is_stored_once() -> None:
@@ -91,8 +102,8 @@ def gain_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
 
     def add(layer: DendriticLayer, _inputs: object, output: Tensor) -> None:
         nonlocal total
-        sets = len(layer.dendrites)
-        total += sets * (sets + 1) // 2 * output[0].numel()
+        scalars = [value for name, value in layer.state_dict().items() if name.startswith(("gains", "cascade"))]
+        total += sum(value.numel() * (output[0].numel() // len(layer.neuron.weight)) for value in scalars)
 
     hooks = [layer.register_forward_hook(add) for layer in dendritic_layers(model).values()]
     model(torch.zeros(1, *shape))
@@ -111,10 +122,9 @@ def test_macs_agree_with_the_flop_counter_of_torch(name, kind, placement, sets) 
 
 
 def count_dendritic(layer: DendriticLayer, inputs: tuple[Tensor], output: Tensor) -> None:
-    """For thop: every part like the neuron, and the products with scalars."""
-    sets, weight = len(layer.dendrites), layer.neuron.weight
-    positions = output.numel() // weight.shape[0]
-    layer.total_ops += torch.DoubleTensor([(1 + sets) * weight.numel() * positions + sets * (sets + 1) // 2 * output.numel()])
+    """For thop: all weights but the biases, and the scalars, once at each position."""
+    numbers = sum(parameter.numel() for name, parameter in layer.named_parameters() if not name.endswith("bias"))
+    layer.total_ops += torch.DoubleTensor([numbers * (output.numel() // len(layer.neuron.weight))])
 
 
 @matrix

@@ -1,5 +1,7 @@
 """Peak RAM against peaks computed by hand; all sizes are counts of float32 numbers, four bytes each."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -91,17 +93,48 @@ def test_graphs(function, numbers, operators) -> None:
     ],
 )
 def test_dendrites_keep_their_outputs_until_they_are_added(kind, sets, numbers) -> None:
-    layer = DendriticLayer(nn.Conv1d(1, 3, 3, padding=1), perforated=KINDS[kind])
+    layer = DendriticLayer(nn.Conv1d(1, 3, 3, padding=1), kind=KINDS[kind])
     for _ in range(sets):
         layer.add_set_()
     assert plan_memory(layer.eval(), (1, 10)).peak_bytes == 4 * numbers
+
+
+@pytest.mark.parametrize(
+    ("kind", "sets", "numbers"),
+    [
+        # M(x), the features [1, 10], then their mixture beside both: x is gone
+        ("low_rank", 1, 30 + 10 + 30),
+        # M(x), a_0 of two of the three neurons, a zero, and the three together; then M(x), these three in and out of order
+        ("subset", 1, 90),
+    ],
+)
+def test_cheaper_dendrites_after_their_phase(kind, sets, numbers) -> None:
+    layer = DendriticLayer(nn.Conv1d(1, 3, 3, padding=1), kind=KINDS[kind])
+    for _ in range(sets):
+        layer.add_set_()
+        layer.settle_()
+    assert plan_memory(layer.eval(), (1, 10)).peak_bytes == 4 * numbers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("neuron", [nn.Linear(4, 5), nn.Conv1d(4, 6, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4)])
+def test_every_kind_can_be_planned_for_and_more_sets_take_no_less(kind, neuron) -> None:
+    layer = DendriticLayer(copy.deepcopy(neuron), kind=KINDS[kind])
+    shape = (4,) if isinstance(neuron, nn.Linear) else (4, *(8,) * (neuron.weight.dim() - 2))
+    peaks = [plan_memory(layer.eval(), shape).peak_bytes]
+    for _ in range(3):
+        layer.add_set_()
+        layer.settle_()
+        peaks.append(plan_memory(layer.eval(), shape).peak_bytes)
+    assert peaks == sorted(peaks)
+    assert peaks[0] < peaks[-1]
 
 
 def test_an_input_that_is_needed_later_lives_through_the_dendrites() -> None:
     class Around(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = DendriticLayer(nn.Linear(6, 6))
+            self.layer = DendriticLayer(nn.Linear(6, 6), kind=KINDS["gradient"])
             self.layer.add_set_()
 
         def forward(self, x: Tensor) -> Tensor:
@@ -116,7 +149,7 @@ def test_weights_are_not_ram() -> None:
 
 
 def test_planning_leaves_the_network_as_it_was() -> None:
-    layer = DendriticLayer(nn.Linear(3, 3), perforated=True)
+    layer = DendriticLayer(nn.Linear(3, 3), kind=KINDS["perforated"])
     layer.add_set_()
     x = torch.randn(2, 3)
     before = layer(x)

@@ -38,12 +38,13 @@ def grow(model: nn.Module, **changes: object) -> None:
         ("perforated", 7, (1, 6)),
         ("perforated", 8, (2, 6)),
         ("perforated", 40, (10, 30)),
+        ("fitted", 8, (2, 6)),
     ],
 )
 def test_the_phases_share_the_epochs(kind, epochs, phases, monkeypatch) -> None:
     spent = {"dendrites": 0, "network": 0}
 
-    def train_dendrites(_model, _x, _y, _loss, *, epochs):
+    def train_dendrites(_model, _data, _loss, *, epochs):
         spent["dendrites"] += epochs
 
     def fit(_model, _data, _settings, *, epochs, seed):
@@ -74,12 +75,13 @@ def test_dendrites_learn_in_the_network_phase_only_in_the_gradient_kind(kind, mo
     fit = module.fit_
 
     def watched_fit(*args, **kwargs):
-        fresh.append(model[2].dendrites[0].weight.clone())
+        fresh.extend(p.clone() for p in model[2].dendrites.parameters())
         fit(*args, **kwargs)
 
     monkeypatch.setattr(module, "fit_", watched_fit)
     grow(model, kind=kind)
-    assert torch.equal(model[2].dendrites[0].weight, fresh[0]) is KINDS[kind]
+    now = list(model[2].dendrites.parameters())
+    assert {torch.equal(a, b) for a, b in zip(now, fresh, strict=True)} == {KINDS[kind].perforated}
 
 
 def test_a_placement_that_does_not_suit_the_network_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -18,20 +19,25 @@ BACKBONES = {
     "sepconv1d": ((4, 16), {"width": 1.0, "blocks": 2, "kernel": 3}),
     "mlp": ((6,), {"hidden": 8, "depth": 2}),
 }
-GROWN = [(None, None), *itertools.product(KINDS, ["head", "convs", "all"])]
+GROWN = [(None, None, 0), *itertools.product(KINDS, ["head", "convs", "all"], [2])]
 CASES = [(b, *g) for b in BACKBONES for g in GROWN if not (b == "mlp" and g[1] == "convs")]
+OTHER_DEPTHS = list(itertools.product(BACKBONES, KINDS, ["all"], [1, 3]))
 TAKE = {"shrink": shrink_, "prune": prune_}
-matrix = pytest.mark.parametrize(("backbone", "kind", "placement"), CASES)
+matrix = pytest.mark.parametrize(("backbone", "kind", "placement", "sets"), CASES)
+deep = pytest.mark.parametrize(("backbone", "kind", "placement", "sets"), [*CASES, *OTHER_DEPTHS])
 both = pytest.mark.parametrize("take", TAKE)
 
 
-def make(backbone: str, kind: str | None, placement: str | None) -> tuple[nn.Module, Tensor]:
-    """A network with two dendrite sets, all its numbers and statistics random, dendrites frozen as after their phase."""
+def make(backbone: str, kind: str | None, placement: str | None, sets: int) -> tuple[nn.Module, Tensor]:
+    """A network with dendrites, all its numbers and statistics random, its sets as after their phase: cut down and frozen."""
     torch.manual_seed(0)
     shape, knobs = BACKBONES[backbone]
     model = build_backbone(backbone, shape, CLASSES, knobs)
-    for _ in range(2 if kind else 0):
-        add_dendrites_(model, kind=str(kind), placement=str(placement))
+    for _ in range(sets):
+        for name in add_dendrites_(model, kind=str(kind), placement=str(placement)):
+            layer = dendritic_layers(model)[name]
+            channels = len(layer.neuron.weight)
+            layer.keep_neurons_(torch.randperm(channels)[: math.ceil(layer.kind.share * channels)].sort().values)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d):
@@ -73,7 +79,7 @@ def silence_removed_(original: nn.Module, pruned: nn.Module) -> nn.Module:
     for module, smaller in zip(original, pruned, strict=True):
         if isinstance(neuron(module), nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(neuron(module), "groups", 1) == 1:
             layers = [module.neuron, *module.dendrites] if isinstance(module, DendriticLayer) else [module]
-            for layer in layers:
+            for layer in [layer[0] if isinstance(layer, nn.Sequential) else layer for layer in layers]:
                 per_channel = layer.weight.shape[1] // channels if removed else 1
                 for channel in removed:
                     layer.weight.data[:, channel * per_channel : (channel + 1) * per_channel] = 0
@@ -85,13 +91,13 @@ def silence_removed_(original: nn.Module, pruned: nn.Module) -> nn.Module:
     return original
 
 
-@matrix
+@deep
 @both
 @pytest.mark.parametrize("ratio", [0.25, 0.5])
 def test_a_smaller_network_computes_what_the_larger_does_without_the_removed_channels(
-    backbone, kind, placement, take, ratio
+    backbone, kind, placement, sets, take, ratio
 ) -> None:
-    model, x = make(backbone, kind, placement)
+    model, x = make(backbone, kind, placement, sets)
     original = copy.deepcopy(model)
     TAKE[take](model, x[:1], ratio=ratio)
     assert parameters(model) < parameters(original)
@@ -100,18 +106,23 @@ def test_a_smaller_network_computes_what_the_larger_does_without_the_removed_cha
     torch.testing.assert_close(model(x), silence_removed_(original, model)(x), rtol=1e-4, atol=1e-5)
 
 
-@matrix
+@deep
 @both
-def test_every_part_of_a_layer_has_its_shape(backbone, kind, placement, take) -> None:
-    model, x = make(backbone, kind, placement)
-    sets = {name: len(layer.dendrites) for name, layer in dendritic_layers(model).items()}
+def test_every_part_of_a_layer_has_its_shape(backbone, kind, placement, sets, take) -> None:
+    model, x = make(backbone, kind, placement, sets)
     TAKE[take](model, x[:1], ratio=0.5)
-    assert {name: len(layer.dendrites) for name, layer in dendritic_layers(model).items()} == sets
     for layer in dendritic_layers(model).values():
-        out = layer.neuron.weight.shape[0]
-        assert {dendrite.weight.shape for dendrite in layer.dendrites} == {layer.neuron.weight.shape}
-        assert {scalar.shape for scalar in (*layer.gains, *layer.cascade)} == {(out,) + (1,) * (layer.neuron.weight.dim() - 2)}
+        assert len(layer.dendrites) == sets
         assert all(isinstance(scalar, nn.Parameter) for scalar in (*layer.gains, *layer.cascade))
+        shape, trailing = layer.neuron.weight.shape, (1,) * (layer.neuron.weight.dim() - 2)
+        buffers = dict(layer.named_buffers(recurse=False))
+        for d, dendrite in enumerate(layer.dendrites):
+            out = len(buffers.get(f"owners_{d}", layer.neuron.weight))
+            if isinstance(dendrite, nn.Sequential):
+                assert (dendrite[0].weight.shape, dendrite[1].weight.shape) == ((1, *shape[1:]), (out, 1) + trailing)
+            else:
+                assert dendrite.weight.shape == (out, *shape[1:])
+            assert {scalar.shape for scalar in (layer.gains[d], *layer.cascade_of(d))} == {(out,) + trailing}
     model.train()
     model(x).sum().backward()
     add_dendrites_(model, kind=kind or "gradient", placement=placement or "all")
@@ -120,8 +131,8 @@ def test_every_part_of_a_layer_has_its_shape(backbone, kind, placement, take) ->
 
 @matrix
 @pytest.mark.parametrize(("ratio", "kept"), [(0.25, 0.75), (0.5, 0.5)])
-def test_shrinking_takes_the_same_share_everywhere(backbone, kind, placement, ratio, kept) -> None:
-    model, x = make(backbone, kind, placement)
+def test_shrinking_takes_the_same_share_everywhere(backbone, kind, placement, sets, ratio, kept) -> None:
+    model, x = make(backbone, kind, placement, sets)
     before = widths(model)
     shrink_(model, x[:1], ratio=ratio)
     assert all(abs(after - kept * width) < 1 for after, width in zip(widths(model), before, strict=True))
@@ -153,8 +164,8 @@ def test_pruning_leaves_at_least_a_tenth_of_every_layer() -> None:
 @matrix
 @both
 @pytest.mark.parametrize("training", [True, False])
-def test_mode_flags_and_perforation_are_restored(backbone, kind, placement, take, training) -> None:
-    model, x = make(backbone, kind, placement)
+def test_mode_flags_and_perforation_are_restored(backbone, kind, placement, sets, take, training) -> None:
+    model, x = make(backbone, kind, placement, sets)
     model.train(training)
     next(model.parameters()).requires_grad_(False)
     wants = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -190,10 +201,11 @@ def add_head(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_the_same_network_is_pruned_in_the_same_way() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_network_is_pruned_in_the_same_way(kind) -> None:
     results = []
     for _ in range(2):
-        model, x = make("conv2d", "perforated", "all")
+        model, x = make("conv2d", kind, "all", 2)
         prune_(model, x[:1], ratio=0.3)
         results.append(model(x))
     assert torch.equal(*results)

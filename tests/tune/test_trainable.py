@@ -9,6 +9,7 @@ import pytest
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split
+from dendrite_automl.trial import resume_position
 from dendrite_automl.tune import trainable as module
 from dendrite_automl.tune.trainable import TrialTrainable
 from dendrite_automl.weights import load_network
@@ -104,8 +105,6 @@ def test_a_candidate_can_be_left_in_the_middle_for_the_next() -> None:
 def test_an_interrupted_trial_goes_on_as_if_it_had_not_stopped(cut) -> None:
     whole = steps(make_trainable(make_config()))
     done = [snapshot_of(result) for result in whole[:cut]]
-    from dendrite_automl.trial import resume_position
-
     base = resume_position(Candidate.from_json(json.loads(make_config()["candidate"])), done).base
     weights = whole[base.stage]["weights"] if base else b""
     assert comparable(steps(make_trainable(make_config(done=done, weights=weights)))) == comparable(whole[cut:])

@@ -1,0 +1,450 @@
+"""The dendrite phase: new dendrites learn to correlate with the error that their own neuron has left.
+
+The rest of the network is frozen, so that each layer's input and error never change: they are computed once, cached, and
+every layer's dendrites learn on their own from the cache.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dendrite_automl.dendrites.layer import DendriticLayer
+from dendrite_automl.dendrites.surgery import dendritic_layers
+from dendrite_automl.errors import CandidateFailed, RequestError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
+CACHE_BYTES = 512 * 1024**2
+_EPSILON = 1e-12
+_CHUNK_NUMBERS = 2**18  # worked on at a time: 1 MB in float32, about the second-level cache of a core
+_SCALE = {"tanh": 2.0, "sigmoid": 1.0, "relu": 1.0}  # of an activation against `_squash_`
+_STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  # tried along the least-squares gains, relative to a step of one example's size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What one layer saw in one batch: input x, error e = dL/dy (L summed over examples), outputs of its earlier sets."""
+
+    x: Tensor
+    error: Tensor
+    earlier: tuple[Tensor, ...]
+
+    def bytes(self) -> int:
+        """Size in memory."""
+        return sum(t.numel() * t.element_size() for t in (self.x, self.error, *self.earlier))
+
+    def chunks(self, index: Tensor) -> list[Recorded]:
+        """The given examples, in runs whose errors stay in the processor's cache while they are worked on."""
+        size = max(1, _CHUNK_NUMBERS * len(self.error) // max(1, self.error.numel()))
+        return [
+            Recorded(
+                x=self.x.index_select(0, part),
+                error=self.error.index_select(0, part),
+                earlier=tuple(a.index_select(0, part) for a in self.earlier),
+            )
+            for part in index.split(size)
+        ]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Candidate:
+    """A dendrite layer in training, for the place of the newest set."""
+
+    dendrite: nn.Module
+    heard: list[nn.Parameter]
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.dendrite.parameters(), *self.heard]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sums:
+    """Sums over examples and positions for each neuron, from which correlation and least squares follow.
+
+    They are taken around the mean of what came first: a nearly constant output would leave differences of large sums.
+    """
+
+    count: int = 0
+    centre: dict[str, Tensor] = field(default_factory=dict)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, a: Tensor, e: Tensor, axis: int) -> None:
+        """Take in a and e, of one shape, with the neurons along `axis`."""
+        dims = [dim for dim in range(a.dim()) if dim != axis % a.dim()]
+        values = {"a": a, "e": e}
+        if not self.count:
+            self.centre = {name: value.mean(dims, keepdim=True) for name, value in values.items()}
+        self.count += a.numel() // a.shape[axis]
+        values = {name: value - self.centre[name] for name, value in values.items()}
+        scratch = torch.empty_like(a)
+        for one, other in ("aa", "ee", "ae"):
+            values[one + other] = torch.mul(values[one], values[other], out=scratch).sum(dims).double()
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + (value if len(name) > 1 else value.sum(dims).double())
+
+    def mean(self, name: str) -> Tensor:
+        """Mean of a or e, [C]."""
+        return self.centre[name].flatten() + self.sums[name] / self.count
+
+    def covariance(self, one: str, other: str) -> Tensor:
+        return self.sums["".join(sorted(one + other))] - self.sums[one] * self.sums[other] / self.count
+
+    def correlation(self) -> Tensor:
+        """Magnitude of the correlation, [C]."""
+        scale = self.covariance("a", "a").clamp_min(0) * self.covariance("e", "e").clamp_min(0)
+        return self.covariance("a", "e").abs() / (scale + _EPSILON).sqrt()
+
+    def explained(self) -> Tensor:
+        """Energy of the error that a explains: cov(a, e)^2 / var(a), [C]."""
+        return self.covariance("a", "e").square() / (self.covariance("a", "a").clamp_min(0) + _EPSILON)
+
+    def slope(self) -> Tensor:
+        """Least-squares answer to the error, cov(a, e) / var(a), [C]."""
+        return self.covariance("a", "e") / (self.covariance("a", "a").clamp_min(0) + _EPSILON)
+
+
+def train_dendrites_(
+    model: nn.Module,
+    data: Batches,
+    loss_fn: Loss,
+    *,
+    epochs: int = 10,
+    batch_size: int = 512,
+    learning_rate: float = 0.05,
+    cache_bytes: int = CACHE_BYTES,
+) -> dict[str, float]:
+    """Train the new sets of every perforated layer, in place, and freeze them. The output stays, but for kind `fitted`.
+
+    Each dendrite climbs the magnitude of the correlation between its output a and the error e = dL/dy of its own neuron,
+    over examples and positions of a batch:
+
+        | sum (a - mean a)(e - mean e) | / sqrt( sum (a - mean a)^2 * sum (e - mean e)^2 )
+
+    Args:
+        model: with new sets from `add_dendrites_`, of a kind that is perforated.
+        data: (x, y), tensors of N examples each; or batches (x, y) that can be gone through several times, as of a loader.
+            The error is that of these data: training data as a rule; held-out data where the training set is fitted.
+        loss_fn: (output, target) -> scalar, the mean over the batch; with label smoothing it gives a smoothed error.
+        epochs: passes over the recorded inputs and errors.
+        batch_size: for tensors, and for what is cached; large, because the error of a trained network sits in few examples.
+        cache_bytes: largest cache of inputs and errors; when they need more, they are computed again for every batch.
+
+    Returns:
+        Mean magnitude of the correlation over the neurons that keep their dendrite, over all data, by layer.
+
+    Raises:
+        RequestError: no layer has new perforated dendrites, one is not called exactly once in a forward pass, or there are no
+            data; the model is left as it was.
+        CandidateFailed: the loss is not finite; the model is left as it was.
+
+    Source:
+        Fahlman & Lebiere 1989, eq. 1-2; Brenner & Itti (arXiv 2501.18018). They climb the covariance with the errors of
+        all outputs; here the correlation (free of scale), with the error of the one neuron that owns the dendrite.
+    """
+    layers = {name: layer for name, layer in dendritic_layers(model).items() if _is_new(layer)}
+    if not layers:
+        raise RequestError("dendrites: expected new sets of a perforated kind, got none; call add_dendrites_ first")
+    if isinstance(data, Iterator) and any(layer.kind.fit_gains for layer in layers.values()):
+        raise RequestError("dendrites: expected batches that can be gone through again, for gains are fitted; got an iterator")
+    report = {}
+    with _frozen(model):
+        tape = _Tape(model, list(layers), data, loss_fn, cache_bytes=cache_bytes, batch_size=batch_size)
+        pools = {name: _pool(layer) for name, layer in layers.items()}
+        weights = {name: [p for candidate in pool for p in candidate.parameters()] for name, pool in pools.items()}
+        optimizers = {name: torch.optim.Adam(of_layer, lr=learning_rate, fused=True) for name, of_layer in weights.items()}
+        for name, chunks in tape.play([epoch > 0 for epoch in range(epochs)]):
+            optimizers[name].zero_grad()
+            for candidate in pools[name]:
+                _climb_(layers[name], candidate, chunks)
+            optimizers[name].step()
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()  # what is frozen and has a gradient would count where gradients are clipped
+        with torch.no_grad():
+            sums = _sum_up(tape, layers, pools)
+            for name, layer in layers.items():
+                report[name] = _install_(layer, pools[name], sums[name])
+    for layer in layers.values():
+        layer.freeze_()
+    _fit_gains_(model, layers, sums, data, loss_fn, batch_size)
+    return report
+
+
+class _Tape:
+    """Inputs and errors of the layers, batch by batch: from a cache where it fits, computed anew where it does not."""
+
+    def __init__(
+        self, model: nn.Module, names: list[str], data: Batches, loss_fn: Loss, *, cache_bytes: int, batch_size: int
+    ) -> None:
+        self._model, self._names, self._data, self._loss_fn, self._batch_size = model, names, data, loss_fn, batch_size
+        parts: list[dict[str, Recorded]] | None = []
+        used = examples = 0
+        for x, y in iterate(data, batch_size):
+            part = record_errors(model, names, x, y, loss_fn)
+            examples += len(x)
+            used += sum(seen.bytes() for seen in part.values())
+            parts = None if parts is None or used > cache_bytes else [*parts, part]
+            if parts is None and examples:
+                break
+        if not examples:
+            raise RequestError("dendrites: expected data with at least one example, got none")
+        if parts is None and isinstance(data, Iterator):
+            raise RequestError(
+                f"dendrites: expected batches that can be gone through again, or to fit into {cache_bytes} bytes"
+            )
+        self._cache = None if parts is None else {name: _joined([part.pop(name) for part in parts]) for name in names}
+
+    def play(self, passes: list[bool]) -> Iterator[tuple[str, list[Recorded]]]:
+        """Batches of every layer, each in chunks, in as many passes, shuffled where True.
+
+        From the cache one layer comes after the other, in the same order of examples. What is not cached comes batch by
+        batch, and a loader in its own order.
+        """
+        if self._cache is None:
+            for shuffle in passes:
+                for x, y in iterate(self._data, self._batch_size, shuffle=shuffle):
+                    batch = record_errors(self._model, self._names, x, y, self._loss_fn)
+                    for name, seen in batch.items():
+                        yield name, seen.chunks(torch.arange(len(x), device=seen.x.device))
+            return
+        examples = len(next(iter(self._cache.values())).x)
+        orders = [torch.randperm(examples) if shuffle else torch.arange(examples) for shuffle in passes]
+        for name, seen in self._cache.items():
+            for order in orders:
+                for index in order.split(self._batch_size):
+                    yield name, seen.chunks(index.to(seen.x.device))
+
+
+def iterate(data: Batches, batch_size: int, *, shuffle: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of a pair of tensors, or those of a loader as they come.
+
+    Raises:
+        RequestError: tensors of different lengths.
+    """
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        x, y = data
+        if len(x) != len(y):
+            raise RequestError(f"dendrites: expected as many examples as targets, got {len(x)} and {len(y)}")
+        order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
+        for index in order.split(batch_size):
+            if len(index):
+                yield x[index], y[index]
+    else:
+        yield from data  # type: ignore[misc]
+
+
+def record_errors(model: nn.Module, names: list[str], x: Tensor, y: Tensor, loss_fn: Loss) -> dict[str, Recorded]:
+    """Input, error dL/dy and earlier dendrites' outputs of each named layer for one batch; L is the sum over the examples.
+
+    Raises:
+        RequestError: a layer is not called exactly once, so that it has no one input and error.
+        CandidateFailed: the loss is not finite.
+    """
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    calls = dict.fromkeys(names, 0)
+
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            calls[name] += 1
+            # All weights may be frozen: the output itself asks for its gradient. The network goes on with a copy, so that
+            # an activation in place does not overwrite it.
+            seen[name] = (inputs[0].detach(), output if output.requires_grad else output.requires_grad_(True))
+            return output.clone()
+
+        return hook
+
+    hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    try:
+        with torch.enable_grad():
+            loss = loss_fn(model(x.detach()), y) * len(x)
+            if not torch.isfinite(loss):
+                raise CandidateFailed(f"dendrite phase: expected a finite loss, got {loss.item()}")
+            for name, count in calls.items():
+                if count != 1:
+                    raise RequestError(
+                        f'dendrites: layer "{name}": expected one call in a forward pass, got {count} calls; '
+                        "place dendrites elsewhere"
+                    )
+            outputs = [seen[name][1] for name in names]
+            errors = torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: _recorded(model.get_submodule(name), seen[name][0], e) for name, e in zip(names, errors, strict=True)}
+
+
+@torch.no_grad()
+def _recorded(layer: nn.Module, x: Tensor, error: Tensor) -> Recorded:
+    earlier = layer.dendrite_outputs(x, sets=len(layer.dendrites) - 1) if isinstance(layer, DendriticLayer) else []
+    return Recorded(x=x, error=error, earlier=tuple(earlier))
+
+
+def _joined(parts: list[Recorded]) -> Recorded:
+    earlier = tuple(torch.cat(outputs) for outputs in zip(*(part.earlier for part in parts), strict=True))
+    return Recorded(x=torch.cat([p.x for p in parts]), error=torch.cat([p.error for p in parts]), earlier=earlier)
+
+
+def _pool(layer: DendriticLayer) -> list[_Candidate]:
+    """Candidates for the newest set; the first one is the set itself."""
+    newest = len(layer.dendrites) - 1
+    heard = layer.cascade_of(newest)
+    pool = [_Candidate(dendrite=layer.dendrites[newest], heard=heard)]
+    for _ in range(layer.kind.pool - 1):
+        fresh = [nn.Parameter(torch.zeros_like(scalar)) for scalar in heard]
+        pool.append(_Candidate(dendrite=layer.new_dendrite().to(layer.neuron.weight), heard=fresh))
+    for candidate in pool:
+        for parameter in candidate.parameters():
+            parameter.requires_grad_(True)
+    return pool
+
+
+def _climb_(layer: DendriticLayer, candidate: _Candidate, chunks: list[Recorded]) -> None:
+    """Add to the gradients of a candidate that of -mean |correlation| with the neurons' errors in one batch.
+
+    Written out, because nearly all time of the phase is spent here. With b = a up to shift and scale, which do not change
+    the correlation r = S_be / sqrt(S_bb S_ee), and b' = db/dz:
+
+        d|r| / dz = sign(r) * b' * [(e - mean e) - (b - mean b) * S_be / S_bb] / sqrt(S_bb S_ee)
+    """
+    axis, sums = layer.channel_axis, _Sums()
+    outputs = [layer.drive(candidate.dendrite, candidate.heard, seen.x, seen.earlier) for seen in chunks]
+    with torch.no_grad():
+        squashed = [_squash_(z.detach(), layer.activation) for z in outputs]
+        for b, seen in zip(squashed, chunks, strict=True):
+            sums.add(b, seen.error, axis)
+        on_error, on_output, constant = (value.to(outputs[0]) for value in _slopes(sums, layer.activation))
+        shape = [-1 if dim == axis % outputs[0].dim() else 1 for dim in range(outputs[0].dim())]
+        on_error, on_output, constant = on_error.view(shape), on_output.view(shape), constant.view(shape)
+    for z, b, seen in zip(outputs, squashed, chunks, strict=True):
+        with torch.no_grad():
+            downhill = torch.addcmul(constant, seen.error, on_error).addcmul_(b, on_output)
+            _times_derivative_(downhill, b, layer.activation)
+        z.backward(downhill)
+
+
+def _slopes(sums: _Sums, activation: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors of e, b and 1 in the derivative of -mean |correlation| by b."""
+    scale = _SCALE[activation]
+    s_bb, s_ee, s_be = sums.covariance("a", "a"), sums.covariance("e", "e"), sums.covariance("a", "e")
+    spread = (s_bb.clamp_min(0) * s_ee.clamp_min(0) + _EPSILON / scale**2).sqrt()
+    on_error = -s_be.sign() / (len(s_be) * spread)
+    on_output = s_be.abs() * s_ee / (len(s_be) * spread**3)
+    return on_error, on_output, -on_error * sums.mean("e") - on_output * sums.mean("a")
+
+
+def _squash_(z: Tensor, activation: str) -> Tensor:
+    """The activation up to shift and scale, in place: tanh z = 2 sigmoid(2z) - 1, and torch's sigmoid is ten times faster."""
+    if activation == "relu":
+        return z.relu_()
+    return (z.mul_(2) if activation == "tanh" else z).sigmoid_()
+
+
+def _times_derivative_(downhill: Tensor, b: Tensor, activation: str) -> None:
+    """Multiply, in place, by the derivative of `_squash_`, whose outputs are b."""
+    if activation == "relu":
+        downhill.mul_(b > 0)
+        return
+    torch.ops.aten.sigmoid_backward.grad_input(downhill, b, grad_input=downhill)
+    if activation == "tanh":
+        downhill.mul_(2)
+
+
+def _sum_up(tape: _Tape, layers: dict[str, DendriticLayer], pools: dict[str, list[_Candidate]]) -> dict[str, list[_Sums]]:
+    """Sums over all data, for every candidate of every layer."""
+    sums = {name: [_Sums() for _ in pool] for name, pool in pools.items()}
+    for name, chunks in tape.play([False]):
+        layer = layers[name]
+        for seen in chunks:
+            for candidate, total in zip(pools[name], sums[name], strict=True):
+                z = layer.drive(candidate.dendrite, candidate.heard, seen.x, seen.earlier)
+                a = _squash_(z, layer.activation)
+                total.add(a.mul_(2).sub_(1) if layer.activation == "tanh" else a, seen.error, layer.channel_axis)
+    return sums
+
+
+def _install_(layer: DendriticLayer, pool: list[_Candidate], sums: list[_Sums]) -> float:
+    """Put the best candidate of each neuron into the newest set, drop what does not stay; the mean correlation."""
+    correlation = torch.stack([total.correlation() for total in sums])  # [pool, C]
+    best = correlation.argmax(0)
+    chosen = pool[0]
+    for place, target in enumerate(chosen.parameters() if len(pool) > 1 else []):
+        rows = torch.stack([candidate.parameters()[place].detach() for candidate in pool])  # [pool, C, …]
+        target.copy_(rows[best, torch.arange(len(best))])
+    for name in sums[0].sums:
+        values = torch.stack([total.sums[name] for total in sums])
+        sums[0].sums[name] = values[best, torch.arange(len(best))]
+    final = sums[0].correlation()
+    if layer.kind.share < 1:
+        count = math.ceil(layer.kind.share * len(best))
+        keep = sums[0].explained().topk(count).indices.sort().values
+        layer.keep_neurons_(keep)
+        if len(layer.gains[len(layer.gains) - 1]) == count:
+            sums[0].sums = {name: value[keep] for name, value in sums[0].sums.items()}
+            final = final[keep]
+    return final.mean().item()
+
+
+@torch.no_grad()
+def _fit_gains_(
+    model: nn.Module,
+    layers: dict[str, DendriticLayer],
+    sums: dict[str, list[_Sums]],
+    data: Batches,
+    loss_fn: Loss,
+    batch_size: int,
+) -> None:
+    """Start the gains of kinds that ask for it at the step along the least-squares answer with the least loss."""
+    fitted = {name: layer for name, layer in layers.items() if layer.kind.fit_gains}
+    if not fitted:
+        return
+    slopes = {name: sums[name][0].slope() for name in fitted}
+
+    def set_gains(step: float) -> None:
+        for name, layer in fitted.items():
+            gain = layer.gains[len(layer.gains) - 1]
+            gain.copy_((-step * slopes[name]).to(gain).view_as(gain))
+
+    def loss_at(step: float) -> float:
+        set_gains(step)
+        total = count = 0.0
+        for x, y in iterate(data, batch_size):
+            total += loss_fn(model(x), y).item() * len(x)
+            count += len(x)
+        return total / count
+
+    training = model.training
+    model.eval()
+    losses = {step: loss_at(step) for step in (0.0, *_STEPS)}
+    set_gains(min(losses, key=lambda step: losses[step] if math.isfinite(losses[step]) else math.inf))
+    model.train(training)
+
+
+def _is_new(layer: DendriticLayer) -> bool:
+    """Whether the newest set is of a perforated kind and has not been trained and frozen yet."""
+    return layer.kind.perforated and all(parameter.requires_grad for parameter in layer.dendrites[-1].parameters())
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients; all restored on leaving, and the weights too if it went wrong."""
+    training = {module: module.training for module in model.modules()}
+    wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}  # some are replaced meanwhile
+    weights = copy.deepcopy(model.state_dict())
+    model.eval()
+    model.requires_grad_(False)
+    try:
+        yield
+    except BaseException:
+        model.load_state_dict(weights)
+        raise
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted[name])
