@@ -1,4 +1,4 @@
-"""A neuron and its dendrites in fewer, larger kernels: for training, where tests on the conv2d network found that faster.
+"""A neuron and its dendrites in fewer, larger kernels: for training, where benchmarks/dendrite_speed.py found that faster.
 
 Tracers, exporters, counters and pruners see the parts one by one as before: see `can_fuse`.
 """
@@ -16,11 +16,13 @@ _CALLS: dict[type[nn.Module], Any] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def can_fuse(x: Tensor, neuron: nn.Module, dendrites: nn.ModuleList) -> bool:
+def can_fuse(x: Tensor, neuron: nn.Linear | nn.Conv1d | nn.Conv2d, dendrites: nn.ModuleList) -> bool:
     """Whether nobody watches the calls of the single parts: no tracer, exporter, hook, or choice of types by autocast."""
     return (
         type(x) is Tensor
         and x.dtype == neuron.weight.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and (isinstance(neuron, nn.Linear) or x.dim() == neuron.weight.dim())  # a batch, not a single example
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled(x.device.type)
         and not any(part.__dict__[hooks] for part in (neuron, *dendrites) for hooks in _HOOKS)
@@ -34,8 +36,13 @@ def are_alike(parts: Sequence[nn.Module]) -> bool:
         type(first) in _CALLS
         and first.groups == 1
         and first.padding_mode == "zeros"
-        and all(type(part) is type(first) and part.weight.shape == first.weight.shape for part in parts[1:])
+        and all(type(part) is type(first) and _shapes(part) == _shapes(first) for part in parts[1:])
     )
+
+
+def _shapes(part: Any) -> tuple[torch.Size, bool]:
+    """Also whether there is a bias: a folded neuron has one that its dendrites may lack."""
+    return part.weight.shape, part.bias is None
 
 
 def call_alike(parts: Sequence[Any], x: Tensor) -> Tensor:
@@ -48,7 +55,11 @@ def call_alike(parts: Sequence[Any], x: Tensor) -> Tensor:
 
 
 def squash_(z: Tensor, activation: str) -> Tensor:
-    """The activation in place; tanh z = 2 sigmoid(2z) - 1, for on CPUs torch's sigmoid is ten times faster than its tanh."""
+    """The activation, in place.
+
+    tanh z = 2 sigmoid(2z) - 1, because on CPUs torch's sigmoid is ten times faster than its tanh: 0.6 ms against 6 ms for
+    2.7 million numbers with torch 2.13. It differs from tanh by rounding, up to 1e-7 in float32.
+    """
     if activation == "tanh":
         return z.mul_(2).sigmoid_().mul_(2).sub_(1)
     return z.sigmoid_() if activation == "sigmoid" else z.relu_()
@@ -95,11 +106,11 @@ class Combine(torch.autograd.Function):
                 da.addcmul_(drives[e], cascade[place])
                 slopes[sets + place] = total(drives[e], outputs[d])
             slopes[d] = total(dy, outputs[d])
-            _times_derivative_(da, outputs[d], ctx.activation)
+            times_derivative_(da, outputs[d], ctx.activation)
         return dz, None, None, *slopes
 
 
-def _times_derivative_(slope: Tensor, a: Tensor, activation: str) -> None:
+def times_derivative_(slope: Tensor, a: Tensor, activation: str) -> None:
     """Multiply, in place, by the derivative of an activation whose outputs are a."""
     if activation == "tanh":
         torch.ops.aten.tanh_backward.grad_input(slope, a, grad_input=slope)

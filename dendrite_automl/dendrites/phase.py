@@ -1,7 +1,7 @@
 """The dendrite phase: new dendrites learn to correlate with the error that their own neuron has left.
 
 The rest of the network is frozen, so that each layer's input and error never change: they are computed once, cached, and
-every layer's dendrites learn on their own from the cache.
+every layer's dendrites learn on their own from the cache. What does not fit into the cache is computed anew for every batch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from dendrite_automl.dendrites.fused import squash_, times_derivative_
 from dendrite_automl.dendrites.layer import DendriticLayer
 from dendrite_automl.dendrites.surgery import dendritic_layers
 from dendrite_automl.errors import CandidateFailed, RequestError
@@ -24,7 +25,6 @@ Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 CACHE_BYTES = 512 * 1024**2
 _EPSILON = 1e-12
 _CHUNK_NUMBERS = 2**18  # worked on at a time: 1 MB in float32, about the second-level cache of a core
-_SCALE = {"tanh": 2.0, "sigmoid": 1.0, "relu": 1.0}  # of an activation against `_squash_`
 _STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  # tried along the least-squares gains, relative to a step of one example's size
 
 
@@ -134,7 +134,8 @@ def train_dendrites_(
         loss_fn: (output, target) -> scalar, the mean over the batch; with label smoothing it gives a smoothed error.
         epochs: passes over the recorded inputs and errors.
         batch_size: for tensors, and for what is cached; large, because the error of a trained network sits in few examples.
-        cache_bytes: largest cache of inputs and errors; when they need more, they are computed again for every batch.
+        cache_bytes: largest cache of inputs, errors and outputs of earlier sets; when they need more, they are computed again
+            for every batch. While it is built, the cache needs its largest layer a second time.
 
     Returns:
         Mean magnitude of the correlation over the neurons that keep their dendrite, over all data, by layer.
@@ -307,52 +308,32 @@ def _pool(layer: DendriticLayer) -> list[_Candidate]:
 def _climb_(layer: DendriticLayer, candidate: _Candidate, chunks: list[Recorded]) -> None:
     """Add to the gradients of a candidate that of -mean |correlation| with the neurons' errors in one batch.
 
-    Written out, because nearly all time of the phase is spent here. With b = a up to shift and scale, which do not change
-    the correlation r = S_be / sqrt(S_bb S_ee), and b' = db/dz:
+    Written out, because nearly all time of the phase is spent here. For r = S_ae / sqrt(S_aa S_ee) and a = f(z):
 
-        d|r| / dz = sign(r) * b' * [(e - mean e) - (b - mean b) * S_be / S_bb] / sqrt(S_bb S_ee)
+        d|r| / dz = sign(r) * f'(z) * [(e - mean e) - (a - mean a) * S_ae / S_aa] / sqrt(S_aa S_ee)
     """
     axis, sums = layer.channel_axis, _Sums()
     outputs = [layer.drive(candidate.dendrite, candidate.heard, seen.x, seen.earlier) for seen in chunks]
     with torch.no_grad():
-        squashed = [_squash_(z.detach(), layer.activation) for z in outputs]
-        for b, seen in zip(squashed, chunks, strict=True):
-            sums.add(b, seen.error, axis)
-        on_error, on_output, constant = (value.to(outputs[0]) for value in _slopes(sums, layer.activation))
+        squashed = [squash_(z.detach(), layer.activation) for z in outputs]
+        for a, seen in zip(squashed, chunks, strict=True):
+            sums.add(a, seen.error, axis)
         shape = [-1 if dim == axis % outputs[0].dim() else 1 for dim in range(outputs[0].dim())]
-        on_error, on_output, constant = on_error.view(shape), on_output.view(shape), constant.view(shape)
-    for z, b, seen in zip(outputs, squashed, chunks, strict=True):
+        on_error, on_output, constant = (value.to(outputs[0]).view(shape) for value in _slopes(sums))
+    for z, a, seen in zip(outputs, squashed, chunks, strict=True):
         with torch.no_grad():
-            downhill = torch.addcmul(constant, seen.error, on_error).addcmul_(b, on_output)
-            _times_derivative_(downhill, b, layer.activation)
+            downhill = torch.addcmul(constant, seen.error, on_error).addcmul_(a, on_output)
+            times_derivative_(downhill, a, layer.activation)
         z.backward(downhill)
 
 
-def _slopes(sums: _Sums, activation: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Factors of e, b and 1 in the derivative of -mean |correlation| by b."""
-    scale = _SCALE[activation]
-    s_bb, s_ee, s_be = sums.covariance("a", "a"), sums.covariance("e", "e"), sums.covariance("a", "e")
-    spread = (s_bb.clamp_min(0) * s_ee.clamp_min(0) + _EPSILON / scale**2).sqrt()
-    on_error = -s_be.sign() / (len(s_be) * spread)
-    on_output = s_be.abs() * s_ee / (len(s_be) * spread**3)
+def _slopes(sums: _Sums) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors of e, a and 1 in the derivative of -mean |correlation| by a, each [C]."""
+    s_aa, s_ee, s_ae = sums.covariance("a", "a"), sums.covariance("e", "e"), sums.covariance("a", "e")
+    spread = (s_aa.clamp_min(0) * s_ee.clamp_min(0) + _EPSILON).sqrt()
+    on_error = -s_ae.sign() / (len(s_ae) * spread)
+    on_output = s_ae.abs() * s_ee / (len(s_ae) * spread**3)
     return on_error, on_output, -on_error * sums.mean("e") - on_output * sums.mean("a")
-
-
-def _squash_(z: Tensor, activation: str) -> Tensor:
-    """The activation up to shift and scale, in place: tanh z = 2 sigmoid(2z) - 1, and torch's sigmoid is ten times faster."""
-    if activation == "relu":
-        return z.relu_()
-    return (z.mul_(2) if activation == "tanh" else z).sigmoid_()
-
-
-def _times_derivative_(downhill: Tensor, b: Tensor, activation: str) -> None:
-    """Multiply, in place, by the derivative of `_squash_`, whose outputs are b."""
-    if activation == "relu":
-        downhill.mul_(b > 0)
-        return
-    torch.ops.aten.sigmoid_backward.grad_input(downhill, b, grad_input=downhill)
-    if activation == "tanh":
-        downhill.mul_(2)
 
 
 def _sum_up(tape: _Tape, layers: dict[str, DendriticLayer], pools: dict[str, list[_Candidate]]) -> dict[str, list[_Sums]]:
@@ -363,8 +344,7 @@ def _sum_up(tape: _Tape, layers: dict[str, DendriticLayer], pools: dict[str, lis
         for seen in chunks:
             for candidate, total in zip(pools[name], sums[name], strict=True):
                 z = layer.drive(candidate.dendrite, candidate.heard, seen.x, seen.earlier)
-                a = _squash_(z, layer.activation)
-                total.add(a.mul_(2).sub_(1) if layer.activation == "tanh" else a, seen.error, layer.channel_axis)
+                total.add(squash_(z, layer.activation), seen.error, layer.channel_axis)
     return sums
 
 
