@@ -41,7 +41,7 @@ from torch.nn import functional as F
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers, train_dendrites_
 from dendrite_automl.dendrites.layer import ACTIVATIONS, Growable
-from dendrite_automl.dendrites.phase import iterate, record_errors
+from dendrite_automl.dendrites.tape import iterate, record_errors
 from dendrite_automl.measure import count_macs, folded_copy
 from dendrite_automl.tasks import load_task
 
