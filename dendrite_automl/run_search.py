@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
+from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
@@ -170,10 +170,11 @@ def _search_and_export(run: Run, plan: Plan, workers: int, callbacks: Sequence[A
         export = ExportPlan(task=plan.task, budget=plan.budget, objectives=plan.objectives)
         try:
             export_front(run, export, progress)
-        except BudgetUnreachable as nothing:
+        except AutoMLError as nothing:  # nothing was trained yet, or nothing that fits
             if not stop.interrupted:
                 raise
             progress.say(str(nothing))
+            raise KeyboardInterrupt from None
         finally:
             run.info["seconds"] = round(run.info.get("seconds", 0.0) + time.monotonic() - start, 1)
             run.write_info()

@@ -147,6 +147,19 @@ def test_ctrl_c_exports_what_there_is_and_a_resume_goes_on(folder: Path) -> None
     assert len(run.of_kind("end")) >= ended + 2
 
 
+def test_ctrl_c_before_the_first_network_leaves_a_run_that_can_go_on(folder: Path) -> None:
+    command = [sys.executable, "-m", "dendrite_automl.cli", *SEARCH, "--trials", "2", "--epochs", "8", "--out", "early"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("searching")
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (130, "")
+    assert "--resume" in stderr
+    assert "Traceback" not in stderr
+    assert automl("search", "--resume", "--out", "early", cwd=folder).returncode == 0
+
+
 def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     rng = np.random.default_rng(0)
