@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -192,10 +192,10 @@ def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progr
         from dendrite_automl.tune.trainable import TrialTrainable
         from dendrite_automl.tune.watch import Watch
 
+        earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
+
         def tick() -> None:
-            ended = run.of_kind("end")[:_HOPELESS]
-            if len(ended) == _HOPELESS and all(line["reason"].startswith("unexpected") for line in ended):
-                stop.hopeless = ended[0]["reason"]
+            stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
             progress.update()
 
         searcher = BudgetSearcher(
@@ -228,6 +228,13 @@ def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progr
             ),
         )
         tuner.fit()
+
+
+def hopeless_reason(ended: Sequence[Mapping[str, Any]]) -> str:
+    """Why the search should stop: the first trials all failed unexpectedly. Empty when there is no such reason."""
+    first = ended[:_HOPELESS]
+    hopeless = len(first) == _HOPELESS and all(line["reason"].startswith("unexpected") for line in first)
+    return str(first[0]["reason"]) if hopeless else ""
 
 
 @contextlib.contextmanager

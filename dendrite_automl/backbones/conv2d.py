@@ -38,7 +38,8 @@ def build(
         RequestError: a knob is out of range, or the input is too small for that many poolings.
 
     Source:
-        Architecture of the keyword-spotting search space in arXiv 2605.15647 (conv 4-8-8, 8-16-16).
+        Channel patterns of the keyword-spotting study in arXiv 2605.15647 (conv 4-8-8, 8-16-16); kernel size and pooling are
+        our reading of it.
     """
     if growth not in _GROWTH:
         raise RequestError(f'conv2d: growth: expected one of {", ".join(_GROWTH)}, got "{growth}"')

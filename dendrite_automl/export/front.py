@@ -57,7 +57,7 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
             artifact=f"artifacts/{snapshot.id}" if artifact else "",
         )
     if not rows:
-        raise AutoMLError(f"search: ended before the first network was trained; go on with --resume --out {run.path}")
+        raise AutoMLError(_nothing_trained(run))
     run.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
     run.write_tables(front)
     title = f"{plan.task.name}: {len(front)} networks on the front, {plan.budget}"
@@ -90,6 +90,13 @@ def _provenance(run: Run) -> dict[str, Any]:
         "seed": request["seed"],
         "versions": run.info["versions"],
     }
+
+
+def _nothing_trained(run: Run) -> str:
+    failures = [line["reason"] for line in run.of_kind("end") if line["status"] == "failed"]
+    if failures:
+        return f"search: all {len(failures)} trials failed, the last one: {failures[-1]}; see {run.path}/results.jsonl"
+    return f"search: ended before the first network was trained; go on with --resume --out {run.path}"
 
 
 def _nothing_fits(rows: list[dict[str, Any]], budget: Budget) -> str:
