@@ -9,7 +9,7 @@ search: $(READY)
 	$(BIN)/automl search --budget 2k-params $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

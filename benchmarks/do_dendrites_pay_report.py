@@ -36,7 +36,7 @@ def render() -> None:
 def compare(lines: list[dict[str, Any]]) -> pd.DataFrame:
     """Paired differences of test accuracy: one row for each study, kind, placement, cycle and comparison.
 
-    Only seeds whose plain and grown networks are both complete count.
+    Only seeds whose plain networks and control are complete count.
     """
     networks = complete_networks(lines)
     rows = []
@@ -67,9 +67,9 @@ def compare(lines: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def complete_networks(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    """All networks of the seeds whose plain and grown networks are both there."""
+    """All networks of the seeds whose plain networks and control are both there."""
     ended = {(line["study"], line["seed"], line["job"]) for line in lines if line["record"] == "end"}
-    pairs = {(study, seed) for study, seed, job in ended if job == "plain" and (study, seed, "grown") in ended}
+    pairs = {(study, seed) for study, seed, job in ended if job == "plain" and (study, seed, "control") in ended}
     networks = pd.DataFrame([line for line in lines if line["record"] == "network"])
     return networks[[pair in pairs for pair in zip(networks["study"], networks["seed"], strict=True)]]
 

@@ -67,13 +67,17 @@ def render(result: dict[str, Any]) -> str:
     lines = [
         f"Measured on {result['date']} by `benchmarks/quickstart.py` (seed 0, {result['cores']} cores): "
         f"{result['trials']} trials, {result['snapshots']} snapshots, {result['seconds']:.0f} s with the export; "
-        f"{len(front)} networks on the front. Every third of them:",
+        f"{len(front)} networks on the front. Trained epochs, each seed counted: {sum(result['trained_epochs'].values()):,} in "
+        f"the search, {result['confirmation_epochs']:,} in the confirmation; accuracy at selection was "
+        f"{100 * (result['optimism'] or 0):.1f} points too high on average. Every third network:",
         "",
         "| parameters | MACs | validation | test | test, int8 | arm | how it was made |",
         "|--:|--:|--:|--:|--:|---|---|",
     ]
     for row in front[::3]:
-        accuracies = [f"{100 * row[name]:.1f} %" for name in ("val_accuracy", "test_accuracy", "test_accuracy_int8")]
+        error = "" if row["val_accuracy_se"] is None else f" ± {100 * row['val_accuracy_se']:.1f}"
+        tested = [f"{100 * row[name]:.1f} %" for name in ("test_accuracy", "test_accuracy_int8")]
+        accuracies = [f"{100 * row['val_accuracy']:.1f}{error} %", *tested]
         cells = [f"{row['params']:,}", f"{row['macs']:,}", *accuracies, row["arm"], f"`{row['schedule']}`"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

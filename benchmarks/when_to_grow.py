@@ -83,7 +83,7 @@ def run_job(job: tuple[str, str, int]) -> list[dict[str, Any]]:
         add_dendrites_(model, kind="perforated", placement=placement)
         pair = (data.x_val, data.y_val) if error == "held_out" else (data.x, data.y)
         loss = functools.partial(F.cross_entropy, label_smoothing=0.1 if error == "smoothed" else 0.0)
-        correlation = train_dendrites_(model, pair, loss, epochs=PHASE)
+        correlation = train_dendrites_(model, pair, loss, epochs=PHASE, positions=None)
         fit_(model, data, settings, epochs=CYCLE, seed=seed + 1000)
         found = {"correlation": float(np.mean(list(correlation.values()))), "grown": accuracy(model, *test)}
         lines.append({**facts, "error": error, "placement": placement, **found})

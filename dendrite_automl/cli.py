@@ -87,13 +87,21 @@ def _add_search(commands: Any) -> None:
     add("--task", metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)")
     add("--data", metavar="FILE", help=data)
     add("--space", metavar="NAME|PATH", help="search space (default: one that suits the data; see `automl spaces`)")
+    knobs = "fix or narrow a knob of the space: width=1, width=0.5:2, kind=pool,subset or stages!=fit; repeatable"
+    add("--set", metavar="KNOB=V", action="append", dest="set_knobs", help=knobs)
     add("--trials", metavar="N", type=_count, help="candidates to train in all, shared by the arms (default: 40)")
     add("--time", metavar="T", type=_duration, help="time limit of the search, such as 90s, 10m or 2h; the export follows")
     add("--epochs", metavar="E", type=_count, help="epochs of each trial, over all of its stages (default: 30)")
+    add("--replicates", metavar="R", type=_count, help="seeds that each candidate is trained with, together (default: 4)")
+    confirm = "fresh seeds, at most, that the front and its rivals are trained again with (default: 8; 0: none)"
+    add("--confirm", metavar="S", type=_whole, help=confirm)
+    add("--scheduler", metavar="S", help="halving (default): trials that are behind are stopped early; fifo: none is")
+    add("--sampler", metavar="S", help="what proposes candidates: tpe (default), local, nsga2, random")
     add("--arms", metavar="A", help="dendritic,baseline (default: both) or one of them")
     objectives = "measures to trade off (default: val_accuracy,params,macs; also flash_bytes, peak_ram_bytes, latency_ms)"
     add("--objectives", metavar="O", help=objectives)
     add("--workers", metavar="W", type=_count, help="processes that train at the same time (default: all cores)")
+    add("--ray-address", metavar="A", help="run on this Ray cluster (host:port, or auto) instead of this machine alone")
     add("--seed", metavar="S", type=_whole, help="seed of everything random (default: 0)")
     add("--out", metavar="DIR", help="run folder, new (default: runs/<task>-<time>)")
     add("--resume", action="store_true", help="go on with the run in --out; more --trials extend it")
@@ -110,13 +118,19 @@ def _search(options: argparse.Namespace) -> int:
             task=options.task,
             data=options.data,
             space=options.space,
+            set_knobs=options.set_knobs,
             trials=options.trials,
             seconds=options.time,
             epochs=options.epochs,
+            replicates=options.replicates,
+            confirm=options.confirm,
+            scheduler=options.scheduler,
+            sampler=options.sampler,
             arms=options.arms,
             objectives=options.objectives,
             seed=options.seed,
             workers=options.workers,
+            ray_address=options.ray_address,
             out=options.out,
             resume=options.resume,
         )
@@ -133,7 +147,7 @@ def _print_run(run: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(run.summary()))
         return
-    print_front(run.front_rows())
+    print_front(run.front_rows(), optimism=run.info.get("optimism"))
     print(f"\n{run.path}: front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -63,6 +65,44 @@ def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective] = DEFAULT_
         if not any(dominates(other, row, objectives) for other in rows):
             kept.setdefault(tuple(objective.loss(row) for objective in accuracy_first), row)
     return [kept[key] for key in sorted(kept)]
+
+
+def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
+    """Indices of the rows, best first: front by front, and within a front the lonely before the crowded.
+
+    Source:
+        Non-dominated sorting and crowding distance of NSGA-II (Deb et al. 2002), costs on a logarithmic scale.
+    """
+    left = list(range(len(rows)))
+    order: list[int] = []
+    while left:
+        layer = [i for i in left if not any(dominates(rows[j], rows[i], objectives) for j in left)]
+        crowding = _crowding([rows[i] for i in layer], objectives)
+        order += [i for i, _ in sorted(zip(layer, crowding, strict=True), key=lambda pair: -pair[1])]
+        left = [i for i in left if i not in layer]
+    return order
+
+
+def _crowding(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[float]:
+    """Sum over the objectives of the distance between a row's neighbours, relative to the range; inf at the ends.
+
+    Rows that are alike in an objective are at no distance, or at the end together, so that their order does not matter; an
+    objective in which all are alike has no ends.
+    """
+    crowding = [0.0] * len(rows)
+    for objective in objectives:
+        values = [float(row[objective.name]) for row in rows]
+        if objective.direction == "min":
+            values = [math.log(max(value, 1e-9)) for value in values]
+        ordered = sorted(values)
+        lowest, highest = ordered[0], ordered[-1]
+        for i, value in enumerate(values if lowest < highest else ()):
+            if value in (lowest, highest):
+                crowding[i] = math.inf
+            elif ordered.count(value) == 1:
+                place = bisect.bisect(ordered, value)
+                crowding[i] += (ordered[place] - ordered[place - 2]) / (highest - lowest)
+    return crowding
 
 
 def hypervolume(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], reference: Mapping[str, float]) -> float:

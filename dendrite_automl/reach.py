@@ -77,7 +77,7 @@ class Reach:
 
         Exact where each knob moves the costs one way whatever the others say, which holds for the shipped spaces.
         """
-        knobs = [knob for knob in self.space.knobs if knob.section != "training" and len(knob.choices) > 1]
+        knobs = [k for k in self.space.knobs if k.section != "training" and (len(k.choices) > 1 or k.name == "stages")]
         point = {knob.name: knob.choices[0] for knob in self.space.knobs}
         point["stages"] = "fit"
         best = self._excess(point, budget)

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layer
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
+from dendrite_automl.narrow import narrow_space
 from dendrite_automl.run import Run
 from dendrite_automl.space import SearchSpace, load_space, parse_space
 from dendrite_automl.tasks import TASKS, Task, from_arrays, load_npz, load_task
 
-DEFAULT_TRIALS, DEFAULT_EPOCHS = 40, 30
+DEFAULT_TRIALS, DEFAULT_EPOCHS, DEFAULT_REPLICATES, DEFAULT_CONFIRM = 40, 30, 4, 8
+SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("tpe", "local", "nsga2", "random")
 NO_TRIAL_LIMIT = 10**6  # a time limit alone ends the search
 _SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
 _SPACE_FOR_RANK = {1: "tabular_mlp", 2: "keywords_sepconv1d", 3: "digits_conv2d"}
@@ -38,6 +40,7 @@ class SearchRequest:
         budget: such as `2k-params,64KiB-ram`.
         task: a built-in task; or `data`, the path of an .npz file.
         space: name of a shipped space, or a path.
+        set_knobs: knobs of the space fixed, narrowed or excluded, such as `width=0.5:2`; see `narrow_space`.
         trials: candidates to train in all, shared by the arms.
         seconds: time limit of the search, the export comes after it.
         epochs: of each trial's whole schedule.
@@ -48,12 +51,21 @@ class SearchRequest:
     task: str | None = None
     data: str | None = None
     space: str | None = None
+    set_knobs: Sequence[str] | None = None
     trials: int | None = None
     seconds: float | None = None
     epochs: int | None = None
+    replicates: int | None = None
+    confirm: int | None = None
+    scheduler: str | None = None
+    sampler: str | None = None
     arms: str | None = None
     objectives: str | None = None
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        settings = (self.set_knobs,) if isinstance(self.set_knobs, str) else tuple(self.set_knobs or ())
+        object.__setattr__(self, "set_knobs", settings or None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +81,10 @@ class Plan:
     trials: int
     seconds: float | None
     epochs: int
+    replicates: int
+    confirm: int
+    scheduler: str
+    sampler: str
     seed: int
     request: SearchRequest
 
@@ -80,6 +96,10 @@ class Plan:
                 "trials": self.trials,
                 "seconds": self.seconds,
                 "epochs": self.epochs,
+                "replicates": self.replicates,
+                "confirm": self.confirm,
+                "scheduler": self.scheduler,
+                "sampler": self.sampler,
                 "arms": list(self.arms),
                 "objectives": ",".join(objective.name for objective in self.objectives),
                 "seed": self.seed,
@@ -91,11 +111,12 @@ class Plan:
         }
 
 
-def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None) -> Plan:
+def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None, space: SearchSpace | None = None) -> Plan:
     """Find and check all that a request names; nothing is started and nothing is written.
 
     Args:
         arrays: (X_train, y_train, X_test, y_test) in memory, instead of a task or a file.
+        space: instead of the one that the request names and narrows.
 
     Raises:
         RequestError: something is unknown or out of range; the message says what.
@@ -114,7 +135,8 @@ def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None) -> Pl
     arms = _parse_arms(request.arms)
     numbers = _checked_numbers(request)
     task = _find_task(request, arrays)
-    space = load_space(request.space or _default_space(request, task))
+    if space is None:
+        space = narrow_space(load_space(request.space or _default_space(request, task)), request.set_knobs or ())
     return _checked(
         Plan(
             task=task,
@@ -124,6 +146,8 @@ def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None) -> Pl
             objectives=objectives,
             arms=arms,
             seconds=request.seconds,
+            scheduler=_one_of("scheduler", request.scheduler, SCHEDULERS),
+            sampler=_one_of("sampler", request.sampler, SAMPLERS),
             request=request,
             **numbers,
         )
@@ -131,25 +155,36 @@ def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None) -> Pl
 
 
 def resume_plan(run: Run, request: SearchRequest, arrays: Sequence[Any] | None = None) -> Plan:
-    """The plan of an earlier run, extended: only `trials` and `seconds` may differ from what it was.
+    """The plan of an earlier run, extended: other `trials`, `seconds` or `confirm`, or one more arm; all else is as it was.
 
     Raises:
         RequestError: the request contradicts the run, or the data changed.
     """
     old = run.info["request"]
-    old = {**old, "arms": ",".join(old["arms"])}
+    arms = _extended_arms(request.arms, old["arms"], run)
+    old = {**old, "arms": arms, "set_knobs": tuple(old.get("set_knobs") or ()) or None}
     for name, value in asdict(request).items():
-        if value is not None and name not in ("trials", "seconds") and str(value) != str(old[name]):
+        if value is not None and name not in ("trials", "seconds", "confirm", "arms") and str(value) != str(old[name]):
             raise RequestError(
                 f"resume: {name}: expected {old[name]!r} as in {run.path}, got {value!r}; leave it out or start a new run"
             )
-    merged = SearchRequest(**{**old, "trials": request.trials or old["trials"], "seconds": request.seconds})
-    plan = make_plan(replace(merged, space=None, task=old["task"]), arrays)
-    space = parse_space(run.info["space"]["text"], where=f"{run.path}/run.json")
-    plan = _checked(replace(plan, space=space, request=replace(merged)))
+    extended = {name: getattr(request, name) for name in ("trials", "confirm") if getattr(request, name) is not None}
+    merged = SearchRequest(**{**old, **extended, "seconds": request.seconds})
+    plan = make_plan(merged, arrays, parse_space(run.info["space"]["text"], where=f"{run.path}/run.json"))
     if plan.task.fingerprint != run.info["data"]["sha256"]:
         raise RequestError(f"resume: the data differs from what {run.path} was made with; start a new run")
     return plan
+
+
+def _extended_arms(text: str | None, old: Sequence[str], run: Run) -> str:
+    """The arms of a run, and those that are added."""
+    if text is None:
+        return ",".join(old)
+    arms = _parse_arms(text)
+    missing = [arm for arm in old if arm not in arms]
+    if missing:
+        raise RequestError(f"resume: arms: expected {','.join(old)} as in {run.path}, or more; got no {missing[0]}")
+    return ",".join([*old, *(arm for arm in arms if arm not in old)])
 
 
 def _checked(plan: Plan) -> Plan:
@@ -188,6 +223,13 @@ def _check_epochs(plan: Plan) -> None:
             make_candidate(plan.space, longest, arm=arm, epochs=plan.epochs)
 
 
+def _one_of(name: str, value: str | None, known: Sequence[str]) -> str:
+    """The value, or the first of those known where none was said."""
+    if value is not None and value not in known:
+        raise RequestError(f'{name}: expected one of {", ".join(known)}, got "{value}"')
+    return value or known[0]
+
+
 def _parse_arms(text: str | None) -> tuple[str, ...]:
     arms = tuple(part.strip() for part in (text or ",".join(ARMS)).split(","))
     for arm in arms:
@@ -203,12 +245,16 @@ def _checked_numbers(request: SearchRequest) -> dict[str, int]:
     if request.trials is None and request.seconds is not None:
         trials = NO_TRIAL_LIMIT
     epochs = DEFAULT_EPOCHS if request.epochs is None else request.epochs
-    for name, value in (("trials", trials), ("epochs", epochs)):
+    replicates = DEFAULT_REPLICATES if request.replicates is None else request.replicates
+    confirm = DEFAULT_CONFIRM if request.confirm is None else request.confirm
+    for name, value in (("trials", trials), ("epochs", epochs), ("replicates", replicates)):
         if value < 1:
             raise RequestError(f"{name}: expected a whole number >= 1, got {value}")
+    if confirm < 0:
+        raise RequestError(f"confirm: expected a whole number >= 0, got {confirm}")
     if request.seconds is not None and not (math.isfinite(request.seconds) and request.seconds > 0):
         raise RequestError(f"time: expected a duration > 0 such as 10m, got {request.seconds:g} s")
-    return {"trials": trials, "epochs": epochs, "seed": request.seed or 0}
+    return {"trials": trials, "epochs": epochs, "replicates": replicates, "confirm": confirm, "seed": request.seed or 0}
 
 
 def _find_task(request: SearchRequest, arrays: Sequence[Any] | None) -> Task:

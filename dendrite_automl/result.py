@@ -33,8 +33,8 @@ class Measurement(Cost):
     Attributes:
         val_accuracy: fraction of the validation split classified right; mean over replicates.
         val_accuracy_se: its standard error over replicates; None with one replicate.
-        trained_epochs: epochs that this snapshot took, those of the stages before it included.
-        train_seconds: wall-clock seconds of the same.
+        trained_epochs: epochs that this snapshot took, those of the stages before it included; each replicate counts.
+        train_seconds: wall-clock seconds of the same, all replicates together.
     """
 
     val_accuracy: float
@@ -48,23 +48,36 @@ class Snapshot:
     """A network as it stood after one stage of its candidate's schedule.
 
     Attributes:
-        stage: index of the stage that it ends.
+        path: indices of the stages that it went through; a dendrite cycle that was taken back is not among them.
+        schedule: the same in words.
         dendrites: dendrite sets per grown layer (0: none).
-        seed: of the training, so that it can be repeated.
+        seeds: of the replicates, those that diverged included, so that the training can be repeated.
+        accuracies: validation accuracy of each replicate that did not diverge.
     """
 
     candidate: str
     arm: str
-    stage: int
+    path: tuple[int, ...]
     schedule: str
     dendrites: int
-    seed: int
+    seeds: tuple[int, ...]
+    accuracies: tuple[float, ...]
     measurement: Measurement
+
+    @property
+    def stage(self) -> int:
+        """Index of the stage that it ends."""
+        return self.path[-1]
 
     @property
     def id(self) -> str:
         """Candidate id and stage index."""
         return f"{self.candidate}-{self.stage}"
+
+    @property
+    def diverged(self) -> int:
+        """Replicates that dropped out of the mean."""
+        return len(self.seeds) - len(self.accuracies)
 
     def values(self) -> dict[str, Any]:
         """All figures in one flat dict: what fronts, budgets and tables read."""
@@ -75,7 +88,9 @@ class Snapshot:
             "stage": self.stage,
             "schedule": self.schedule,
             "dendrites": self.dendrites,
-            "seed": self.seed,
+            "replicates": len(self.accuracies),
+            "diverged": self.diverged,
+            "seeds": " ".join(map(str, self.seeds)),
             **asdict(self.measurement),
         }
 
@@ -86,7 +101,8 @@ class Snapshot:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
         """Inverse of `to_json`."""
-        return cls(**{**data, "measurement": Measurement(**data["measurement"])})
+        rows = {name: tuple(data[name]) for name in ("path", "seeds", "accuracies")}
+        return cls(**{**data, **rows, "measurement": Measurement(**data["measurement"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

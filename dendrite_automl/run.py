@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -11,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
@@ -22,13 +24,15 @@ from dendrite_automl.result import Artifact, Snapshot
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 1
+FORMAT = 2
 FRONT_COLUMNS = (
     "snapshot",
     "candidate",
     "arm",
     "val_accuracy",
     "val_accuracy_se",
+    "replicates",
+    "val_accuracy_selected",
     "test_accuracy",
     "test_accuracy_int8",
     "params",
@@ -47,6 +51,9 @@ _CANDIDATE_COLUMNS = (
     "arm",
     "stage",
     "val_accuracy",
+    "val_accuracy_se",
+    "replicates",
+    "diverged",
     "params",
     "macs",
     "flash_bytes",
@@ -55,22 +62,29 @@ _CANDIDATE_COLUMNS = (
     "dendrites",
     "trained_epochs",
     "train_seconds",
-    "seed",
+    "seeds",
     "schedule",
 )
+_RESULTS, _CONFIRMED = "results.jsonl", "confirmed.jsonl"
 
 
 class Run:
-    """One run folder. `results.jsonl` is the only state: one line for each thing that happened, in order.
+    """One run folder. `results.jsonl` and `confirmed.jsonl` are its only state: one line for each event, in order.
 
-    Lines are of four kinds (`record`): `trial` (a candidate starts: id, point, candidate), `snapshot` (a Snapshot),
-    `end` (a trial is over: candidate, status, reason), `refused` (a candidate that cannot fit: point, excess).
+    Lines of `results.jsonl` are of five kinds (`record`): `trial` (a candidate starts: id, point, candidate), `rung` (how it
+    does before its first snapshot: epoch, values), `snapshot` (a Snapshot), `end` (a trial is over: candidate, status,
+    reason, epochs trained since its last snapshot), `refused` (a candidate that cannot fit: point, excess).
+    Lines of `confirmed.jsonl` hold a snapshot's training with other seeds: `confirmed` (round, a Snapshot) or
+    `unconfirmed` (snapshot, round, reason).
     """
 
-    def __init__(self, path: Path, info: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    def __init__(
+        self, path: Path, info: dict[str, Any], records: list[dict[str, Any]], confirmations: list[dict[str, Any]]
+    ) -> None:
         self.path = path
         self.info = info
         self.records = records
+        self.confirmations = confirmations
 
     @classmethod
     def create(cls, path: Path, info: Mapping[str, Any]) -> Run:
@@ -86,14 +100,15 @@ class Run:
             (path / "weights").mkdir()
         except OSError as error:
             raise RequestError(f"out: cannot make the folder {path}: {error.strerror}; choose another --out") from None
-        run = cls(path, {"format": FORMAT, **info}, [])
-        run.write_info()
-        (path / "results.jsonl").touch()
+        for name in (_RESULTS, _CONFIRMED):
+            (path / name).touch()
+        run = cls(path, {"format": FORMAT, **info}, [], [])
+        run.write_info()  # last: the folder is a run's once it is there
         return run
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Read a run folder; a line torn by a killed process at the end of results.jsonl is left out.
+        """Read a run folder; a line torn by a killed process at the end of a .jsonl file is left out.
 
         Raises:
             RequestError: not a run folder, one of another format, or one whose files are damaged.
@@ -103,53 +118,60 @@ class Run:
             raise RequestError(f"run: expected the folder of a search, with a run.json; got {path}")
         try:
             info = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            found = info["format"]
-            records = _parse_records((path / "results.jsonl").read_bytes())
+            if info["format"] != FORMAT:
+                raise RequestError(
+                    f"run: {path}: expected format {FORMAT}, got {info['format']}; use the version that wrote it"
+                )
+            records, confirmations = (_parse_records((path / name).read_bytes()) for name in (_RESULTS, _CONFIRMED))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RequestError(f"run: {path}: damaged run.json or results.jsonl: {error!r}") from None
-        if found != FORMAT:
-            raise RequestError(f"run: {path}: expected format {FORMAT}, got {found}; use the version that wrote it")
-        return cls(path, info, records)
+            raise RequestError(f"run: {path}: damaged run.json, {_RESULTS} or {_CONFIRMED}: {error!r}") from None
+        return cls(path, info, records, confirmations)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for writing; a torn last line is cut off, and what another process added is read.
+        """Hold the folder for writing; torn last lines are cut off, and what another process added is read.
 
         Raises:
             RequestError: another process holds it.
         """
-        with (self.path / "results.jsonl").open("r+b") as file:
+        try:
+            file, confirmed = ((self.path / name).open("r+b") for name in (_RESULTS, _CONFIRMED))
+        except OSError as error:
+            raise AutoMLError(_cannot_write(self.path, error)) from None
+        with file, confirmed:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RequestError(
                     f"run: {self.path} is in use by another search; wait for it or choose another --out"
                 ) from None
-            content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)
-            self.records = _parse_records(content)
+            self.records, self.confirmations = _mend(file), _mend(confirmed)
             yield
 
     def write_info(self) -> None:
-        """Write run.json, in one step."""
-        _replace(self.path / "run.json", json.dumps(self.info, indent=2) + "\n")
+        """Write run.json, in one step.
+
+        Raises:
+            AutoMLError: the disk does not take it; what was there stays.
+        """
+        _replace(self.path / "run.json", (json.dumps(self.info, indent=2) + "\n").encode())
 
     def append(self, record: dict[str, Any], weights: bytes | None = None) -> None:
         """Add one line to results.jsonl, on disk before this returns; a snapshot's weights are written first."""
         if weights is not None:
-            target = self.weights_path(Snapshot.from_json(record["value"]).id)
-            scratch = target.with_suffix(f".{uuid.uuid4().hex}")
-            scratch.write_bytes(weights)
-            scratch.replace(target)
-        with (self.path / "results.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, separators=(",", ":")) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self.records.append(record)
+            _replace(self.weights_path(Snapshot.from_json(record["value"]).id), weights)
+        self.records.append(self._add_line(_RESULTS, record))
 
-    def weights_path(self, snapshot_id: str) -> Path:
-        """Where the weights of a snapshot are."""
-        return self.path / "weights" / f"{snapshot_id}.safetensors"
+    def append_confirmation(self, record: dict[str, Any], weights: bytes | None = None) -> None:
+        """Add one line to confirmed.jsonl, likewise."""
+        if weights is not None:
+            _replace(self.weights_path(Snapshot.from_json(record["value"]).id, record["round"]), weights)
+        self.confirmations.append(self._add_line(_CONFIRMED, record))
+
+    def weights_path(self, snapshot_id: str, confirmation: int = 0) -> Path:
+        """Where the weights of a snapshot's replicates are: those of the search (0), or of a round of confirmation."""
+        suffix = f".{confirmation}" if confirmation else ""
+        return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
 
     def of_kind(self, record: str) -> list[dict[str, Any]]:
         """Records of one kind, in order."""
@@ -163,17 +185,32 @@ class Run:
             found.setdefault(snapshot.id, snapshot)
         return list(found.values())
 
+    def confirmed(self) -> dict[str, list[tuple[int, Snapshot]]]:
+        """For each snapshot that was trained again: rounds and what they gave, in order; each round counted once."""
+        found: dict[str, dict[int, Snapshot]] = {}
+        for line in self.confirmations:
+            if line["record"] == "confirmed":
+                snapshot = Snapshot.from_json(line["value"])
+                found.setdefault(snapshot.id, {}).setdefault(line["round"], snapshot)
+        return {name: sorted(rounds.items()) for name, rounds in found.items()}
+
     def candidates(self) -> dict[str, Candidate]:
         """All candidates that were started, by id."""
         return {line["candidate"]: Candidate.from_json(line["value"]) for line in self.of_kind("trial")}
 
     def trained_epochs(self) -> dict[str, int]:
-        """Epochs trained in each arm, those of taken-back dendrite cycles included."""
+        """Epochs trained in each arm, of every replicate; those of taken-back dendrite cycles and stopped trials included."""
         candidates = self.candidates()
         epochs = dict.fromkeys(self.info["request"]["arms"], 0)
         for snapshot in self.snapshots():
-            epochs[snapshot.arm] += candidates[snapshot.candidate].stages[snapshot.stage].epochs
+            epochs[snapshot.arm] += candidates[snapshot.candidate].stages[snapshot.stage].epochs * len(snapshot.seeds)
+        for line in self.of_kind("end"):
+            epochs[candidates[line["candidate"]].arm] += line.get("epochs", 0)
         return epochs
+
+    def confirmation_epochs(self) -> int:
+        """Epochs trained for the confirmation, of every replicate."""
+        return sum(line.get("epochs", 0) for line in self.confirmations)
 
     def new_artifact_folder(self) -> Path:
         """An empty folder to write an artifact into; `keep_artifact` gives it its place."""
@@ -237,10 +274,35 @@ class Run:
             "snapshots": len(self.snapshots()),
             "refused": len(self.of_kind("refused")),
             "trained_epochs": self.trained_epochs(),
+            "confirmation_epochs": self.confirmation_epochs(),
+            "optimism": self.info.get("optimism"),
             "seconds": self.info.get("seconds"),
             "hypervolume": hypervolume(rows, parse_objectives(self.info["request"]["objectives"]), self.info["reference"]),
             "front": rows,
         }
+
+    def _add_line(self, name: str, record: dict[str, Any]) -> dict[str, Any]:
+        """Write the whole line or nothing of it; the record as it will be read.
+
+        Raises:
+            AutoMLError: the disk does not take it; what was written before stays.
+        """
+        line = json.dumps(record, separators=(",", ":"))
+        content = f"{line}\n".encode()
+        try:
+            with (self.path / name).open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    if file.write(content) < len(content):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise AutoMLError(_cannot_write(self.path / name, error)) from None
+        written: dict[str, Any] = json.loads(line)
+        return written
 
     @property
     def front(self) -> pandas.DataFrame:
@@ -304,19 +366,41 @@ def _parse_records(content: bytes) -> list[dict[str, Any]]:
     return records
 
 
-def _replace(path: Path, text: str) -> None:
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"run: cannot write {path}: {error.strerror}; what is there is whole: make room and go on with --resume"
+
+
+def _mend(file: BinaryIO) -> list[dict[str, Any]]:
+    """Cut a torn last line off an open file; its records."""
+    content = file.read()
+    file.truncate(content.rfind(b"\n") + 1)
+    return _parse_records(content)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one step: on disk before it takes the place of an earlier one.
+
+    Raises:
+        AutoMLError: the disk does not take it; an earlier one stays.
+    """
     scratch = path.with_suffix(f".{uuid.uuid4().hex}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise AutoMLError(_cannot_write(path, error)) from None
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    scratch = path.with_suffix(f".{uuid.uuid4().hex}")
-    with scratch.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    scratch.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _replace(path, text.getvalue().encode())
 
 
 def _typed(key: str, text: str) -> Any:

@@ -8,22 +8,23 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import NO_TRIAL_LIMIT, Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run, check_free_space
-from dendrite_automl.tune.local_ray import local_ray
+from dendrite_automl.tune.local_ray import check_address, new_ray_folder, ray_for, remove_ray
+from dendrite_automl.tune.stop import HOPELESS, Stop
 
 _FREE_BYTES = 200 * 2**20
-_HOPELESS = 3  # the first so many trials failed unexpectedly: the program is wrong, not the candidates
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,17 +35,12 @@ class Interrupted(KeyboardInterrupt):
         self.run = run
 
 
-@dataclass(slots=True, kw_only=True)
-class _Stop:
-    """Why a search shall end before its last trial."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a search runs: so many workers of this machine, or a Ray cluster."""
 
-    deadline: float | None
-    interrupted: bool = False
-    hopeless: str = ""
-
-    def now(self) -> bool:
-        late = self.deadline is not None and time.monotonic() >= self.deadline
-        return self.interrupted or bool(self.hopeless) or late
+    workers: int
+    ray_address: str | None = None
 
 
 def search(
@@ -54,13 +50,19 @@ def search(
     task: str | None = None,
     data: str | Path | Sequence[Any] | None = None,
     space: str | None = None,
+    set_knobs: Sequence[str] | None = None,
     trials: int | None = None,
     seconds: float | None = None,
     epochs: int | None = None,
+    replicates: int | None = None,
+    confirm: int | None = None,
+    scheduler: str | None = None,
+    sampler: str | None = None,
     arms: str | None = None,
     objectives: str | None = None,
     seed: int | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     callbacks: Sequence[Any] = (),
@@ -70,8 +72,10 @@ def search(
     Args:
         budget: such as `2k-params,64KiB-ram`; None for no limit but the device's.
         data: path of an .npz file, or (X_train, y_train, X_test, y_test) in memory.
-        seconds: time limit of the search; the export comes after it.
+        set_knobs: knobs of the space fixed, narrowed or excluded, such as `["width=0.5:2", "kind!=pool"]`.
+        seconds: time limit of search and confirmation; the export comes after it.
         workers: processes that train at the same time, one core each; default: all cores.
+        ray_address: of a Ray cluster (`host:port` or `auto`) to run on; `workers` is then what the cluster has.
         out: the run folder, which must not exist; default: runs/<task>-<time>.
         resume: go on with the run in `out`, and extend it when `trials` is larger than before.
         callbacks: of `ray.tune.Callback`, such as Ray's MLflowLoggerCallback; each snapshot is one result.
@@ -92,15 +96,22 @@ def search(
         task=task,
         data=path,
         space=space,
+        set_knobs=set_knobs,
         trials=trials,
         seconds=seconds,
         epochs=epochs,
+        replicates=replicates,
+        confirm=confirm,
+        scheduler=scheduler,
+        sampler=sampler,
         arms=arms,
         objectives=objectives,
         seed=seed,
     )
     folder = Path(out) if out else None
-    return run_search(request, arrays=arrays, workers=workers, out=folder, resume=resume, callbacks=callbacks)
+    return run_search(
+        request, arrays=arrays, workers=workers, ray_address=ray_address, out=folder, resume=resume, callbacks=callbacks
+    )
 
 
 def run_search(
@@ -108,6 +119,7 @@ def run_search(
     *,
     arrays: Sequence[Any] | None = None,
     workers: int | None = None,
+    ray_address: str | None = None,
     out: Path | None = None,
     resume: bool = False,
     callbacks: Sequence[Any] = (),
@@ -122,6 +134,8 @@ def run_search(
     torch.set_num_threads(1)  # see train: more threads only spin on tensors this small
     if workers is not None and workers < 1:
         raise RequestError(f"workers: expected a whole number >= 1, got {workers}")
+    if ray_address is not None:
+        check_address(ray_address)
     if resume and out is None:
         raise RequestError("resume: expected the run folder by --out DIR, got none")
     if not resume and out is not None and out.exists():
@@ -140,36 +154,38 @@ def run_search(
         created = datetime.now().astimezone().isoformat(timespec="seconds")
         run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
     with run.locked():
-        return _search_and_export(run, plan, workers or _cores(), callbacks)
+        machine = Machine(workers=workers or _cores(), ray_address=ray_address)
+        return _search_and_export(run, plan, machine, callbacks)
 
 
-def _search_and_export(run: Run, plan: Plan, workers: int, callbacks: Sequence[Any]) -> Run:
+def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequence[Any]) -> Run:
     start = time.monotonic()
-    deadline = None if plan.seconds is None else start + plan.seconds
-    stop = _Stop(deadline=deadline)
-    run.info["request"].update(trials=plan.trials, seconds=plan.seconds)
+    stop = Stop.after(plan.seconds, confirm=plan.confirm > 0)
+    run.info["request"].update(trials=plan.trials, seconds=plan.seconds, confirm=plan.confirm, arms=list(plan.arms))
     run.write_info()
     progress = Progress(
         run,
         trials=plan.trials if plan.trials < NO_TRIAL_LIMIT else None,
-        deadline=deadline,
+        deadline=stop.deadline,
         budget=plan.budget,
         objectives=plan.objectives,
         reference=run.info["reference"],
     )
-    progress.say(
-        f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {workers} workers; results in {run.path}"
-    )
+    where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
+    progress.say(f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {where}; results in {run.path}")
     with _ctrl_c(stop, progress):
-        _run_trials(run, plan, workers, stop, progress, callbacks)
+        _run_trials(run, plan, machine, stop, progress, callbacks)
         progress.update(final=True)
         if stop.hopeless:
             raise AutoMLError(
-                f"search: stopped, because the first {_HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
+                f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
-        export = ExportPlan(task=plan.task, budget=plan.budget, objectives=plan.objectives)
+        export = ExportPlan(task=plan.task, aims=Aims(objectives=plan.objectives, budget=plan.budget))
         try:
             export_front(run, export, progress)
+        except OSError as error:
+            what = f"{error.strerror or error}; make room and go on with --resume"
+            raise AutoMLError(f"search: cannot write the front into {run.path}: {what}") from None
         except AutoMLError as nothing:  # nothing was trained yet, or nothing that fits
             if not stop.interrupted:
                 raise
@@ -183,62 +199,28 @@ def _search_and_export(run: Run, plan: Plan, workers: int, callbacks: Sequence[A
     return run
 
 
-def _run_trials(run: Run, plan: Plan, workers: int, stop: _Stop, progress: Progress, callbacks: Sequence[Any]) -> None:
-    """Ray Tune from the first trial to the last, or to the first reason to stop."""
-    with local_ray(workers) as storage:
-        from ray import tune
+def _run_trials(run: Run, plan: Plan, machine: Machine, stop: Stop, progress: Progress, callbacks: Sequence[Any]) -> None:
+    """Ray from its start to its end; what a killed session left of its own is removed first."""
+    left = run.info.get("ray_folder")
+    if left:
+        remove_ray(Path(left))
+    folder = new_ray_folder()
+    run.info["ray_folder"] = str(folder)
+    run.write_info()
+    try:
+        with ray_for(folder, machine.workers, machine.ray_address) as workers:
+            from dendrite_automl.tune.conduct import conduct
 
-        from dendrite_automl.tune.searcher import BudgetSearcher, SearchPlan
-        from dendrite_automl.tune.trainable import TrialTrainable
-        from dendrite_automl.tune.watch import Watch
-
-        earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
-
-        def tick() -> None:
-            stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
-            progress.update()
-
-        searcher = BudgetSearcher(
-            SearchPlan(
-                space=plan.space,
-                input_shape=plan.task.input_shape,
-                classes=len(plan.task.classes),
-                budget=plan.budget,
-                device=plan.device,
-                objectives=plan.objectives,
-                arms=plan.arms,
-                trials=plan.trials,
-                epochs=plan.epochs,
-                seed=plan.seed,
-                stopped=stop.now,
-            ),
-            run,
-        )
-        if searcher.finished():
-            return
-        watch = Watch(tick, stop.now)
-        trainable = tune.with_parameters(
-            TrialTrainable, train=plan.task.train, val=plan.task.val, classes=len(plan.task.classes), device=plan.device
-        )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": 1}),
-            tune_config=tune.TuneConfig(search_alg=searcher, num_samples=-1, max_concurrent_trials=workers, reuse_actors=True),
-            run_config=tune.RunConfig(
-                name="search", storage_path=str(storage), stop=watch, callbacks=[watch, *callbacks], verbose=0
-            ),
-        )
-        tuner.fit()
-
-
-def hopeless_reason(ended: Sequence[Mapping[str, Any]]) -> str:
-    """Why the search should stop: the first trials all failed unexpectedly. Empty when there is no such reason."""
-    first = ended[:_HOPELESS]
-    hopeless = len(first) == _HOPELESS and all(line["reason"].startswith("unexpected") for line in first)
-    return str(first[0]["reason"]) if hopeless else ""
+            conduct(run, plan, storage=folder / "tune", workers=workers, stop=stop, progress=progress, callbacks=callbacks)
+    finally:
+        remove_ray(folder)
+        run.info["ray_folder"] = None
+        with contextlib.suppress(AutoMLError):  # on a full disk, of which the search has told already
+            run.write_info()
 
 
 @contextlib.contextmanager
-def _ctrl_c(stop: _Stop, progress: Progress) -> Iterator[None]:
+def _ctrl_c(stop: Stop, progress: Progress) -> Iterator[None]:
     """The first Ctrl-C ends the search and exports; the second one ends the program."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -280,9 +262,14 @@ def _command(plan: Plan) -> str:
         "trials": plan.trials if request.seconds is None else None,
         "time": None if request.seconds is None else f"{request.seconds:g}s",
         "epochs": plan.epochs,
+        "replicates": plan.replicates,
+        "confirm": plan.confirm,
+        "scheduler": plan.scheduler,
+        "sampler": plan.sampler,
         "arms": ",".join(plan.arms),
         "objectives": request.objectives,
         "seed": plan.seed,
     }
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
+    words += [word for setting in request.set_knobs or () for word in ("--set", setting)]
     return shlex.join(["automl", "search", *words])

@@ -61,6 +61,11 @@ class Knob:
     section: str
     choices: tuple[Value, ...]
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all choices are numbers, so that one may be larger than another; true and false are none."""
+        return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in self.choices)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +15,28 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.result import Cost, Measurement, Snapshot
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_
-from dendrite_automl.train.grow import grow_
-from dendrite_automl.train.prune import prune_, shrink_
+from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_
+from dendrite_automl.train.grow import sprout_
+from dendrite_automl.train.prune import take_out_
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """How a trial does before its first stage is over.
+
+    Attributes:
+        epoch: of the first stage.
+        accuracies: validation accuracy of each replicate that has not diverged.
+        cost: of the network in this stage.
+    """
+
+    epoch: int
+    accuracies: tuple[float, ...]
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +58,8 @@ class Position:
         following = _next_stage(candidate, snapshot.stage, self.growing)
         if candidate.stages[snapshot.stage].word != "grow" or self.base is None:
             return Position(stage=following, base=snapshot, growing=self.growing)
-        if snapshot.measurement.val_accuracy > self.base.measurement.val_accuracy:
+        lost = snapshot.diverged > self.base.diverged  # the mean of those left would flatter
+        if snapshot.measurement.val_accuracy > self.base.measurement.val_accuracy and not lost:
             return Position(stage=following, base=snapshot, growing=self.growing)
         return Position(stage=_next_stage(candidate, snapshot.stage, False), base=self.base, growing=False)
 
@@ -57,49 +75,87 @@ def resume_position(candidate: Candidate, done: Sequence[Snapshot]) -> Position:
 def run_trial(
     candidate: Candidate,
     data: Data,
-    seed: int,
+    seeds: Sequence[int],
     *,
     device: DeviceProfile | None = None,
     position: Position | None = None,
-    network: nn.Module | None = None,
-) -> Iterator[tuple[Snapshot, nn.Module]]:
-    """Train a candidate stage by stage; yield each stage's snapshot and its network.
+    networks: list[nn.Module] | None = None,
+    rungs: Sequence[int] = (),
+) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
+    """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
     Args:
-        seed: the only source of randomness; a stage's own seed depends on it and the stage's index, so that a resumed
-            trial goes on as if it had never stopped.
+        seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the
+            stage's index, so that a resumed trial goes on as if it had never stopped.
         position: where to start; default: the beginning.
-        network: that of `position.base`, where there is one.
+        networks: those of `position.base`, where there is one.
+        rungs: epochs of the first stage after which a `Rung` is yielded, where that stage is longer.
 
     Raises:
-        CandidateFailed: a stage cannot be done: the training diverged, nothing is left to prune.
+        CandidateFailed: a stage cannot be done: the training of all replicates diverged, nothing is left to prune.
     """
     position = position or Position()
     settings = FitSettings.from_knobs(dict(candidate.training))
-    torch.manual_seed(seed)
-    model = network or build_backbone(candidate.backbone, data.input_shape, data.classes, dict(candidate.network))
+    models = networks or [_build(candidate, data, seed) for seed in seeds]
     while position.stage < len(candidate.stages):
         index, stage = position.stage, candidate.stages[position.stage]
-        tried = copy.deepcopy(model) if stage.word == "grow" else model
+        tried = copy.deepcopy(models) if stage.word == "grow" else models
         start = time.perf_counter()
-        run_stage_(tried, stage, data, settings, seed=seed + index)
-        snapshot = _measure(tried, candidate, index, data, seed, device, position.base, time.perf_counter() - start)
+        for epoch in run_stage_(tried, stage, data, settings, seed=seeds[0] + index):
+            if index == 0 and epoch in rungs and epoch < stage.epochs:
+                cost = measure_cost(tried[0], data.input_shape, device)
+                yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost)
+        snapshot = _measure(tried, candidate, index, data, seeds, device, position.base, time.perf_counter() - start)
         position = position.after(candidate, snapshot)
         if position.base is snapshot:
-            model = tried
+            models = tried
         yield snapshot, tried
 
 
-def run_stage_(model: nn.Module, stage: Stage, data: Data, settings: FitSettings, *, seed: int) -> None:
-    """Do one stage in place: change the structure, then train. All randomness follows from `seed`."""
-    torch.manual_seed(seed)  # for fresh dendrites, the dendrite phase and dropout; batches have their own generator
+def retrain(
+    candidate: Candidate,
+    data: Data,
+    seeds: Sequence[int],
+    path: Sequence[int],
+    *,
+    device: DeviceProfile | None = None,
+    like: Mapping[int, nn.Module] | None = None,
+) -> Iterator[tuple[Snapshot, list[nn.Module]]]:
+    """Train a snapshot again with other seeds, along the path that it took; yield a snapshot for each stage of it.
+
+    Args:
+        like: for each stage that prunes, the network as it was after it: fresh replicates are given its widths.
+
+    Raises:
+        CandidateFailed: as for `run_trial`.
+    """
+    settings = FitSettings.from_knobs(dict(candidate.training))
+    models = [_build(candidate, data, seed) for seed in seeds]
+    snapshot = None
+    for index in path:
+        start = time.perf_counter()
+        stage = candidate.stages[index]
+        for _ in run_stage_(models, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
+            pass
+        snapshot = _measure(models, candidate, index, data, seeds, device, snapshot, time.perf_counter() - start)
+        yield snapshot, models
+
+
+def run_stage_(
+    models: list[nn.Module], stage: Stage, data: Data, settings: FitSettings, *, seed: int, like: nn.Module | None = None
+) -> Iterator[int]:
+    """Do one stage in place: change the structure, then train, yielding after each epoch of that.
+
+    All randomness follows from `seed`. A replicate that diverges is taken out of `models`.
+    """
+    torch.manual_seed(seed)  # for dropout; batches have their own generator, fresh dendrites their own seeds
+    epochs = stage.epochs
     if stage.word == "grow":
         kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
-        grow_(model, data, settings, kind=kind, placement=placement, activation=activation, epochs=stage.epochs, seed=seed)
-        return
-    if stage.word in ("shrink", "prune"):
-        _take_out_(model, stage, data.x[:1])
-    fit_(model, data, settings, epochs=stage.epochs, seed=seed)
+        epochs = sprout_(models, data, kind=kind, placement=placement, activation=activation, epochs=epochs, seed=seed)
+    elif stage.word in ("shrink", "prune"):
+        take_out_(stage.word, models, data.x[:1], ratio=float(stage.ratio or 0), like=like)
+    yield from fit_replicates_(models, data, settings, epochs=epochs, seed=seed)
 
 
 def estimate_costs(
@@ -121,44 +177,69 @@ def estimate_costs(
             kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
             add_untrained_(model, kind=kind, placement=placement, activation=activation)
         elif stage.word != "fit":
-            _take_out_(model, stage, torch.zeros(1, *input_shape))
+            take_out_(stage.word, [model], torch.zeros(1, *input_shape), ratio=float(stage.ratio or 0))
         costs.append(measure_cost(model, input_shape, device))
     return costs
 
 
-def _take_out_(model: nn.Module, stage: Stage, example: torch.Tensor) -> None:
-    take = {"shrink": shrink_, "prune": prune_}[stage.word]
-    take(model, example, ratio=float(stage.ratio or 0))
+def _build(candidate: Candidate, data: Data, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_backbone(candidate.backbone, data.input_shape, data.classes, dict(candidate.network))
+
+
+def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
+    """Validation accuracy of each replicate; one that diverged, so that it has none, is taken out of `models`.
+
+    The loss of its last batch may have been finite all the same: the last step came after it.
+
+    Raises:
+        CandidateFailed: none is left.
+    """
+    found: list[tuple[nn.Module, float]] = []
+    failure: CandidateFailed | None = None
+    for model in models:
+        try:
+            found.append((model, accuracy(model, data.x_val, data.y_val)))
+        except CandidateFailed as error:
+            failure = error
+    if failure is not None and not found:
+        raise failure
+    models[:] = [model for model, _ in found]
+    return tuple(value for _, value in found)
 
 
 def _measure(
-    model: nn.Module,
+    models: list[nn.Module],
     candidate: Candidate,
     index: int,
     data: Data,
-    seed: int,
+    seeds: Sequence[int],
     device: DeviceProfile | None,
     base: Snapshot | None,
     seconds: float,
 ) -> Snapshot:
-    cost = measure_cost(model, data.input_shape, device)
-    sets = max((len(layer.dendrites) for layer in dendritic_layers(model).values()), default=0)
+    accuracies = _validate_(models, data)
+    cost = measure_cost(models[0], data.input_shape, device)
+    sets = max((len(layer.dendrites) for layer in dendritic_layers(models[0]).values()), default=0)
+    path = (*(base.path if base else ()), index)
     before = base.measurement if base else None
     return Snapshot(
         candidate=candidate.id,
         arm=candidate.arm,
-        stage=index,
-        schedule=" > ".join(str(stage) for stage in candidate.stages[: index + 1]),
+        path=path,
+        schedule=" > ".join(str(candidate.stages[i]) for i in path),
         dendrites=sets,
-        seed=seed,
+        seeds=tuple(seeds),
+        accuracies=accuracies,
         measurement=Measurement(
             params=cost.params,
             macs=cost.macs,
             flash_bytes=cost.flash_bytes,
             peak_ram_bytes=cost.peak_ram_bytes,
             latency_ms=cost.latency_ms,
-            val_accuracy=accuracy(model, data.x_val, data.y_val),
-            trained_epochs=candidate.stages[index].epochs + (before.trained_epochs if before else 0),
+            val_accuracy=statistics.fmean(accuracies),
+            val_accuracy_se=statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None,
+            trained_epochs=candidate.stages[index].epochs * len(seeds) + (before.trained_epochs if before else 0),
             train_seconds=seconds + (before.train_seconds if before else 0.0),
         ),
     )

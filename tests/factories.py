@@ -1,16 +1,51 @@
 """Records with plausible values, for tests that need one but do not care about most of its fields."""
 
+import dataclasses
+import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.result import Measurement, Snapshot
 from dendrite_automl.run import Run
+from dendrite_automl.space import SearchSpace, parse_space
 
 INFO = {
     "request": {"arms": ["dendritic", "baseline"], "objectives": "val_accuracy,params,macs", "trials": 4},
     "reference": {"val_accuracy": 0.1, "params": 2000.0, "macs": 100_000.0},
 }
+
+_HEAD = {"name": "tiny", "description": "d", "source": "s", "task": "digits", "backbone": "mlp", "input_shape": [6]}
+_KNOBS: dict[str, dict[str, Any]] = {
+    "network": {"hidden": [2, 4, 8, 16, 24, 32, 40], "depth": [0, 1, 2]},
+    "schedule": {
+        "stages": ["fit", "fit grow", "fit shrink"],
+        "shrink_ratio": 0.5,
+        "prune_ratio": 0.5,
+        "cycles": [1, 2],
+        "kind": ["gradient", "perforated"],
+        "placement": "head",
+        "activation": "tanh",
+    },
+    "training": {"learning_rate": [0.01, 0.1]},
+}
+
+
+def make_space_text(*, anchors: Sequence[dict[str, Any]] = (), **changes: Any) -> str:
+    """The file of a small space of mlps for 6 features; changes replace the choices of its knobs."""
+    blocks = [("", _HEAD), *((f"[{name}]", knobs) for name, knobs in _KNOBS.items())]
+    lines = []
+    for head, entries in [*blocks, *(("[[anchors]]", anchor) for anchor in anchors)]:
+        changed = entries if head == "[[anchors]]" else {name: changes.get(name, value) for name, value in entries.items()}
+        lines += [head, *(f"{name} = {json.dumps(value)}" for name, value in changed.items())]
+    return "\n".join(lines) + "\n"
+
+
+def make_space(**changes: Any) -> SearchSpace:
+    """The space of `make_space_text`."""
+    return parse_space(make_space_text(**changes), where="test")
 
 
 def make_measurement(**changes: Any) -> Measurement:
@@ -26,16 +61,31 @@ def make_measurement(**changes: Any) -> Measurement:
     return Measurement(**{**values, **changes})
 
 
-def make_snapshot(*, candidate: str = "0123456789", arm: str = "dendritic", stage: int = 0, **changes: Any) -> Snapshot:
-    """A snapshot; changes go to its measurement."""
+def make_snapshot(
+    *,
+    candidate: str = "0123456789",
+    arm: str = "dendritic",
+    stage: int = 0,
+    path: tuple[int, ...] | None = None,
+    accuracies: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+    **changes: Any,
+) -> Snapshot:
+    """A snapshot after `stage`, or at the end of `path`; changes go to its measurement, whose accuracy is the mean."""
+    path = path or tuple(range(stage + 1))
+    if accuracies is None:
+        accuracies = [changes.get("val_accuracy", 0.9)]
+    elif len(accuracies) > 1:
+        changes["val_accuracy_se"] = statistics.stdev(accuracies) / len(accuracies) ** 0.5
     return Snapshot(
         candidate=candidate,
         arm=arm,
-        stage=stage,
-        schedule="fit" if stage == 0 else "fit > grow(gradient, head, tanh)",
-        dendrites=stage,
-        seed=7,
-        measurement=make_measurement(**changes),
+        path=path,
+        schedule="fit" if len(path) == 1 else "fit > grow(gradient, head, tanh)",
+        dendrites=len(path) - 1,
+        seeds=tuple(seeds or range(7, 7 + len(accuracies))),
+        accuracies=tuple(accuracies),
+        measurement=make_measurement(**{**changes, "val_accuracy": statistics.fmean(accuracies)}),
     )
 
 
@@ -62,8 +112,20 @@ def make_run(path: Path, snapshots: list[Snapshot]) -> Run:
     return run
 
 
+def confirm(
+    run: Run, snapshot: Snapshot, accuracies: Sequence[float], *, number: int = 1, weights: bytes | None = None
+) -> None:
+    """Record that a snapshot was trained again in round `number`."""
+    first = 100 * number
+    values = {"accuracies": tuple(accuracies), "seeds": tuple(range(first, first + len(accuracies)))}
+    measurement = dataclasses.replace(snapshot.measurement, val_accuracy=statistics.fmean(accuracies))
+    again = dataclasses.replace(snapshot, **values, measurement=measurement)
+    epochs = 10 * len(accuracies)
+    run.append_confirmation({"record": "confirmed", "round": number, "epochs": epochs, "value": again.to_json()}, weights)
+
+
 def make_row(snapshot: Snapshot, *, artifact: bool = True, **changes: Any) -> dict[str, Any]:
     """A front member as the export hands it to `Run.write_tables`."""
     tested = {"test_accuracy": 0.875, "test_accuracy_int8": 0.75} if artifact else {}
-    row = {**snapshot.values(), "test_accuracy": None, "test_accuracy_int8": None, **tested}
+    row = {**snapshot.values(), "val_accuracy_selected": None, "test_accuracy": None, "test_accuracy_int8": None, **tested}
     return {**row, "artifact": f"artifacts/{snapshot.id}" if artifact else "", **changes}

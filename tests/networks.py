@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, add_dendrites_, dendritic_layers, train_dendrites_
 
 CLASSES = 3
@@ -107,6 +109,45 @@ def make_network(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     model, x = build(), torch.randn(24, *shape)
     model.train()(x * 2 + 1)
     return model.eval(), x, torch.arange(24) % CLASSES
+
+
+STACKED: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {  # backbone, input shape, knobs
+    "mlp": ("mlp", (6,), {"hidden": 8, "depth": 2}),
+    "linear": ("mlp", (2, 3), {"hidden": 8, "depth": 0}),
+    "picture": ("conv2d", (9, 9), {"filters": 4, "blocks": 2, "hidden": 6}),
+    "channels": ("conv2d", (2, 9, 9), {"filters": 3, "blocks": 1, "growth": "constant"}),
+    "separable": ("sepconv1d", (4, 16), {"width": 1.0, "blocks": 2, "kernel": 3}),
+    "one_channel": ("sepconv1d", (1, 9), {"width": 0.25, "blocks": 1, "kernel": 5, "stride": 1}),
+    "long": ("sepconv1d", (3, 270), {"width": 0.5, "blocks": 1, "kernel": 9, "stride": 2}),
+}
+
+
+def make_replicates(
+    case: str, count: int, *, kind: str = "gradient", placement: str = "all", sets: int = 0, dtype: torch.dtype = torch.float32
+) -> list[nn.Module]:
+    """Networks of one architecture with all numbers random, their dendrites as after a dendrite phase, in training mode."""
+    backbone, shape, knobs = STACKED[case]
+    models = []
+    for r in range(count):
+        torch.manual_seed(r)
+        model = build_backbone(backbone, shape, CLASSES, knobs)
+        for _ in range(sets):
+            for name in add_dendrites_(model, kind=kind, placement=placement):
+                layer = dendritic_layers(model)[name]
+                channels = len(layer.neuron.weight)
+                layer.keep_neurons_(torch.randperm(channels)[: math.ceil(layer.kind.share * channels)].sort().values)
+        randomise_scalars_(model)
+        for layer in dendritic_layers(model).values():
+            if layer.perforated:
+                layer.freeze_()
+        with torch.no_grad():
+            for norm in model.modules():
+                if isinstance(norm, nn.BatchNorm1d):
+                    for tensor in (norm.weight, norm.bias, norm.running_mean):
+                        tensor.normal_()
+                    norm.running_var.uniform_(0.5, 2)
+        models.append(model.to(dtype))
+    return models
 
 
 def randomise_scalars_(model: nn.Module) -> None:

@@ -45,6 +45,12 @@ def npz(**changes: object) -> None:
         (["--task", "keyword"], 'did you mean "keywords"'),
         (["--space", "nowhere"], "keywords_sepconv1d"),
         (["--space", "keywords_sepconv1d", "--task", "digits"], "2 axes"),
+        (["--set", "width"], "expected KNOB=VALUE, KNOB=A,B, KNOB=LOW:HIGH or KNOB!=A,B"),
+        (["--set"], "expected one argument"),
+        (["--set", "widht=1"], 'did you mean "width"?'),
+        (["--set", "blocks=2:3", "--set", "blocks!=2,3"], "expected to leave one of 2, 3"),
+        (["--set", "kernel=8"], "an odd kernel, stride >= 1; got width=0.5, blocks=2, kernel=8"),
+        (["--set", "kind=perforatd"], "expected of gradient, perforated"),
         (["--trials", "0"], "expected a whole number >= 1"),
         (["--trials", "many"], "expected a whole number"),
         (["--epochs", "3", "--task", "digits"], "raise --epochs"),
@@ -58,7 +64,11 @@ def npz(**changes: object) -> None:
         (["--resume", "--out", "nothing"], "run.json"),
         (["--task", "digits", "--data", "data.npz"], "leave one out"),
         (["--data", "missing.npz"], "expected a file"),
-        (["--replicates", "3"], "unrecognized arguments"),
+        (["--replicants", "3"], "unrecognized arguments"),
+        (["--replicates", "0"], "expected a whole number >= 1"),
+        (["--confirm", "-1"], "expected a whole number"),
+        (["--scheduler", "asap"], "expected one of halving, fifo"),
+        (["--sampler", "guess"], "expected one of tpe, local, nsga2, random"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
@@ -107,6 +117,17 @@ def test_a_space_with_a_wrong_knob_is_refused_by_name(capsys: pytest.CaptureFixt
     assert code == 2
     assert "mine.toml" in err
     assert "prune_rato" in err
+
+
+def test_knobs_set_count_before_the_budget_and_the_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    digits = ["--task", "digits", "--space", "digits_conv2d"]
+    code, _, err = run(capsys, "search", *digits, "--budget", "100-params", "--set", "filters=8:", "--set", "stages=fit")
+    assert code == 3
+    assert "the smallest has params" in err
+    code, _, err = run(capsys, "search", *digits, "--epochs", "3", "--set", "stages=fit,fit prune")
+    assert code == 2
+    assert "expected at least 2 for each of the 2 stages" in err
+    assert not list(Path().iterdir())
 
 
 def test_an_unreachable_budget_is_exit_code_3_with_the_smallest_network(capsys: pytest.CaptureFixture[str]) -> None:

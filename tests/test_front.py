@@ -1,4 +1,5 @@
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -8,16 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymoo.indicators.hv import HV
+from pymoo.operators.survival.rank_and_crowding.metrics import calc_crowding_distance
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import (
     DEFAULT_OBJECTIVES,
     DIRECTIONS,
     Objective,
+    _crowding,
     dominates,
     hypervolume,
     pareto_front,
     parse_objectives,
+    rank_rows,
 )
 
 REFERENCE = {"val_accuracy": 0.1, "params": 2000.0, "macs": 100_000.0}
@@ -151,6 +156,77 @@ def test_only_the_front_counts_for_the_hypervolume_in_any_order(
 def test_hypervolume_is_a_share_of_the_reference_box(rows: list[tuple[float, float]], volume: float) -> None:
     found = [{"val_accuracy": accuracy, "params": params} for accuracy, params in rows]
     assert hypervolume(found, TWO, REFERENCE) == pytest.approx(volume, abs=1e-12)
+
+
+def published_ranks(rows: list[Row], objectives: Sequence[Objective]) -> list[int]:
+    return NonDominatedSorting().do(np.array([losses(row, objectives) for row in rows]), return_rank=True)[1].tolist()
+
+
+@given(row_lists.filter(bool), objective_sets)
+def test_rows_are_ranked_front_by_front_as_in_pymoo(rows: list[Row], objectives: tuple[Objective, ...]) -> None:
+    order, ranks = rank_rows(rows, objectives), published_ranks(rows, objectives)
+    assert sorted(order) == list(range(len(rows)))
+    assert [ranks[i] for i in order] == sorted(ranks)
+
+
+@given(st.lists(fine, min_size=1, max_size=12), objective_sets)
+def test_the_ends_of_each_front_come_before_its_middle(rows: list[Row], objectives: tuple[Objective, ...]) -> None:
+    order, ranks = rank_rows(rows, objectives), published_ranks(rows, objectives)
+    for rank in set(ranks):
+        front = [rows[i] for i in order if ranks[i] == rank]
+        ends = [False] * len(front)
+        for name in (objective.name for objective in objectives):
+            values = [row[name] if name == "val_accuracy" else math.log(max(row[name], 1e-9)) for row in front]
+            for i, value in enumerate(values):
+                ends[i] |= min(values) < max(values) and value in (min(values), max(values))
+        assert ends == sorted(ends, reverse=True)
+
+
+@given(st.integers(3, 30), st.integers(0, 2**16))
+def test_the_lonely_come_before_the_crowded_as_in_pymoo(members: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    accuracy, logs = np.sort(rng.uniform(size=members)), np.sort(rng.uniform(1, 9, size=members))
+    rows = [{"val_accuracy": a, "params": math.exp(p)} for a, p in zip(accuracy, logs, strict=True)]
+    crowding = calc_crowding_distance(np.column_stack([-accuracy, logs]))
+    found = crowding[rank_rows(rows, TWO)]
+    assert np.all(found[:-1] >= found[1:] - 1e-9)
+
+
+@given(row_lists.filter(bool), objective_sets, st.randoms(use_true_random=False))
+def test_how_crowded_a_row_is_does_not_depend_on_the_order(
+    rows: list[Row], objectives: tuple[Objective, ...], rng: random.Random
+) -> None:
+    def crowding(rows: list[Row]) -> list[tuple[tuple[float, ...], float]]:
+        return sorted(zip((losses(row, objectives) for row in rows), _crowding(rows, objectives), strict=True))
+
+    assert crowding(rows) == crowding(rng.sample(rows, len(rows)))
+
+
+def test_the_middle_row_that_is_furthest_from_its_neighbours_comes_after_the_ends() -> None:
+    rows = [{"val_accuracy": a, "params": p} for a, p in [(0.5, 100), (0.6, 110), (0.61, 120), (0.8, 1000), (0.9, 2000)]]
+    assert rank_rows(rows, TWO) == [0, 4, 3, 2, 1]
+
+
+def test_where_all_are_alike_in_an_objective_it_has_no_ends() -> None:
+    """The first and the last row are no better than the others, whatever place they are given in."""
+    middle = [{"val_accuracy": 0.5 + p / 1e4, "params": p, "macs": 7} for p in (200, 210, 1000)]
+    ends = [{"val_accuracy": 0.5 + p / 1e4, "params": p, "macs": 7} for p in (100, 2000)]
+    for rows in ([*middle, *ends], [*reversed(middle), *ends], [middle[1], *ends, middle[0], middle[2]]):
+        names = [rows[i]["params"] for i in rank_rows(rows, DEFAULT_OBJECTIVES)]
+        assert set(names[:2]) == {100, 2000}
+        assert names[2] == 1000
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_equal_rows_keep_their_order(count: int) -> None:
+    row = {"val_accuracy": 0.5, "params": 10, "macs": 3}
+    assert rank_rows([row] * count, DEFAULT_OBJECTIVES) == list(range(count))
+
+
+def test_copies_of_a_row_are_crowded() -> None:
+    values = [(0.5, 100), (0.6, 200), (0.6, 200), (0.62, 210), (0.9, 2000)]
+    rows = [{"val_accuracy": a, "params": p} for a, p in values]
+    assert rank_rows(rows, TWO)[-2:] == [1, 2]
 
 
 def test_objectives_are_read_in_order_with_their_directions() -> None:

@@ -1,6 +1,7 @@
 """What a space can reach, known without training."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -9,34 +10,20 @@ from dendrite_automl.devices import get_device
 from dendrite_automl.errors import BudgetUnreachable
 from dendrite_automl.front import DEFAULT_OBJECTIVES, parse_objectives
 from dendrite_automl.reach import Reach
-from dendrite_automl.space import available_spaces, load_space, parse_space
+from dendrite_automl.space import SearchSpace, available_spaces, load_space
+from tests.factories import make_space
 
-TEXT = """
-name = "tiny"
-description = "d"
-source = "s"
-task = "digits"
-backbone = "mlp"
-input_shape = [6]
-[network]
-hidden = [12, 3, 8]
-depth = [2, 0, 1]
-[schedule]
-stages = ["fit grow", "fit", "fit shrink"]
-shrink_ratio = 0.5
-cycles = [1, 2]
-kind = "gradient"
-placement = "head"
-activation = "tanh"
-[training]
-learning_rate = [0.01, 0.1]
-"""
 SMALLEST = 6 * 4 + 4  # depth 0
+
+
+def unsorted(**changes: Any) -> SearchSpace:
+    """A space whose first choices are not its smallest ones."""
+    return make_space(**{"hidden": [12, 3, 8], "depth": [2, 0, 1], "stages": ["fit grow", "fit", "fit shrink"], **changes})
 
 
 @pytest.fixture
 def reach() -> Reach:
-    return Reach(parse_space(TEXT, where="test"), (6,), 4)
+    return Reach(unsorted(), (6,), 4)
 
 
 @pytest.mark.parametrize("params", [SMALLEST, SMALLEST + 1, 10 * SMALLEST])
@@ -72,9 +59,9 @@ def test_a_device_takes_its_share(reach) -> None:
         Reach(reach.space, (6,), 4, device).check(Budget.parse("50B-ram"))
 
 
-def test_shrinking_reaches_below_the_narrowest_start() -> None:
-    text = TEXT.replace("depth = [2, 0, 1]", "depth = 1").replace("hidden = [12, 3, 8]", "hidden = [12, 4]")
-    reach = Reach(parse_space(text, where="test"), (6,), 4)
+@pytest.mark.parametrize("stages", [["fit", "fit shrink"], "fit shrink"])
+def test_shrinking_reaches_below_the_narrowest_start(stages: str | list[str]) -> None:
+    reach = Reach(unsorted(depth=1, hidden=[12, 4], stages=stages), (6,), 4)
     shrunk = 2 * 6 + 2 + 2 * 4 + 4
     reach.check(Budget.parse(f"{shrunk}-params"))
     with pytest.raises(BudgetUnreachable, match=f"params {shrunk}"):
@@ -101,7 +88,7 @@ def test_the_worst_corner_is_chance_the_limits_and_the_largest_network(reach) ->
 
 def test_the_worst_corner_knows_every_objective() -> None:
     objectives = parse_objectives("val_accuracy,flash_bytes,peak_ram_bytes,latency_ms")
-    reach = Reach(parse_space(TEXT, where="test"), (6,), 4, get_device("rp2040"))
+    reach = Reach(unsorted(), (6,), 4, get_device("rp2040"))
     assert all(value > 0 for value in reach.reference(objectives, Budget()).values())
 
 

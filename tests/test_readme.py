@@ -40,7 +40,7 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
     search, deploy = BLOCKS[0], BLOCKS[1]
     asked = 'task="keywords", budget="2k-params", trials=60'
     assert asked in search
-    small = search.replace(asked, 'task="digits", budget="2k-params", trials=2, epochs=8, workers=1')
+    small = search.replace(asked, 'task="digits", budget="2k-params", trials=2, epochs=8, replicates=2, confirm=2, workers=1')
     out = run_block(small, tmp_path)
     assert "snapshot" in out
     artifact = Path(out.splitlines()[-1])

@@ -28,17 +28,20 @@ snapshots = st.builds(
     Snapshot,
     candidate=st.from_regex("[0-9a-f]{10}", fullmatch=True),
     arm=st.sampled_from(["dendritic", "baseline"]),
-    stage=st.integers(0, 9),
+    path=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True).map(lambda stages: tuple(sorted(stages))),
     schedule=st.text(max_size=20),
     dendrites=st.integers(0, 9),
-    seed=st.integers(0, 2**63 - 1),
+    seeds=st.lists(st.integers(0, 2**63 - 1), min_size=4, max_size=12).map(tuple),
+    accuracies=st.lists(st.floats(0, 1), min_size=1, max_size=4).map(tuple),
     measurement=measurements,
 )
 
 
 @given(snapshots)
 def test_json_brings_every_snapshot_back(snapshot: Snapshot) -> None:
-    assert Snapshot.from_json(json.loads(json.dumps(snapshot.to_json()))) == snapshot
+    again = Snapshot.from_json(json.loads(json.dumps(snapshot.to_json())))
+    assert again == snapshot
+    assert hash(again) == hash(snapshot)
 
 
 @given(snapshots)
@@ -46,8 +49,11 @@ def test_values_are_flat_and_hold_every_figure(snapshot: Snapshot) -> None:
     values = snapshot.values()
     assert not any(isinstance(value, dict | list | tuple) for value in values.values())
     assert values["snapshot"] == snapshot.id == f"{snapshot.candidate}-{snapshot.stage}"
-    for name in ("candidate", "arm", "stage", "schedule", "dendrites", "seed"):
+    for name in ("candidate", "arm", "stage", "schedule", "dendrites", "diverged"):
         assert values[name] == getattr(snapshot, name)
+    assert (values["replicates"], values["stage"]) == (len(snapshot.accuracies), snapshot.path[-1])
+    assert values["replicates"] + values["diverged"] == len(snapshot.seeds)
+    assert tuple(map(int, values["seeds"].split())) == snapshot.seeds
     for name in Measurement.__dataclass_fields__:
         assert values[name] == getattr(snapshot.measurement, name)
 
@@ -72,7 +78,7 @@ def test_a_change_of_the_values_does_not_reach_the_record() -> None:
 @pytest.mark.parametrize(
     ("record", "field"),
     [
-        (make_snapshot(), "stage"),
+        (make_snapshot(), "path"),
         (make_measurement(), "params"),
         (Artifact(snapshot="a-0", path="x", params=1, macs=1, test_accuracy=0.5, test_accuracy_int8=None), "path"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume, parse_objectives
 from dendrite_automl.run import FRONT_COLUMNS, Run, check_free_space, load_run
-from tests.factories import INFO, make_design, make_row, make_run, make_snapshot
+from tests.factories import INFO, confirm, make_design, make_row, make_run, make_snapshot
 
 LARGE = make_snapshot(candidate="a" * 10, arm="baseline", val_accuracy=0.95, params=1500, macs=30_000, latency_ms=2.5)
 SMALL = make_snapshot(candidate="b" * 10, stage=1, val_accuracy=0.9, params=800, macs=20_000)
@@ -35,9 +35,9 @@ def test_a_new_folder_can_be_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
     created = Run.create(path, INFO)
     opened = load_run(str(path))
-    assert opened.info == created.info == {"format": 1, **INFO}
-    assert opened.records == []
-    assert {entry.name for entry in path.iterdir()} == {"run.json", "results.jsonl", "weights"}
+    assert opened.info == created.info == {"format": 2, **INFO}
+    assert opened.records == opened.confirmations == []
+    assert {entry.name for entry in path.iterdir()} == {"run.json", "results.jsonl", "confirmed.jsonl", "weights"}
 
 
 def test_an_existing_folder_is_never_touched(tmp_path: Path) -> None:
@@ -69,6 +69,54 @@ def test_records_and_weights_are_on_disk_when_append_returns(tmp_path: Path) -> 
     assert [path.name for path in (run.path / "weights").iterdir()] == [f"{SMALL.id}.safetensors"]
 
 
+def test_confirmations_and_their_weights_are_on_disk_beside_those_of_the_search(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [SMALL])
+    run.append({"record": "snapshot", "value": SMALL.to_json()}, weights=b"search")
+    for number in (1, 2):
+        confirm(run, SMALL, [0.8, 0.7], number=number, weights=f"round {number}".encode())
+    run.append_confirmation({"record": "unconfirmed", "round": 1, "epochs": 3, "snapshot": LARGE.id, "reason": "diverged"})
+    opened = Run.open(run.path)
+    assert opened.confirmations == run.confirmations
+    assert opened.records == run.records
+    assert [opened.weights_path(SMALL.id, n).read_bytes() for n in range(3)] == [b"search", b"round 1", b"round 2"]
+    assert [path.name for path in sorted((run.path / "weights").iterdir())] == [
+        f"{SMALL.id}.1.safetensors",
+        f"{SMALL.id}.2.safetensors",
+        f"{SMALL.id}.safetensors",
+    ]
+    assert opened.confirmation_epochs() == 20 + 20 + 3
+    assert opened.trained_epochs() == {"dendritic": 4, "baseline": 0}  # of the search alone
+
+
+def test_each_round_of_a_snapshot_counts_once_and_rounds_are_in_order(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [SMALL, LARGE])
+    for number, accuracy in [(2, 0.6), (1, 0.8), (1, 0.1), (2, 0.2)]:
+        confirm(run, SMALL, [accuracy], number=number)
+    run.append_confirmation({"record": "unconfirmed", "round": 1, "snapshot": LARGE.id, "reason": "diverged"})
+    confirmed = Run.open(run.path).confirmed()
+    assert {name: [(n, s.accuracies) for n, s in rounds] for name, rounds in confirmed.items()} == {
+        SMALL.id: [(1, (0.8,)), (2, (0.6,))]
+    }
+
+
+def test_weights_without_their_line_are_as_if_nothing_had_been_trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the two: the training is done again and writes over them."""
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_add_line", killed)
+        with pytest.raises(KeyboardInterrupt):
+            confirm(run, SMALL, [0.8], weights=b"lost")
+        with pytest.raises(KeyboardInterrupt):
+            run.append({"record": "snapshot", "value": {**SMALL.to_json(), "candidate": "d" * 10}}, weights=b"lost")
+    opened = Run.open(run.path)
+    assert (opened.confirmed(), opened.snapshots()) == ({}, [LARGE, SMALL, REFUSED])
+    confirm(opened, SMALL, [0.8], weights=b"again")
+    assert Run.open(run.path).weights_path(SMALL.id, 1).read_bytes() == b"again"
+
+
 def test_a_snapshot_recorded_twice_counts_once_at_its_first_place(tmp_path: Path) -> None:
     assert make_run(tmp_path / "run", [SMALL, LARGE, SMALL]).snapshots() == [SMALL, LARGE]
 
@@ -79,23 +127,40 @@ def test_candidates_and_trained_epochs_come_from_the_records(tmp_path: Path) -> 
     for arm, design in designs.items():
         run.append({"record": "trial", "candidate": design.id, "value": design.to_json()})
         for stage in range(len(design.stages)):
-            snapshot = make_snapshot(candidate=design.id, arm=arm, stage=stage)
+            snapshot = make_snapshot(candidate=design.id, arm=arm, stage=stage, accuracies=[0.5, 0.6], seeds=[1, 2, 3])
             run.append({"record": "snapshot", "value": snapshot.to_json()})
     assert Run.open(run.path).candidates() == {design.id: design for design in designs.values()}
-    assert run.trained_epochs() == {"dendritic": 10, "baseline": 6}
+    assert run.trained_epochs() == {"dendritic": 30, "baseline": 18}  # of three replicates, the diverged one included
+    run.append({"record": "end", "candidate": designs["baseline"].id, "status": "stopped", "epochs": 4})
+    assert run.trained_epochs() == {"dendritic": 30, "baseline": 22}
 
 
 @pytest.mark.parametrize("torn", ['{"record": "snap', '{"record": "end"}', "\0\0\0", "é"])
-def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: Path, torn: str) -> None:
+@pytest.mark.parametrize("files", [["results.jsonl"], ["confirmed.jsonl"], ["results.jsonl", "confirmed.jsonl"]])
+def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: Path, files: list[str], torn: str) -> None:
     run = make_run(tmp_path / "run", [LARGE])
-    whole = (run.path / "results.jsonl").read_bytes()
-    (run.path / "results.jsonl").write_bytes(whole + torn.encode()[:-1])
+    confirm(run, LARGE, [0.8])
+    whole = {name: (run.path / name).read_bytes() for name in files}
+    for name in files:
+        (run.path / name).write_bytes(whole[name] + torn.encode()[:-1])
     opened = Run.open(run.path)
     assert opened.snapshots() == [LARGE]
+    assert opened.confirmed().keys() == {LARGE.id}
     with opened.locked():
-        assert (run.path / "results.jsonl").read_bytes() == whole
+        assert {name: (run.path / name).read_bytes() for name in files} == whole
         opened.append({"record": "snapshot", "value": SMALL.to_json()})
-    assert Run.open(run.path).snapshots() == [LARGE, SMALL]
+        confirm(opened, SMALL, [0.7])
+    again = Run.open(run.path)
+    assert again.snapshots() == [LARGE, SMALL]
+    assert again.confirmed().keys() == {LARGE.id, SMALL.id}
+
+
+def test_what_another_process_added_is_read_with_the_lock(run: Run) -> None:
+    other = Run.open(run.path)
+    confirm(other, SMALL, [0.8])
+    other.append({"record": "end", "candidate": SMALL.candidate, "status": "done"})
+    with run.locked():
+        assert (run.records, run.confirmations) == (other.records, other.confirmations)
 
 
 def test_two_writers_at_once_are_refused(run: Run) -> None:
@@ -117,12 +182,25 @@ def test_front_rows_have_the_types_that_were_written_and_absolute_artifacts(run:
     assert (rows[2]["artifact"], rows[2]["test_accuracy"], rows[2]["latency_ms"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("selected", [None, 0.96875, 1.0])
+@pytest.mark.parametrize("error", [None, 0.0125])
+def test_a_row_keeps_its_replicates_its_error_and_what_the_search_saw(
+    run: Run, selected: float | None, error: float | None
+) -> None:
+    written = make_row(LARGE, replicates=6, val_accuracy_se=error, val_accuracy_selected=selected)
+    run.write_tables([written])
+    [row] = Run.open(run.path).front_rows()
+    for name in ("replicates", "val_accuracy_se", "val_accuracy_selected"):
+        assert (row[name], type(row[name])) == (written[name], type(written[name]))
+    assert run.front["replicates"].tolist() == [6]
+
+
 def test_every_snapshot_is_a_line_of_candidates_csv(run: Run) -> None:
     with (run.path / "candidates.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["snapshot"] for row in rows] == [LARGE.id, SMALL.id, REFUSED.id]
-    assert {"stage", "train_seconds", "seed"} <= rows[0].keys()
-    assert [row["seed"] for row in rows] == ["7", "7", "7"]
+    assert {"stage", "train_seconds", "seeds", "replicates", "diverged"} <= rows[0].keys()
+    assert [(row["seeds"], row["replicates"], row["diverged"]) for row in rows] == [("7", "1", "0")] * 3
 
 
 def test_the_front_is_a_table(run: Run) -> None:
@@ -145,9 +223,12 @@ def test_a_search_without_a_front_says_so(tmp_path: Path, act: str) -> None:
 
 
 def test_a_summary_has_what_the_command_line_promises(run: Run) -> None:
-    for record in ({"record": "end", "status": "done"}, {"record": "refused", "excess": []}):
+    run.info["optimism"] = 0.012
+    confirm(run, SMALL, [0.8, 0.7, 0.6])
+    for record in ({"record": "end", "candidate": SMALL.candidate, "status": "done"}, {"record": "refused", "excess": []}):
         run.append(record)
     summary = run.summary()
+    assert (summary["optimism"], summary["confirmation_epochs"]) == (0.012, 30)
     assert json.loads(json.dumps(summary)) == summary
     assert summary.keys() >= {"run", "trials", "snapshots", "trained_epochs", "seconds", "hypervolume", "front"}
     assert (summary["trials"], summary["snapshots"], summary["refused"]) == (1, 3, 1)
@@ -196,14 +277,15 @@ def test_artifacts_are_put_in_place_whole_and_dropped_when_they_leave_the_front(
 @pytest.mark.parametrize(
     ("file", "content"),
     [("run.json", "{"), ("run.json", "[]"), ("run.json", "{}"), ("run.json", "\ud800"), ("results.jsonl", "{]\n"),
-     ("results.jsonl", "[1]\n"), ("results.jsonl", "{}\n"), ("results.jsonl", "\n"), ("results.jsonl", None)],
+     ("results.jsonl", "[1]\n"), ("results.jsonl", "{}\n"), ("results.jsonl", "\n"), ("results.jsonl", None),
+     ("confirmed.jsonl", "{]\n"), ("confirmed.jsonl", "{}\n"), ("confirmed.jsonl", None)],
 )  # fmt: skip
 def test_damaged_files_are_refused(run: Run, file: str, content: str | None) -> None:
     (run.path / file).unlink()
     if content is not None:
         (run.path / file).write_bytes(content.encode(errors="surrogatepass"))
     message = error_of(lambda: Run.open(run.path))
-    assert "damaged run.json or results.jsonl" in message
+    assert "damaged run.json, results.jsonl or confirmed.jsonl" in message
     assert str(run.path) in message
 
 
@@ -216,7 +298,27 @@ def test_a_damaged_front_is_refused(run: Run, content: str) -> None:
 def test_a_run_of_another_format_is_refused(run: Run) -> None:
     run.info["format"] = 99
     run.write_info()
-    assert "expected format 1, got 99; use the version that wrote it" in error_of(lambda: Run.open(run.path))
+    assert "expected format 2, got 99; use the version that wrote it" in error_of(lambda: Run.open(run.path))
+
+
+def test_a_run_of_before_confirmations_is_refused_for_its_format_and_not_as_damaged(run: Run) -> None:
+    (run.path / "confirmed.jsonl").unlink()
+    run.info["format"] = 1
+    run.write_info()
+    assert "expected format 2, got 1; use the version that wrote it" in error_of(lambda: Run.open(run.path))
+
+
+def test_a_new_folder_is_a_run_once_all_of_its_files_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it is made, it is no damaged run but none."""
+
+    def killed(_run: Run) -> None:
+        assert {"results.jsonl", "confirmed.jsonl", "weights"} <= {entry.name for entry in (tmp_path / "run").iterdir()}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "write_info", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Run.create(tmp_path / "run", INFO)
+    assert "with a run.json" in error_of(lambda: Run.open(tmp_path / "run"))
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.space import SearchSpace, available_spaces, load_space, parse_space
+from dendrite_automl.space import Knob, SearchSpace, available_spaces, load_space, parse_space
 
 SPACES = {name: load_space(name) for name in available_spaces()}
 SMALL = """
@@ -254,3 +254,11 @@ def test_a_record_is_frozen() -> None:
     space: Any = SPACES["tabular_mlp"]
     with pytest.raises(AttributeError):
         space.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("choices", "numeric"),
+    [((1, 2.5), True), ((0,), True), ((True, False), False), ((1, True), False), (("1",), False), ((1, "wide"), False)],
+)
+def test_a_numeric_knob_has_numbers_alone(choices: tuple[Any, ...], numeric: bool) -> None:
+    assert Knob(name="k", section="network", choices=choices).is_numeric == numeric

@@ -25,7 +25,7 @@ class AsImage(nn.Module):
 def build(
     input_shape: tuple[int, ...], classes: int, *, filters: int, blocks: int = 3, growth: str = "double_once", hidden: int = 0
 ) -> nn.Module:
-    """`blocks` times [3x3 convolution, ReLU, 2x2 max pooling], then one or two linear layers.
+    """`blocks` times [3x3 convolution, 2x2 max pooling, ReLU], then one or two linear layers.
 
     Args:
         input_shape: [height, width] or [channels, height, width].
@@ -50,7 +50,7 @@ def build(
     for factor in _GROWTH[growth][:blocks]:
         if min(height, width) < 2:
             raise RequestError(f"conv2d: blocks: expected at most what {input_shape} can be halved, got {blocks}")
-        layers += [nn.Conv2d(channels, filters * factor, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(channels, filters * factor, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]  # pooled first: less to do
         channels, height, width = filters * factor, height // 2, width // 2
     layers.append(nn.Flatten())
     features = channels * height * width

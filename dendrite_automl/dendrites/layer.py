@@ -99,6 +99,15 @@ class DendriticLayer(nn.Module):
         if whole and len(keep) < len(self.neuron.weight):
             self._keep_(len(self.dendrites) - 1, keep)
 
+    def keep_dendrites_(self, chosen: Sequence[Tensor]) -> None:
+        """Drop dendrites of partial sets but those at the given places, for each set; a whole set stays as it is."""
+        partial = [d for d in range(len(self.dendrites)) if f"owners_{d}" in self._buffers]
+        keep = {d: self.get_buffer(f"owners_{d}")[chosen[d]].sort().values for d in partial}
+        if any(len(keep[d]) < len(self.gains[d]) for d in partial):
+            self.whole_sets_()
+            for d in partial:
+                self._keep_(d, keep[d])
+
     def settle_(self) -> None:
         """Give the newest set the size that it has after the dendrite phase: for estimates without training."""
         channels = len(self.neuron.weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,80 +10,87 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.dendrites.layer import DendriticLayer
+from dendrite_automl.dendrites.positions import by_position, draw_positions, patches_of
 from dendrite_automl.errors import CandidateFailed, RequestError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
+Record = Callable[[Tensor, Tensor], "dict[str, Recorded]"]
 _CHUNK_NUMBERS = 2**18  # worked on at a time: 1 MB in float32, about the second-level cache of a core
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What one layer saw in one batch: input x, error e = dL/dy (L summed over examples), outputs of its earlier sets."""
+    """What one layer saw in one batch: input x, error e = dL/dy (L summed over examples), outputs of its earlier sets.
+
+    With a `weight` [M] it is a sample of M positions, each of which stands for as many as its weight says: x are patches
+    [M, C_in, *kernel] (of a linear layer [M, F]), error and earlier [M, C].
+    """
 
     x: Tensor
     error: Tensor
     earlier: tuple[Tensor, ...]
+    weight: Tensor | None = None
 
     def bytes(self) -> int:
         """Size in memory."""
-        return sum(t.numel() * t.element_size() for t in (self.x, self.error, *self.earlier))
+        weight = () if self.weight is None else (self.weight,)
+        return sum(t.numel() * t.element_size() for t in (self.x, self.error, *self.earlier, *weight))
+
+    def take(self, index: Tensor) -> Recorded:
+        """The given examples, or positions of a sample."""
+        x, error, *earlier = [values.index_select(0, index) for values in (self.x, self.error, *self.earlier)]
+        weight = None if self.weight is None else self.weight.index_select(0, index)
+        return Recorded(x=x, error=error, earlier=tuple(earlier), weight=weight)
 
     def chunks(self, index: Tensor) -> list[Recorded]:
-        """The given examples, in runs whose errors stay in the processor's cache while they are worked on."""
+        """As `take`, in runs whose errors stay in the processor's cache while they are worked on."""
         size = max(1, _CHUNK_NUMBERS * len(self.error) // max(1, self.error.numel()))
-        return [
-            Recorded(
-                x=self.x.index_select(0, part),
-                error=self.error.index_select(0, part),
-                earlier=tuple(a.index_select(0, part) for a in self.earlier),
-            )
-            for part in index.split(size)
-        ]
+        return [self.take(part) for part in index.split(size)]
 
 
 class Tape:
     """Inputs and errors of the layers, batch by batch: from a cache where it fits, computed anew where it does not."""
 
-    def __init__(
-        self, model: nn.Module, names: list[str], data: Batches, loss_fn: Loss, *, cache_bytes: int, batch_size: int
-    ) -> None:
-        self._model, self._names, self._data, self._loss_fn, self._batch_size = model, names, data, loss_fn, batch_size
+    def __init__(self, record: Record, data: Batches, *, cache_bytes: int, batch_size: int) -> None:
+        self._record, self._data, self._batch_size = record, data, batch_size
         parts: list[dict[str, Recorded]] | None = []
         used = examples = 0
         for x, y in iterate(data, batch_size):
-            part = record_errors(model, names, x, y, loss_fn)
+            part = record(x, y)
             examples += len(x)
             used += sum(seen.bytes() for seen in part.values())
             parts = None if parts is None or used > cache_bytes else [*parts, part]
             if parts is None and examples:
                 break
+        self._examples = examples
         if not examples:
             raise RequestError("dendrites: expected data with at least one example, got none")
         if parts is None and isinstance(data, Iterator):
             raise RequestError(
                 f"dendrites: expected batches that can be gone through again, or to fit into {cache_bytes} bytes"
             )
-        self._cache = None if parts is None else {name: _joined([part.pop(name) for part in parts]) for name in names}
+        self._cache = None if parts is None else {name: _joined([part.pop(name) for part in parts]) for name in list(parts[0])}
 
     def play(self, passes: list[bool]) -> Iterator[tuple[str, list[Recorded]]]:
         """Batches of every layer, each in chunks, in as many passes, shuffled where True.
 
-        From the cache one layer comes after the other, in the same order of examples. What is not cached comes batch by
-        batch, and a loader in its own order.
+        From the cache one layer comes after the other, in the same order of examples; a sample of positions in an order of
+        its own. What is not cached comes batch by batch, and a loader in its own order.
         """
         if self._cache is None:
             for shuffle in passes:
                 for x, y in iterate(self._data, self._batch_size, shuffle=shuffle):
-                    batch = record_errors(self._model, self._names, x, y, self._loss_fn)
-                    for name, seen in batch.items():
-                        yield name, seen.chunks(torch.arange(len(x), device=seen.x.device))
+                    for name, seen in self._record(x, y).items():
+                        yield name, seen.chunks(torch.arange(len(seen.x), device=seen.x.device))
             return
-        examples = len(next(iter(self._cache.values())).x)
-        orders = [torch.randperm(examples) if shuffle else torch.arange(examples) for shuffle in passes]
+        orders: dict[int, list[Tensor]] = {}  # by the number of rows: examples, or positions of a sample
         for name, seen in self._cache.items():
-            for order in orders:
-                for index in order.split(self._batch_size):
+            rows = len(seen.x)
+            if rows not in orders:
+                orders[rows] = [torch.randperm(rows) if shuffle else torch.arange(rows) for shuffle in passes]
+            for order in orders[rows]:
+                for index in order.split(math.ceil(self._batch_size * rows / self._examples)):
                     yield name, seen.chunks(index.to(seen.x.device))
 
 
@@ -104,8 +112,12 @@ def iterate(data: Batches, batch_size: int, *, shuffle: bool = False) -> Iterato
         yield from data  # type: ignore[misc]
 
 
-def record_errors(model: nn.Module, names: list[str], x: Tensor, y: Tensor, loss_fn: Loss) -> dict[str, Recorded]:
+def record_errors(
+    model: nn.Module, names: list[str], x: Tensor, y: Tensor, loss_fn: Loss, positions: int | None = None
+) -> dict[str, Recorded]:
     """Input, error dL/dy and earlier dendrites' outputs of each named layer for one batch; L is the sum over the examples.
+
+    They are kept at all positions, or at random ones: `positions` for each example on the mean (see `draw_positions`).
 
     Raises:
         RequestError: a layer is not called exactly once, so that it has no one input and error.
@@ -141,15 +153,26 @@ def record_errors(model: nn.Module, names: list[str], x: Tensor, y: Tensor, loss
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: _recorded(model.get_submodule(name), seen[name][0], e) for name, e in zip(names, errors, strict=True)}
+    layers = {name: model.get_submodule(name) for name in names}
+    return {name: _recorded(layers[name], seen[name][0], e, positions) for name, e in zip(names, errors, strict=True)}
 
 
 @torch.no_grad()
-def _recorded(layer: nn.Module, x: Tensor, error: Tensor) -> Recorded:
-    earlier = layer.dendrite_outputs(x, sets=len(layer.dendrites) - 1) if isinstance(layer, DendriticLayer) else []
-    return Recorded(x=x, error=error, earlier=tuple(earlier))
+def _recorded(layer: nn.Module, x: Tensor, error: Tensor, positions: int | None) -> Recorded:
+    """Of a layer without dendrites too."""
+    neuron, earlier = layer, list[Tensor]()
+    if isinstance(layer, DendriticLayer):
+        neuron, earlier = layer.neuron, layer.dendrite_outputs(x, sets=len(layer.dendrites) - 1)
+    drawn = None if positions is None else draw_positions(by_position(neuron, error), positions)
+    if drawn is None:
+        return Recorded(x=x, error=error, earlier=tuple(earlier))
+    at, weight = drawn
+    error, *earlier = [by_position(neuron, output)[at] for output in (error, *earlier)]
+    return Recorded(x=patches_of(neuron, x)[at], error=error, earlier=tuple(earlier), weight=weight)
 
 
 def _joined(parts: list[Recorded]) -> Recorded:
+    x, error = torch.cat([part.x for part in parts]), torch.cat([part.error for part in parts])
     earlier = tuple(torch.cat(outputs) for outputs in zip(*(part.earlier for part in parts), strict=True))
-    return Recorded(x=torch.cat([p.x for p in parts]), error=torch.cat([p.error for p in parts]), earlier=earlier)
+    weights = [part.weight for part in parts if part.weight is not None]
+    return Recorded(x=x, error=error, earlier=earlier, weight=torch.cat(weights) if weights else None)

@@ -24,7 +24,7 @@ from dendrite_automl.train.fit import predict
 
 TOLERANCE = 1e-4  # largest difference of logits between torch and the file, relative to the largest logit above 1
 _VECTORS, _CALIBRATION = 32, 512
-FORMAT = 1
+FORMAT = 2
 FILES = ("model.onnx", "model.int8.onnx", "vectors.npz")  # beside artifact.json, which holds their hashes
 
 
@@ -42,7 +42,26 @@ class BundleContext:
     provenance: Mapping[str, Any]
 
 
-def export_artifact(model: nn.Module, snapshot: Snapshot, folder: Path, context: BundleContext) -> Artifact:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What is known of a front member's validation accuracy.
+
+    Attributes:
+        accuracy: mean over `replicates` trainings, with its standard `error`; of fresh seeds where it was confirmed.
+        selected: what the search saw, where it was confirmed since; None otherwise.
+        exported: of the one replicate that is exported, the best one: flattering by its choice.
+    """
+
+    accuracy: float
+    error: float | None
+    replicates: int
+    selected: float | None
+    exported: float
+
+
+def export_artifact(
+    model: nn.Module, snapshot: Snapshot, validation: Validation, folder: Path, context: BundleContext
+) -> Artifact:
     """Write model.onnx, model.int8.onnx, vectors.npz and artifact.json into `folder`, which must exist and be empty.
 
     Raises:
@@ -66,7 +85,7 @@ def export_artifact(model: nn.Module, snapshot: Snapshot, folder: Path, context:
         test_accuracy_int8=_accuracy(run_onnx(int8_path, test.x), test.y),
         logit_error=error,
     )
-    _write_description(folder, artifact, snapshot, context)
+    _write_description(folder, artifact, snapshot, validation, context)
     return artifact
 
 
@@ -98,14 +117,21 @@ def _accuracy(logits: NDArray[np.float32], y: NDArray[np.int64]) -> float:
     return float((logits.argmax(1) == y).mean())
 
 
-def _write_description(folder: Path, artifact: Artifact, snapshot: Snapshot, context: BundleContext) -> None:
+def _write_description(
+    folder: Path, artifact: Artifact, snapshot: Snapshot, validation: Validation, context: BundleContext
+) -> None:
     opset = next(entry.version for entry in onnx.load(folder / "model.onnx").opset_import if entry.domain == "")
     task = context.task
     description = {
         "format": FORMAT,
         "snapshot": snapshot.to_json(),
         "accuracy": {
-            "val": snapshot.measurement.val_accuracy,
+            "val": validation.accuracy,
+            "val_standard_error": validation.error,
+            "val_replicates": validation.replicates,
+            "val_at_selection": validation.selected,
+            "val_of_this_network": validation.exported,
+            "chosen": "the replicate with the best validation accuracy; its test accuracy is its own",
             "test": artifact.test_accuracy,
             "test_int8": artifact.test_accuracy_int8,
             "test_examples": len(context.test),

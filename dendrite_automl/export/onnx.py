@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dendrite_automl.errors import AutoMLError
+from dendrite_automl.export.fuse import fuse_heads_
 from dendrite_automl.measure import folded_copy
 
 INPUT, OUTPUT = "input", "logits"
@@ -30,10 +31,10 @@ def export_onnx(model: nn.Module, input_shape: tuple[int, ...], path: Path) -> N
 
     The batch is dynamic; the opset is torch's default. Weights are inside the file. The model is left as it is.
 
-    Dendrites keep operators of their own. One convolution for neuron and dendrites with a Split behind it has the same
-    counts, but needs 50 to 90 % more RAM on the conv2d networks where Split copies, and was not faster throughout.
+    A linear layer and its dendrites become one operator where that needs no more RAM; see `fuse_heads_`.
     """
     folded = folded_copy(model)
+    fuse_heads_(folded, input_shape)
     with _quiet(), torch.no_grad():
         torch.onnx.export(
             folded,

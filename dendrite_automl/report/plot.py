@@ -17,11 +17,19 @@ _ARMS = {"dendritic": ("#D55E00", "o"), "baseline": ("#0072B2", "s")}
 _LABELS = {"params": "parameters", "macs": "multiply-accumulates (MACs)"}
 
 
-def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, limits: Mapping[str, float]) -> None:
+def plot_front(
+    rows: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    title: str,
+    limits: Mapping[str, float],
+    front: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
     """Draw every snapshot, and for each arm the front of accuracy against one cost.
 
     Args:
         rows: snapshots as `Snapshot.values`; those outside the limits are drawn, but on no front.
+        front: rows that the fronts are drawn over, with error bars where they have a standard error; default: `rows`.
         path: a .png or .svg file.
         limits: budget by field; a dashed line where the cost of a panel has one.
     """
@@ -32,7 +40,7 @@ def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, lim
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, _LABELS, strict=True):
-        _draw_panel(axes, rows, cost, limits)
+        _draw_panel(axes, rows, rows if front is None else front, cost, limits)
     panels[0].set_ylabel("validation accuracy (%)")
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(loc="lower right")
@@ -40,7 +48,13 @@ def plot_front(rows: Sequence[Mapping[str, Any]], path: Path, *, title: str, lim
     figure.savefig(path, dpi=150)
 
 
-def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], cost: str, limits: Mapping[str, float]) -> None:
+def _draw_panel(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    members: Sequence[Mapping[str, Any]],
+    cost: str,
+    limits: Mapping[str, float],
+) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     budget = Budget.from_json(limits)
@@ -50,9 +64,11 @@ def _draw_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], cost: str, limits
             continue
         axes.plot(*_points(mine, cost), marker, color=colour, alpha=0.25, markersize=4, markeredgewidth=0)
         objectives = (DEFAULT_OBJECTIVES[0], Objective(name=cost, direction="min"))
-        inside = [row for row in mine if budget.fits(row)]
+        inside = [row for row in members if row["arm"] == arm and budget.fits(row)]
         front = sorted(pareto_front(inside, objectives), key=lambda row: row[cost])
         axes.plot(*_points(front, cost), marker=marker, color=colour, label=arm, drawstyle="steps-post", markersize=6)
+        errors = [100 * (row.get("val_accuracy_se") or 0.0) for row in front]
+        axes.errorbar(*_points(front, cost), yerr=errors, fmt="none", color=colour, linewidth=1)
     if cost in limits:
         axes.axvline(limits[cost], color="0.4", linestyle="--", linewidth=1, label="budget")
     axes.set_xscale("log")

@@ -39,12 +39,13 @@ class Progress:
         self._file = file or sys.stderr
         self._start = time.monotonic()
         self._done_before = len(run.of_kind("end"))
+        self._confirmed_before = len(run.confirmations)
         self._front: list[dict[str, Any]] = []
         self._taken = 0  # snapshots that the front has seen
         self._seen = -1  # records that the facts have seen
         self._facts = ""
         self._last_seconds = -_EVERY_SECONDS
-        self._last_done = self._done_before
+        self._last_events = self._events()
 
     def update(self, *, final: bool = False) -> None:
         """Show the state; cheap when nothing happened since the last call."""
@@ -53,8 +54,8 @@ class Progress:
             if final or now - self._last_seconds >= 0.5:
                 self._last_seconds = now
                 self._renew(self._line(now), last=final)
-        elif final or (now - self._last_seconds >= _EVERY_SECONDS and self._done() > self._last_done):
-            self._last_seconds, self._last_done = now, self._done()
+        elif final or (now - self._last_seconds >= _EVERY_SECONDS and self._events() > self._last_events):
+            self._last_seconds, self._last_events = now, self._events()
             self._file.write(self._line(now) + "\n")
             self._file.flush()
 
@@ -80,10 +81,14 @@ class Progress:
     def _done(self) -> int:
         return len(self._run.of_kind("end"))
 
+    def _events(self) -> int:
+        """What a line in a file is worth: ends of trials, and snapshots trained again."""
+        return self._done() + len(self._run.confirmations)
+
     def _line(self, now: float) -> str:
-        records = self._run.records
-        if len(records) != self._seen:
-            self._seen = len(records)
+        seen = len(self._run.records) + len(self._run.confirmations)
+        if seen != self._seen:
+            self._seen = seen
             self._facts = self._describe()
         return f"{self._facts} | {_clock(now - self._start)} passed, {self._left(now)}"
 
@@ -96,12 +101,17 @@ class Progress:
         volume = hypervolume(self._front, self._objectives, self._reference)
         accuracy = f"best {100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none inside yet"
         trials = str(self._done()) if self._trials is None else f"{self._done()}/{self._trials}"
-        return f"trials {trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
+        facts = f"trials {trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
+        again = len(self._run.confirmations)
+        return f"{facts} | {again} trained again" if again else facts
 
     def _left(self, now: float) -> str:
         done = self._done() - self._done_before
+        confirming = len(self._run.confirmations) > self._confirmed_before
         estimates = [self._deadline - now] if self._deadline is not None else []
-        if done and self._trials is not None:
+        if confirming and not estimates:
+            return "confirming the front"  # how many rounds it takes shows as it goes
+        if done and self._trials is not None and not confirming:
             estimates.append((now - self._start) / done * max(0, self._trials - self._done()))
         return f"about {_clock(max(0.0, min(estimates)))} left" if estimates else "estimating the rest"
 

@@ -12,24 +12,35 @@ from rich.table import Table
 _WIDE = 160  # columns where the output is not a terminal
 
 
-def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None) -> None:
-    """Print the front, best accuracy first.
+def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None) -> None:
+    """Print the front, best accuracy first; members that were not confirmed, where others were, have a mark.
 
     Args:
         rows: as `Run.front_rows`.
         file: default: standard output.
+        optimism: by how much the search's own front was too good, as a fraction; None where it is not known.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm"):
         table.add_column(name, no_wrap=True)
-    for name in ("val %", "test %", "int8 %", "params", "MACs", "RAM B", "dendrites"):
+    confirmed = any(row["val_accuracy_selected"] is not None for row in rows)
+    unsure = [confirmed and row["val_accuracy_selected"] is None for row in rows]
+    validation = [_validation(row, marked) for row, marked in zip(rows, unsure, strict=True)]
+    # not aligned on the right: some have an error or a mark, some have none
+    table.add_column("val %", no_wrap=True, min_width=max(map(len, validation), default=0))
+    for name in ("test %", "int8 %", "params", "MACs", "RAM B", "dendrites"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("schedule")
-    for row in rows:
-        accuracies = [_percent(row[name]) for name in ("val_accuracy", "test_accuracy", "test_accuracy_int8")]
+    for row, known in zip(rows, validation, strict=True):
+        accuracies = [known, *(_percent(row[name]) for name in ("test_accuracy", "test_accuracy_int8"))]
         counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
+    if any(unsure):
+        print("* not trained again with other seeds: the accuracy that the search chose by, which flatters", file=file)
+    if optimism is not None:
+        points = f"{100 * abs(optimism):.1f} points too {'low' if optimism < 0 else 'high'}"
+        print(f"accuracy at selection was {points} on average, by fresh seeds", file=file)
 
 
 def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = None) -> None:
@@ -50,6 +61,11 @@ def _print(table: Table, file: TextIO | None) -> None:
     # a terminal too narrow wraps the lines itself: better than figures cut off
     console.width = max(console.width, Measurement.get(console, console.options.update(max_width=_WIDE), table).minimum)
     console.print(table)
+
+
+def _validation(row: Mapping[str, Any], marked: bool) -> str:
+    error = "" if row["val_accuracy_se"] is None else f" ± {_percent(row['val_accuracy_se'])}"
+    return _percent(row["val_accuracy"]) + error + (" *" if marked else "")
 
 
 def _percent(value: float | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.space import Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import augment
+from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
 _EVAL_BATCH = 1024
@@ -86,6 +88,22 @@ def fit_(
     Raises:
         CandidateFailed: the loss became NaN or infinite.
     """
+    for epoch, losses in enumerate(train_epochs(model, data, settings, epochs=epochs, seed=seed)):
+        if not math.isfinite(losses[0]):
+            raise CandidateFailed(f"training diverged: loss {losses[0]} at learning rate {settings.learning_rate:g}")
+        if after_epoch is not None and after_epoch(epoch + 1):
+            return
+
+
+def train_epochs(
+    model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, seed: int, replicates: int = 1
+) -> Iterator[list[float]]:
+    """The loop itself: trains `model` in place and yields after every epoch the last loss of each replicate.
+
+    Args:
+        model: one network, or `replicates` of them stacked (see `stack`). Each replicate has its own order of examples and
+            its own augmentation, drawn in one call for all.
+    """
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
@@ -96,19 +114,48 @@ def fit_(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
     )
-    model.train()
-    for epoch in range(epochs):
-        for batch in torch.randperm(examples, generator=generator)[:used].split(size):
-            x = augment(data.x[batch], shift=settings.shift, noise=settings.noise, generator=generator)
-            loss = F.cross_entropy(model(x), data.y[batch], label_smoothing=settings.label_smoothing)
+    for _ in range(epochs):
+        model.train()  # whoever looked at an epoch may have evaluated
+        orders = torch.stack([torch.randperm(examples, generator=generator)[:used] for _ in range(replicates)])
+        for batch in orders.split(size, 1):  # [R, B]
+            x = data.x.index_select(0, batch.flatten())  # [R * B, …]
+            x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator)
+            logits = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
+            losses = F.cross_entropy(
+                logits, data.y[batch].t().flatten(), label_smoothing=settings.label_smoothing, reduction="none"
+            ).view(-1, replicates)
             optimizer.zero_grad()
-            loss.backward()
+            losses.mean(0).sum().backward()
             optimizer.step()
             schedule.step()
-        if not torch.isfinite(loss):
-            raise CandidateFailed(f"training diverged: loss {loss.item()} at learning rate {settings.learning_rate:g}")
-        if after_epoch is not None and after_epoch(epoch + 1):
-            return
+        yield losses.detach().mean(0).tolist()
+
+
+def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, *, epochs: int, seed: int) -> Iterator[int]:
+    """As `fit_`, for networks of one architecture: together where they can be stacked, else in turns.
+
+    Yields the number of epochs done after each, with the networks as they are then. A network whose loss is not finite at the
+    end is taken out of `models`.
+
+    Raises:
+        CandidateFailed: none is left.
+    """
+    count = len(models)
+    stacked = stack(models) if can_stack(models[0]) else None
+    if stacked is not None and agrees(stacked, models, data.x[:2]):
+        loops = [train_epochs(stacked, data, settings, epochs=epochs, seed=seed, replicates=count)]
+    else:
+        stacked = None
+        loops = [train_epochs(model, data, settings, epochs=epochs, seed=seed + r) for r, model in enumerate(models)]
+    losses = [0.0] * count
+    for epoch, parts in enumerate(zip(*loops, strict=True)):
+        losses = [loss for part in parts for loss in part]
+        if stacked is not None:
+            unstack_(stacked, models)
+        if not any(math.isfinite(loss) for loss in losses):
+            raise CandidateFailed(f"training diverged: loss {losses[0]} at learning rate {settings.learning_rate:g}")
+        yield epoch + 1
+    models[:] = [model for model, loss in zip(models, losses, strict=True) if math.isfinite(loss)]
 
 
 @torch.no_grad()

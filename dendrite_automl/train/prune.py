@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,6 +11,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from dendrite_automl.dendrites import dendritic_layers
+from dendrite_automl.dendrites.layer import GROWABLE
 from dendrite_automl.errors import CandidateFailed
 
 # A layer keeps at least a tenth of its channels: a global ranking may otherwise cut the network in two.
@@ -40,7 +42,68 @@ def prune_(model: nn.Module, example: Tensor, *, ratio: float) -> None:
     _take_out_(model, example, ratio, everywhere_alike=False)
 
 
-def _take_out_(model: nn.Module, example: Tensor, ratio: float, *, everywhere_alike: bool) -> None:
+def take_out_(word: str, models: Sequence[nn.Module], example: Tensor, *, ratio: float, like: nn.Module | None = None) -> None:
+    """`shrink_` or `prune_` networks of one architecture, in place; they are of one architecture afterwards.
+
+    Every layer loses as many channels in every network, each network its own least important ones. For `prune_` that is the
+    mean of what the networks would lose on their own, rounded.
+
+    Args:
+        word: `shrink` or `prune`.
+        like: a network whose layers' widths they shall have afterwards, instead of widths of their own ranking.
+
+    Raises:
+        CandidateFailed: as for `shrink_`.
+    """
+    if word == "shrink" or (len(models) == 1 and like is None):
+        for model in models:
+            _take_out_(model, example, ratio, everywhere_alike=word == "shrink")
+    else:
+        targets = _widths(like) if like is not None else _mean_widths(models, example, ratio)
+        for model in models:
+            ratios = {
+                # half a channel more than shall be left, so that rounding down in the pruner is exact
+                model.get_submodule(name): max(0.0, 1 - (targets[name] + 0.5) / width)
+                for name, width in _widths(model).items()
+            }
+            _take_out_(model, example, ratio, everywhere_alike=True, ratios=ratios)
+    _even_out_sets_(models, like)
+
+
+def _mean_widths(models: Sequence[nn.Module], example: Tensor, ratio: float) -> dict[str, int]:
+    """What each layer would keep where every network followed its own ranking: the mean over the networks, rounded."""
+    alone = [copy.deepcopy(model) for model in models]
+    for model in alone:
+        prune_(model, example, ratio=ratio)
+    left = [_widths(model) for model in alone]
+    return {name: round(sum(widths[name] for widths in left) / len(left)) for name in left[0]}
+
+
+def _widths(model: nn.Module) -> dict[str, int]:
+    """Output channels of the layers, those of dendrites left out: they follow their neuron."""
+    inside = tuple(f"{name}.dendrites." for name in dendritic_layers(model))
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, GROWABLE) and not name.startswith(inside or "/")}
+    return {name: len(layer.weight) for name, layer in layers.items()}
+
+
+def _even_out_sets_(models: Sequence[nn.Module], like: nn.Module | None) -> None:
+    """Where only some neurons keep a dendrite, let every network keep as many: those of the largest gains."""
+    examples = [*models, like] if like is not None else models
+    for layers in zip(*(dendritic_layers(model).values() for model in examples), strict=True):
+        fewest = [min(len(layer.gains[d]) for layer in layers) for d in range(len(layers[0].gains))]
+        for layer in layers[: len(models)]:
+            chosen = [gain.detach().abs().flatten().topk(few).indices for gain, few in zip(layer.gains, fewest, strict=True)]
+            layer.keep_dendrites_(chosen)
+
+
+def _take_out_(
+    model: nn.Module,
+    example: Tensor,
+    ratio: float,
+    *,
+    everywhere_alike: bool,
+    ratios: Mapping[nn.Module, float] | None = None,
+) -> None:
     before = sum(parameter.numel() for parameter in model.parameters())
     with _traceable(model):
         pruner = tp.pruner.BasePruner(
@@ -48,7 +111,8 @@ def _take_out_(model: nn.Module, example: Tensor, ratio: float, *, everywhere_al
             example,
             importance=tp.importance.GroupMagnitudeImportance(p=2),
             global_pruning=not everywhere_alike,
-            pruning_ratio=ratio,
+            pruning_ratio=0.0 if ratios else ratio,
+            pruning_ratio_dict=dict(ratios or {}),
             max_pruning_ratio=_MOST_PER_LAYER,
             ignored_layers=[_last_linear(model)],
             # Given explicitly, because torch-pruning writes into its defaults, which all callers share.

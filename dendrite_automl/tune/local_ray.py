@@ -1,55 +1,170 @@
-"""A Ray for one search: silent, of this machine only, gone afterwards."""
+"""The Ray that a search runs on: one of our own, silent and gone afterwards, or a cluster that is there."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import re
 import shutil
+import socket
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
+from dendrite_automl.errors import AutoMLError, RequestError
+
+_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks for a clean end and the export
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # Watch says what was lost
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+_PREFIX = "automl-"
+# Ray's sockets lie 84 characters deeper, and a socket's path may have 103 (macOS; Linux: 107).
+_LONGEST_BASE = 19
+_ANSWER_SECONDS = 5.0  # of a cluster; Ray itself would wait for two minutes
+_KILL_SECONDS = 5.0
+# First words of Ray's processes; workers and agents have put a title in the place of theirs.
+_RAYS = re.compile(r"^ray::|[/\\]ray[/\\](core[/\\]src|_private|dashboard|autoscaler)[/\\]")
+# HTTP/2's greeting with an empty SETTINGS frame; its other side answers with a SETTINGS frame too (RFC 9113, 3.4).
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+def new_ray_folder() -> Path:
+    """A temporary folder for Ray's files; `remove_ray` takes it away, also after a killed driver.
+
+    Raises:
+        AutoMLError: none can be made.
+    """
+    base = tempfile.gettempdir()
+    if len(os.path.realpath(base)) > _LONGEST_BASE and Path("/tmp").is_dir():
+        base = "/tmp"
+    try:
+        return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base)).resolve()
+    except OSError as error:
+        raise AutoMLError(f"search: cannot make a folder for Ray in {base}: {error.strerror}") from None
+
 
 @contextlib.contextmanager
-def local_ray(workers: int) -> Iterator[Path]:
-    """A local Ray of our own, silent and gone afterwards; or the one that the program has started already.
+def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[int]:
+    """Start Ray in `folder`, or connect to the one at `address`, or use the one that the program has started already.
+
+    Args:
+        workers: trials that run at the same time on a Ray of our own.
 
     Yields:
-        A temporary folder for Ray's files.
+        How many trials can run at the same time: the cores of a cluster, where there is one.
+
+    Raises:
+        RequestError: no cluster answers at the address.
+        AutoMLError: Ray does not start on this machine.
     """
-    settings = {
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks for a clean end and the export
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
+    before = {name: os.environ.get(name) for name in (*_SETTINGS, "RAY_AUTH_MODE")}  # Ray itself sets that one
+    os.environ.update(_SETTINGS)
     import ray
 
     own = not ray.is_initialized()
-    folder = Path(tempfile.mkdtemp(prefix="automl-"))
+    stdout = contextlib.redirect_stdout(sys.stderr)  # Ray prints there what befalls its workers; there are only results
+    stdout.__enter__()
     try:
-        if own:
-            ray.init(
-                num_cpus=workers,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                object_store_memory=200 * 2**20,
-                _temp_dir=str(folder / "ray"),
-            )
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        yield folder / "tune"
+        if own and address is not None:
+            try:
+                ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+            except Exception as error:
+                hint = "one that asks for a token needs RAY_AUTH_MODE=token"
+                what = f"ray-address: expected a running Ray cluster at {address}: {_first_line(error)}; {hint}"
+                raise RequestError(what) from error
+        elif own:
+            try:
+                ray.init(
+                    address="local",  # whatever else runs here, or RAY_ADDRESS says
+                    num_cpus=workers,
+                    include_dashboard=False,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    object_store_memory=200 * 2**20,
+                    _temp_dir=str(folder / "ray"),
+                )
+            except Exception as error:
+                raise AutoMLError(f"search: Ray does not start on this machine: {_first_line(error)}") from error
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what matters of its errors reaches us as exceptions
+        yield workers if address is None else max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         if own:
             ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        stdout.__exit__(None, None, None)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def remove_ray(folder: Path) -> int:
+    """End Ray's processes that hold files in a folder of `new_ray_folder`, and remove it; how many there were.
+
+    A driver that was killed leaves its Ray behind: most of it ends by itself within a minute, the folder stays. Nothing but
+    Ray is ended, although a process that the program began meanwhile may have inherited Ray's open files.
+    """
+    if not (folder.name.startswith(_PREFIX) and folder.is_dir()):
+        return 0
+    ended = set()
+    deadline = time.monotonic() + _KILL_SECONDS
+    while found := [process for process in psutil.process_iter() if _is_ray_of(process, folder)]:
+        for process in found:  # again and again: a raylet may be starting a worker
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                ended.add(process.pid)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(ended)
+
+
+def _is_ray_of(process: psutil.Process, folder: Path) -> bool:
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        if process.pid == os.getpid() or not any(_RAYS.search(word) for word in words[:3]):
+            return False
+        held = (*words, *(file.path for file in process.open_files()))
+        return any(str(folder / "ray") in path for path in held)
+    return False
+
+
+def check_address(address: str) -> None:
+    """Ask at a cluster's door whether something like it is there.
+
+    Raises:
+        RequestError: nothing answers, or it does not speak gRPC.
+    """
+    where = f"ray-address: expected a running Ray cluster at {address}"
+    if "://" in address:
+        raise RequestError(f"{where}: expected host:port or auto; run the search on a machine of the cluster")
+    host, colon, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise RequestError(f"{where}: expected host:port or auto")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as door:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            door.sendall(_GREETING)
+            speaks = door.recv(9)[3:4] == b"\4"
+    except OSError as error:
+        raise RequestError(f"{where}: nothing answers: {error.strerror or error}") from None
+    if not speaks:
+        raise RequestError(f"{where}: what answers there is no Ray cluster")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

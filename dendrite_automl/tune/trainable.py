@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -17,8 +18,10 @@ from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
-from dendrite_automl.trial import resume_position, run_trial
-from dendrite_automl.weights import load_network, save_weights
+from dendrite_automl.trial import Rung, resume_position, retrain, run_trial
+from dendrite_automl.weights import load_networks, save_weights
+
+News = Rung | tuple[Snapshot, list[nn.Module]]
 
 
 class TrialTrainable(tune.Trainable):
@@ -46,17 +49,24 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next snapshot with weights, and measures for loggers; at the end `finished`, or `failed` with the reason."""
+        """The next snapshot with weights, and measures for loggers; at the end `finished`, or `failed` with the reason.
+
+        In between `rung`, the epoch at which a scheduler may stop the trial, with the accuracy so far.
+        """
         try:
-            snapshot, model = next(self._steps)
+            news = next(self._steps)
         except StopIteration:
             return {"finished": True, "done": True}
         except CandidateFailed as error:
             return {"failed": str(error), "done": True}
         except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
             return {"failed": f"unexpected {type(error).__name__}: {error}", "done": True, "unexpected": True}
+        if isinstance(news, Rung):
+            values = {**asdict(news.cost), "val_accuracy": statistics.fmean(news.accuracies)}
+            return {**values, "rung": news.epoch, "done": False}
+        snapshot, models = news
         measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
-        return {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(model), "done": False}
+        return {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(models), "done": False}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Ray's protocol; snapshots travel in the results, nothing else is kept."""
@@ -64,11 +74,28 @@ class TrialTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Ray's protocol, as for `save_checkpoint`."""
 
-    def _start(self, config: dict[str, Any]) -> Iterator[tuple[Snapshot, nn.Module]]:
+    def _start(self, config: dict[str, Any]) -> Iterator[News]:
         candidate = Candidate.from_json(json.loads(config["candidate"]))
+        if "path" in config:
+            return self._retrain(candidate, config)
         position = resume_position(candidate, [Snapshot.from_json(value) for value in json.loads(config["done"])])
-        network = None
+        networks = None
         if position.base is not None:
-            sets, shape = position.base.dendrites, self._data.input_shape
-            network = load_network(candidate, sets, config["weights"], shape, self._data.classes)
-        return run_trial(candidate, self._data, config["seed"], device=self._device, position=position, network=network)
+            networks = self._load(candidate, position.base.dendrites, config["weights"])
+        return run_trial(
+            candidate,
+            self._data,
+            config["seeds"],
+            device=self._device,
+            position=position,
+            networks=networks,
+            rungs=config["rungs"],
+        )
+
+    def _retrain(self, candidate: Candidate, config: dict[str, Any]) -> Iterator[News]:
+        """A snapshot again, with other seeds."""
+        like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
+        yield from retrain(candidate, self._data, config["seeds"], config["path"], device=self._device, like=like)
+
+    def _load(self, candidate: Candidate, dendrites: int, weights: bytes) -> list[nn.Module]:
+        return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes)

@@ -1,4 +1,4 @@
-"""Watch: tells the user how far Ray Tune is, and Ray Tune when to stop."""
+"""Watch: tells the user how far Ray Tune is and what it lost, and Ray Tune when to stop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,26 @@ from ray import tune
 
 
 class Watch(tune.Callback, tune.Stopper):
-    """Calls `tick` after every step of Tune's loop; ends the search once `stopped` says so."""
+    """Calls `tick` after every step of Tune's loop; ends the search once `stopped` says so.
 
-    def __init__(self, tick: Callable[[], None], stopped: Callable[[], bool]) -> None:
-        self._tick, self._stopped = tick, stopped
+    Args:
+        say: told when a worker process was lost.
+    """
+
+    def __init__(self, tick: Callable[[], None], stopped: Callable[[], bool], say: Callable[[str], None]) -> None:
+        self._tick, self._stopped, self._say = tick, stopped, say
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Ray's protocol."""
         self._tick()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray's protocol."""
+        self._say("a worker process was lost (killed, out of memory, or its machine is gone): its candidate is trained again")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray's protocol."""
+        self._say("a worker process was lost twice with the same candidate, which is recorded as failed")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Ray's protocol: no trial is stopped on its own."""

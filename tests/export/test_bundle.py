@@ -13,13 +13,14 @@ from torch import nn
 
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.errors import ArtifactMismatch
-from dendrite_automl.export.bundle import FORMAT, BundleContext, export_artifact, sha256
+from dendrite_automl.export.bundle import FORMAT, BundleContext, Validation, export_artifact, sha256
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import Data, accuracy
 from dendrite_automl.trial import run_trial
 
 FILES = {"model.onnx", "model.int8.onnx", "vectors.npz", "artifact.json"}
+VALIDATION = Validation(accuracy=0.75, error=0.0125, replicates=6, selected=0.78, exported=0.81)
 Exported = tuple[Path, Artifact, nn.Module, Snapshot, BundleContext]
 
 
@@ -42,7 +43,8 @@ def trained(task) -> tuple[Snapshot, nn.Module]:
             Stage(word="grow", epochs=4, kind="perforated", placement="all", activation="tanh"),
         ),
     )
-    return list(run_trial(candidate, Data.from_splits(task.train, task.val, 10), 1))[-1]
+    snapshot, [model] = list(run_trial(candidate, Data.from_splits(task.train, task.val, 10), [1]))[-1]
+    return snapshot, model
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def exported(task, trained, tmp_path_factory) -> Exported:
     snapshot, model = trained
     folder = tmp_path_factory.mktemp("artifact")
     context = BundleContext(task=task, test=task.open_test(), provenance={"command": "automl search", "seed": 1})
-    return folder, export_artifact(model, snapshot, folder, context), model, snapshot, context
+    return folder, export_artifact(model, snapshot, VALIDATION, folder, context), model, snapshot, context
 
 
 def run_plainly(path: Path, x: np.ndarray) -> np.ndarray:
@@ -97,8 +99,13 @@ def test_the_description_is_complete_and_true(exported, task) -> None:
     description = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
     assert description["format"] == FORMAT
     assert Snapshot.from_json(description["snapshot"]) == snapshot
+    assert "best validation accuracy" in description["accuracy"].pop("chosen")
     assert description["accuracy"] == {
-        "val": snapshot.measurement.val_accuracy,
+        "val": 0.75,
+        "val_standard_error": 0.0125,
+        "val_replicates": 6,
+        "val_at_selection": 0.78,
+        "val_of_this_network": 0.81,
         "test": artifact.test_accuracy,
         "test_int8": artifact.test_accuracy_int8,
         "test_examples": len(context.test),
@@ -120,7 +127,7 @@ def test_a_measurement_that_differs_from_the_file_is_refused(exported, tmp_path,
     _, _, model, snapshot, context = exported
     wrong = dataclasses.replace(snapshot.measurement, **{figure: getattr(snapshot.measurement, figure) + by})
     with pytest.raises(ArtifactMismatch, match=str(getattr(wrong, figure))):
-        export_artifact(model, dataclasses.replace(snapshot, measurement=wrong), tmp_path, context)
+        export_artifact(model, dataclasses.replace(snapshot, measurement=wrong), VALIDATION, tmp_path, context)
     assert not (tmp_path / "artifact.json").exists()
 
 
@@ -128,5 +135,5 @@ def test_a_file_that_computes_otherwise_is_refused(exported, tmp_path, monkeypat
     _, _, model, snapshot, context = exported
     monkeypatch.setattr("dendrite_automl.export.bundle.predict", lambda model, x: torch.zeros(len(x), 10))
     with pytest.raises(ArtifactMismatch, match="of the network, got"):
-        export_artifact(model, snapshot, tmp_path, context)
+        export_artifact(model, snapshot, VALIDATION, tmp_path, context)
     assert not (tmp_path / "artifact.json").exists()

@@ -1,28 +1,181 @@
-"""What an export says when there is nothing to export."""
+"""The export of a front: which replicate, what the artifact says of its accuracy, and what is said when there is nothing."""
 
+import io
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from dendrite_automl.backbones import build_backbone
 from dendrite_automl.budget import Budget
-from dendrite_automl.errors import AutoMLError
+from dendrite_automl.candidate import Candidate, Stage
+from dendrite_automl.confirm import Aims
+from dendrite_automl.errors import AutoMLError, BudgetUnreachable
 from dendrite_automl.export.front import ExportPlan, export_front
+from dendrite_automl.export.onnx import run_onnx
+from dendrite_automl.export.verify import verify_artifact
 from dendrite_automl.front import DEFAULT_OBJECTIVES
+from dendrite_automl.measure import measure_cost
 from dendrite_automl.report.progress import Progress
+from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from dendrite_automl.tasks import load_task
+from dendrite_automl.tasks import Task, load_task
+from dendrite_automl.train.fit import predict
+from dendrite_automl.weights import save_weights
+from tests.factories import confirm, make_snapshot
 
+SHAPE, CLASSES = (1, 8, 8), 10
 FAILED = {"record": "end", "candidate": "c", "status": "failed", "reason": "unexpected KeyError: 'x'"}
+INFO = {
+    "request": {"arms": ["baseline"], "seed": 0, "objectives": "val_accuracy,params,macs"},
+    "reference": {"val_accuracy": 0.1, "params": 2000.0, "macs": 2000.0},
+    "command": "automl search",
+    "versions": {},
+}
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return load_task("digits")
+
+
+def make_networks(hidden: int, seeds: Sequence[int]) -> list[nn.Module]:
+    networks = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        networks.append(build_backbone("mlp", SHAPE, CLASSES, {"hidden": hidden}))
+    return networks
+
+
+class Search:
+    """A run of untrained networks, whose accuracies are made up."""
+
+    def __init__(self, path: Path) -> None:
+        self.run = Run.create(path, INFO)
+        self.said = io.StringIO()
+
+    def add(self, hidden: int, *accuracies: float) -> Snapshot:
+        stages = (Stage(word="fit", epochs=4),)
+        design = Candidate(arm="baseline", space="t", backbone="mlp", network=(("hidden", hidden),), training=(), stages=stages)
+        networks = make_networks(hidden, range(len(accuracies)))
+        cost = measure_cost(networks[0], SHAPE)
+        names = ("params", "macs", "flash_bytes", "peak_ram_bytes")
+        costs = {name: getattr(cost, name) for name in names}
+        snapshot = make_snapshot(candidate=design.id, arm="baseline", accuracies=accuracies, **costs)
+        self.run.append({"record": "trial", "candidate": design.id, "value": design.to_json()})
+        self.run.append({"record": "snapshot", "value": snapshot.to_json()}, weights=save_weights(networks))
+        return snapshot
+
+    def again(self, snapshot: Snapshot, hidden: int, *accuracies: float, number: int = 1) -> None:
+        first = 100 * number
+        networks = make_networks(hidden, range(first, first + len(accuracies)))
+        confirm(self.run, snapshot, accuracies, number=number, weights=save_weights(networks))
+
+    def export(self, task: Task, budget: str = "2k-params") -> list[dict[str, object]]:
+        aims = Aims(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(budget))
+        progress = Progress(
+            self.run,
+            trials=1,
+            deadline=None,
+            budget=aims.budget,
+            objectives=aims.objectives,
+            reference=INFO["reference"],
+            file=self.said,
+        )
+        return export_front(self.run, ExportPlan(task=task, aims=aims), progress)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path / "run")
+
+
+def assert_is(folder: object, network: nn.Module, task: Task) -> None:
+    """The file's logits are those of the network."""
+    x = task.val.x[:50]
+    with torch.no_grad():
+        expected = predict(network, torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(run_onnx(Path(str(folder)) / "model.onnx", x), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("searched", "rounds", "seed"),
+    [
+        ([0.5, 0.7, 0.6], [], 1),
+        ([0.5, 0.7, 0.6], [[0.1, 0.2]], 1),
+        ([0.5, 0.7], [[0.71, 0.2, 0.3], [0.4, 0.1, 0.72]], 202),
+        ([0.7, 0.7], [[0.7, 0.7]], 0),
+        ([0.6, 0.7], [[0.8, 0.8]], 100),
+    ],
+)
+def test_the_best_replicate_of_search_and_rounds_is_exported(
+    search: Search, task: Task, searched: list[float], rounds: list[list[float]], seed: int
+) -> None:
+    snapshot = search.add(5, *searched)
+    for number, accuracies in enumerate(rounds, start=1):
+        search.again(snapshot, 5, *accuracies, number=number)
+    [row] = search.export(task)
+    [network] = make_networks(5, [seed])
+    assert_is(row["artifact"], network, task)
+    fresh = [value for accuracies in rounds for value in accuracies]
+    counted = fresh or searched
+    mean, error = np.mean(counted), np.std(counted, ddof=1) / len(counted) ** 0.5
+    assert (row["val_accuracy"], row["val_accuracy_se"]) == (pytest.approx(mean), pytest.approx(error))
+    assert row["val_accuracy_selected"] == (pytest.approx(np.mean(searched)) if rounds else None)
+    said = json.loads((Path(str(row["artifact"])) / "artifact.json").read_text(encoding="utf-8"))["accuracy"]
+    assert (said["val"], said["val_standard_error"]) == (row["val_accuracy"], row["val_accuracy_se"])
+    assert said["val_replicates"] == row["replicates"] == len(counted)
+    assert said["val_at_selection"] == row["val_accuracy_selected"]
+    assert said["val_of_this_network"] == max(searched + fresh)
+    assert said["test"] == row["test_accuracy"]
+    verify_artifact(str(row["artifact"]))
+
+
+def test_the_front_is_the_confirmed_one_and_the_optimism_is_kept(search: Search, task: Task) -> None:
+    lucky, better, small = search.add(6, 0.9), search.add(5, 0.8), search.add(2, 0.7)
+    search.again(lucky, 6, 0.6, 0.62)
+    search.again(better, 5, 0.8, 0.82)
+    rows = search.export(task)
+    assert [row["snapshot"] for row in rows] == [better.id, small.id]
+    assert [row["val_accuracy_selected"] for row in rows] == [0.8, None]
+    assert search.run.info["optimism"] == pytest.approx(((0.9 - 0.61) + (0.8 - 0.81)) / 2)
+    assert sorted(path.name for path in (search.run.path / "artifacts").iterdir()) == sorted([better.id, small.id])
+    assert search.run.front_rows() == rows
+    with (search.run.path / "candidates.csv").open(encoding="utf-8") as file:
+        assert len(file.readlines()) == 1 + 3
+
+
+def test_without_a_confirmation_there_is_no_optimism(search: Search, task: Task) -> None:
+    search.add(5, 0.8)
+    [row] = search.export(task)
+    assert (row["val_accuracy"], row["val_accuracy_se"], row["replicates"]) == (0.8, None, 1)
+    assert search.run.info["optimism"] is None
+
+
+def test_an_artifact_whose_weights_are_gone_is_refused_and_the_others_are_exported(search: Search, task: Task) -> None:
+    lost, kept = search.add(6, 0.9), search.add(5, 0.8)
+    search.run.weights_path(lost.id).unlink()
+    rows = search.export(task)
+    assert [(row["snapshot"], row["artifact"] is None) for row in rows] == [(lost.id, True), (kept.id, False)]
+    assert f"artifact {lost.id} refused" in search.said.getvalue()
+
+
+def test_a_front_that_nothing_fits_says_what_is_closest(search: Search, task: Task) -> None:
+    search.add(5, 0.9)
+    smaller = search.add(4, 0.8)
+    with pytest.raises(BudgetUnreachable, match=f"the closest has params {smaller.measurement.params}"):
+        search.export(task, "10-params")
+    assert search.run.front_rows() == []
+    assert search.run.summary()["front"] == []
 
 
 @pytest.mark.parametrize(("records", "says"), [([], "--resume --out"), ([FAILED], "all 1 trials failed.*KeyError")])
-def test_a_run_without_networks_says_why(tmp_path: Path, records: list[dict[str, str]], says: str) -> None:
-    info = {"request": {"arms": ["baseline"], "seed": 0}, "command": "automl search", "versions": {}}
-    run = Run.create(tmp_path / "run", info)
+def test_a_run_without_networks_says_why(search: Search, task: Task, records: list[dict[str, str]], says: str) -> None:
     for record in records:
-        run.append(record)
-    plan = ExportPlan(task=load_task("digits"), budget=Budget(), objectives=DEFAULT_OBJECTIVES)
-    reference = {"val_accuracy": 0.1, "params": 1.0, "macs": 1.0}
-    progress = Progress(run, trials=1, deadline=None, budget=Budget(), objectives=DEFAULT_OBJECTIVES, reference=reference)
+        search.run.append(record)
     with pytest.raises(AutoMLError, match=says):
-        export_front(run, plan, progress)
+        search.export(task)

@@ -10,7 +10,7 @@ import torch
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.errors import ArtifactMismatch, RequestError
-from dendrite_automl.export.bundle import BundleContext, export_artifact, sha256
+from dendrite_automl.export.bundle import BundleContext, Validation, export_artifact, sha256
 from dendrite_automl.export.verify import verify_artifact
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.result import Measurement, Snapshot
@@ -34,11 +34,19 @@ def original(tmp_path_factory) -> Path:
         train_seconds=0.0,
     )
     snapshot = Snapshot(
-        candidate="0123456789", arm="baseline", stage=2, schedule="fit", dendrites=0, seed=1, measurement=measurement
+        candidate="0123456789",
+        arm="baseline",
+        path=(0, 2),
+        schedule="fit",
+        dendrites=0,
+        seeds=(1,),
+        accuracies=(0.1,),
+        measurement=measurement,
     )
+    validation = Validation(accuracy=0.1, error=None, replicates=1, selected=None, exported=0.1)
     task, folder = load_task("digits"), tmp_path_factory.mktemp("artifacts") / snapshot.id
     folder.mkdir()
-    export_artifact(model, snapshot, folder, BundleContext(task=task, test=task.open_test(), provenance={}))
+    export_artifact(model, snapshot, validation, folder, BundleContext(task=task, test=task.open_test(), provenance={}))
     return folder
 
 
@@ -140,10 +148,10 @@ def test_a_description_that_is_none_is_noticed(artifact, content) -> None:
         verify_artifact(artifact)
 
 
-@pytest.mark.parametrize("number", [0, 2, "1"])
+@pytest.mark.parametrize("number", [0, 1, 3, "2"])
 def test_another_format_is_a_wrong_request(artifact, number) -> None:
     edit(artifact, lambda d: d.update(format=number))
-    with pytest.raises(RequestError, match="format 1"):
+    with pytest.raises(RequestError, match="expected format 2, got"):
         verify_artifact(artifact)
 
 

@@ -12,7 +12,7 @@ from dendrite_automl.report import progress as module
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from tests.factories import INFO, make_run, make_snapshot
+from tests.factories import INFO, confirm, make_run, make_snapshot
 
 RENEW = "\r\x1b[2K"
 
@@ -172,6 +172,48 @@ def test_a_resumed_run_is_counted_but_not_taken_for_pace(run: Run, clock: Clock)
     progress.update(final=True)
     assert file.getvalue().startswith("trials 3/4 | snapshots 3 | best 90.0 %")
     assert file.getvalue().endswith("estimating the rest\n")
+
+
+def test_what_is_trained_again_is_told_and_gives_a_line(run: Run, clock: Clock) -> None:
+    file = io.StringIO()
+    progress = watch(run, file, trials=1)
+    snapshot = make_snapshot(val_accuracy=0.91234, params=1500)
+    finish(run, snapshot)
+    clock.now += 60
+    progress.update()
+    assert file.getvalue().endswith("1:00 passed, about 0:00 left\n")
+    assert "again" not in file.getvalue()
+    for number in (1, 2):
+        confirm(run, snapshot, [0.8], number=number)
+        clock.now += 6
+        progress.update()
+        progress.update()
+    lines = file.getvalue().splitlines()[1:]
+    assert lines == [
+        f"trials 1/1 | snapshots 1 | best 91.2 % (1,500 params) | hypervolume 0.181 | {number} trained again "
+        f"| 1:{6 * number:02d} passed, confirming the front"
+        for number in (1, 2)
+    ]
+
+
+def test_a_confirmation_with_a_time_limit_has_that_long(run: Run, clock: Clock) -> None:
+    file = io.StringIO()
+    progress = watch(run, file, deadline=1100.0)
+    confirm(run, make_snapshot(), [0.8])
+    clock.now += 40
+    progress.update(final=True)
+    assert file.getvalue().endswith("1 trained again | 0:40 passed, about 1:00 left\n")
+
+
+def test_confirmations_of_an_earlier_session_do_not_stop_the_estimate(run: Run, clock: Clock) -> None:
+    finish(run, make_snapshot(candidate="a" * 10))
+    confirm(run, make_snapshot(candidate="a" * 10), [0.8])
+    file = io.StringIO()
+    progress = watch(run, file)
+    finish(run, make_snapshot(candidate="b" * 10))
+    clock.now += 10
+    progress.update(final=True)
+    assert file.getvalue().endswith("1 trained again | 0:10 passed, about 0:20 left\n")
 
 
 def test_the_export_is_one_line_in_a_pipe_and_one_renewed_line_in_a_terminal(run: Run, clock: Clock) -> None:

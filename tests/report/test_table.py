@@ -15,9 +15,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def front_of(*rows: dict[str, Any], file: io.StringIO | None = None) -> str:
+SURE = {**ROW, "val_accuracy": 0.92412, "val_accuracy_se": 0.00314, "replicates": 6, "val_accuracy_selected": 0.93456}
+
+
+def front_of(*rows: dict[str, Any], file: io.StringIO | None = None, optimism: float | None = None) -> str:
     file = file or io.StringIO()
-    print_front(rows, file)
+    print_front(rows, file, optimism=optimism)
     return file.getvalue()
 
 
@@ -32,6 +35,53 @@ def test_a_front_is_one_line_per_member_under_its_headings() -> None:
 def test_a_refused_artifact_shows_dashes_instead_of_figures() -> None:
     [_, line] = front_of(make_row(make_snapshot(), artifact=False)).splitlines()
     assert line.split()[2:5] == ["90.0", "-", "-"]
+
+
+def test_an_accuracy_has_its_standard_error_where_it_has_one() -> None:
+    _, sure, alone = front_of(SURE, {**SURE, "val_accuracy_se": None, "replicates": 1}).splitlines()
+    assert sure.split()[2:7] == ["92.4", "±", "0.3", "87.5", "75.0"]
+    assert alone.split()[2:5] == ["92.4", "87.5", "75.0"]
+    assert sure.index("87.5") == alone.index("87.5")
+
+
+def test_replicates_of_the_search_have_an_error_too() -> None:
+    [_, line] = front_of({**SURE, "val_accuracy_selected": None}).splitlines()
+    assert "92.4 ± 0.3 " in line
+    assert "*" not in line
+
+
+def test_members_that_were_not_confirmed_where_others_were_have_a_mark_and_a_legend() -> None:
+    unsure = {**SURE, "val_accuracy_selected": None}
+    _, first, second, third, legend = front_of(SURE, unsure, {**unsure, "val_accuracy_se": None}).splitlines()
+    assert "*" not in first
+    assert "92.4 ± 0.3 *" in second
+    assert third.split()[2:5] == ["92.4", "*", "87.5"]
+    assert legend.startswith("* ")
+    assert "other seeds" in legend
+
+
+@pytest.mark.parametrize("rows", [[SURE, SURE], [ROW, ROW], []], ids=["all", "none", "empty"])
+def test_where_all_or_none_were_confirmed_there_is_no_mark(rows: list[dict[str, Any]]) -> None:
+    text = front_of(*rows)
+    assert "*" not in text
+    assert len(text.splitlines()) == 1 + len(rows)
+
+
+@pytest.mark.parametrize(
+    ("optimism", "says"), [(0.0123, "1.2 points too high"), (-0.0051, "0.5 points too low"), (0.0, "0.0 points too high")]
+)
+def test_the_optimism_stands_under_the_table(optimism: float, says: str) -> None:
+    assert front_of(SURE, optimism=optimism).splitlines()[-1] == (
+        f"accuracy at selection was {says} on average, by fresh seeds"
+    )
+    assert "selection" not in front_of(SURE)
+
+
+def test_legend_and_optimism_go_where_the_table_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    print_front([SURE, ROW], optimism=0.01)
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()[-2:]] == ["*", "accuracy"]
+    assert captured.err == ""
 
 
 def test_rows_keep_their_order() -> None:
@@ -55,9 +105,10 @@ def test_a_file_gets_no_escape_codes_and_a_terminal_gets_bold_headings() -> None
 @pytest.mark.parametrize("columns", [60, 80, 100, 200])
 def test_no_figure_is_cut_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    text = front_of({**ROW, "schedule": LONG}, file=Terminal())
+    text = front_of({**ROW, "schedule": LONG}, {**SURE, "val_accuracy_selected": 0.5}, file=Terminal())
     assert "…" not in text
-    for word in ("0123456789-0", "dendritic", "93.5", "87.5", "75.0", "1,500", "1,234,567", "23,456", *LONG.split()):
+    figures = ("93.5 *", "92.4 ± 0.3", "87.5", "75.0", "1,500", "1,234,567", "23,456")
+    for word in ("0123456789-0", "dendritic", *figures, *LONG.split()):
         assert word in text
 
 

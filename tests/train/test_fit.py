@@ -1,5 +1,6 @@
 """The inner loop: exact steps, explicit randomness, failures told apart."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.tasks import Split
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, predict
+from dendrite_automl.train import fit as module
+from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, fit_replicates_, predict, train_epochs
+from dendrite_automl.train.stack import side_by_side, stack, unstack_
+from tests.networks import CLASSES, STACKED, make_replicates
 
 
 def make_data(examples: int = 40, classes: int = 3) -> Data:
@@ -185,3 +189,169 @@ def test_data_copies_arrays_that_cannot_be_written() -> None:
 def test_settings_come_from_training_knobs() -> None:
     knobs = {"learning_rate": 0.1, "batch_size": 16, "noise": 0.5}
     assert FitSettings.from_knobs(knobs) == FitSettings(learning_rate=0.1, batch_size=16, noise=0.5)
+
+
+def make_examples(case: str, examples: int = 20) -> Data:
+    x = torch.randn(examples, *STACKED[case][1], generator=torch.Generator().manual_seed(0))
+    y = torch.arange(examples) % CLASSES
+    return Data(x=x, y=y, x_val=x, y_val=y, classes=CLASSES)
+
+
+def fit_all(models: list[nn.Module], data: Data, *, epochs: int = 2, seed: int = 0, **changes: float) -> list[nn.Module]:
+    for _ in fit_replicates_(models, data, settings(**changes), epochs=epochs, seed=seed):
+        pass
+    return models
+
+
+def never_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "can_stack", lambda _: False)
+
+
+class Normed(nn.Module):
+    """What cannot be stacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv1d(2, 4, 3), nn.GroupNorm(2, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.norm(self.conv(x))).mean(2))
+
+
+@pytest.mark.parametrize("case", STACKED)
+@pytest.mark.parametrize("kind", ["gradient", "perforated", "subset"])
+def test_replicates_learn_together_what_they_learn_one_by_one_from_the_same_batches(case, kind, monkeypatch) -> None:
+    data, how = make_examples(case), settings(learning_rate=0.003, weight_decay=0.1, label_smoothing=0.1)
+    data = Data(x=data.x.double(), y=data.y, x_val=data.x_val, y_val=data.y_val, classes=CLASSES)
+    alone = make_replicates(case, 3, kind=kind, sets=2, dtype=torch.float64)
+    together = copy.deepcopy(alone)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(7))
+    monkeypatch.setattr(torch, "randperm", lambda *_, **__: order)
+    stacked = stack(together)
+    losses = list(train_epochs(stacked, data, how, epochs=3, seed=0, replicates=3))
+    unstack_(stacked, together)
+    expected = [list(train_epochs(model, data, how, epochs=3, seed=r)) for r, model in enumerate(alone)]
+    torch.testing.assert_close(torch.tensor(losses).t(), torch.tensor(expected)[..., 0], rtol=1e-5, atol=1e-5)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(weights(one), weights(other), rtol=1e-5, atol=1e-5)
+
+
+def test_each_replicate_sees_every_example_once_in_an_order_and_with_noise_of_its_own(monkeypatch) -> None:
+    data, seen = make_data(12), []
+    monkeypatch.setattr(
+        module, "side_by_side", lambda x, count: (seen.append(x.view(count, -1, 2, 6)), side_by_side(x, count))[1]
+    )
+    fit_all([make_model(r) for r in range(3)], data, epochs=1, batch_size=4)
+    rows = torch.cat(seen, 1)
+    matches = (rows[:, :, None] == data.x).flatten(3).all(3)  # [R, 12, 12]
+    assert (matches.sum(1) == 1).all()
+    assert len(torch.unique(matches, dim=0)) == 3
+    seen.clear()
+    fit_all([make_model(r) for r in range(2)], make_data(1), epochs=1, noise=0.5)
+    assert not torch.equal(*seen[0])
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_the_seed_alone_decides_the_replicates(stacked, monkeypatch) -> None:
+    if not stacked:
+        never_stack(monkeypatch)
+    found = []
+    for seed, global_seed in ((1, 1), (1, 2), (2, 1)):
+        models = [make_model(r) for r in range(2)]
+        torch.manual_seed(global_seed)
+        fit_all(models, make_data(), seed=seed, noise=0.1, shift=1)
+        found.append(torch.cat([weights(model) for model in models]))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_after_each_epoch_the_networks_are_as_they_are_then(stacked, monkeypatch) -> None:
+    if not stacked:
+        never_stack(monkeypatch)
+    data, models = make_data(), [make_model(r).eval() for r in range(2)]
+    found, epochs = [torch.cat(list(map(weights, models)))], []
+    for epoch in fit_replicates_(models, data, settings(), epochs=3, seed=0):
+        epochs.append(epoch)
+        found.append(torch.cat(list(map(weights, models))))
+        for model in models:
+            accuracy(model, data.x, data.y)  # whoever looks leaves the training as it was
+    assert epochs == [1, 2, 3]
+    assert len(torch.unique(torch.stack(found), dim=0)) == 4
+    again = fit_all([make_model(r) for r in range(2)], data, epochs=3)
+    assert torch.equal(torch.cat(list(map(weights, again))), found[-1])
+
+
+def test_what_cannot_be_stacked_is_trained_in_turns() -> None:
+    torch.manual_seed(0)
+    models = [Normed() for _ in range(2)]
+    alone = copy.deepcopy(models)
+    fit_all(models, make_data(), seed=4)
+    for r, (one, other) in enumerate(zip(models, alone, strict=True)):
+        fit_(other, make_data(), settings(), epochs=2, seed=4 + r)
+        assert torch.equal(weights(one), weights(other))
+
+
+def test_code_that_mixes_channels_is_trained_in_turns(monkeypatch) -> None:
+    class Mixing(Normed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x - x.mean(1, keepdim=True))
+
+    torch.manual_seed(0)
+    models = [Mixing() for _ in range(2)]
+    alone = copy.deepcopy(models)
+    monkeypatch.setattr(module, "unstack_", None)
+    fit_all(models, make_data())
+    fit_(alone[1], make_data(), settings(), epochs=2, seed=1)
+    assert torch.equal(weights(models[1]), weights(alone[1]))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_network_that_ends_in_a_convolution_can_be_trained(count) -> None:
+    """Its logits lie in memory as no linear layer would leave them."""
+    models = [nn.Sequential(nn.Conv1d(2, 3, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten()) for _ in range(count)]
+    before = [weights(model) for model in models]
+    fit_all(models, make_data())
+    assert not any(torch.equal(weights(model), old) for model, old in zip(models, before, strict=True))
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("broken", [{0}, {1}, {0, 2}])
+def test_a_replicate_that_diverges_drops_out_and_leaves_the_others_what_they_are(stacked, broken, monkeypatch) -> None:
+    if not stacked:
+        never_stack(monkeypatch)
+    healthy = fit_all([make_model(r) for r in range(3)], make_data())
+    models = [make_model(r) for r in range(3)]
+    for r in broken:
+        nn.init.constant_(models[r][0].weight, float("nan"))
+    left = [model for r, model in enumerate(models) if r not in broken]
+    fit_all(models, make_data())
+    assert models == left
+    for model, other in zip(left, [model for r, model in enumerate(healthy) if r not in broken], strict=True):
+        torch.testing.assert_close(weights(model), weights(other), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_when_all_replicates_diverge_the_candidate_fails(stacked, monkeypatch) -> None:
+    if not stacked:
+        never_stack(monkeypatch)
+    models = [make_model(r) for r in range(2)]
+    for model in models:
+        nn.init.constant_(model[5].bias, float("nan"))
+    with pytest.raises(CandidateFailed, match=r"diverged.*0\.05"):
+        fit_all(models, make_data())
+
+
+@pytest.mark.parametrize("examples", [1, 2, 9])
+def test_replicates_train_on_the_smallest_sets(examples) -> None:
+    assert len(fit_all([make_model(r) for r in range(2)], make_data(examples), epochs=1)) == 2
+
+
+def test_no_epochs_leave_the_replicates_as_they_are() -> None:
+    models = [make_model(r) for r in range(2)]
+    assert list(fit_replicates_(models, make_data(), settings(), epochs=0, seed=0)) == []
+    assert all(torch.equal(weights(model), weights(make_model(r))) for r, model in enumerate(models))

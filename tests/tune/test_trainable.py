@@ -1,5 +1,6 @@
 """TrialTrainable without a cluster: steps, ends, failures, the next candidate, and going on after an interruption."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from dendrite_automl.tasks import Split
 from dendrite_automl.trial import resume_position
 from dendrite_automl.tune import trainable as module
 from dendrite_automl.tune.trainable import TrialTrainable
-from dendrite_automl.weights import load_network
+from dendrite_automl.weights import load_networks
 
 
 def make_split(examples: int) -> Split:
@@ -26,11 +27,9 @@ def make_split(examples: int) -> Split:
 TRAIN, VAL = make_split(30), make_split(12)
 
 
-def make_config(
-    words: str = "fit grow prune", hidden: int = 6, done: list[Snapshot] | None = None, weights: bytes = b""
-) -> Any:
+def make_candidate(words: str = "fit grow prune", hidden: int = 6) -> Candidate:
     grow = {"kind": "gradient", "placement": "head", "activation": "tanh"}
-    candidate = Candidate(
+    return Candidate(
         arm="dendritic",
         space="test",
         backbone="mlp",
@@ -41,8 +40,19 @@ def make_config(
             for w in words.split()
         ),
     )
-    snapshots = [snapshot.to_json() for snapshot in done or []]
-    return {"candidate": json.dumps(candidate.to_json()), "seed": 5, "done": json.dumps(snapshots), "weights": weights}
+
+
+def make_config(
+    words: str = "fit grow prune", hidden: int = 6, done: list[Snapshot] | None = None, weights: bytes = b"", **changes: Any
+) -> dict[str, Any]:
+    values = {
+        "candidate": json.dumps(make_candidate(words, hidden).to_json()),
+        "seeds": [5, 6],
+        "done": json.dumps([snapshot.to_json() for snapshot in done or []]),
+        "weights": weights,
+        "rungs": [],
+    }
+    return {**values, **changes}
 
 
 def make_trainable(config: dict[str, Any]) -> TrialTrainable:
@@ -76,8 +86,10 @@ def test_each_step_is_a_snapshot_with_its_weights_and_the_last_one_the_end() -> 
     candidate = Candidate.from_json(json.loads(config["candidate"]))
     for result in snapshots:
         snapshot = snapshot_of(result)
-        model = load_network(candidate, snapshot.dendrites, result["weights"], (4,), 3)
-        assert sum(parameter.numel() for parameter in model.parameters()) == snapshot.measurement.params
+        models = load_networks(candidate, snapshot.dendrites, result["weights"], (4,), 3)
+        assert len(models) == len(snapshot.accuracies) == len(snapshot.seeds) == 2
+        for model in models:
+            assert sum(parameter.numel() for parameter in model.parameters()) == snapshot.measurement.params
 
 
 def test_measures_travel_beside_the_snapshot_for_loggers() -> None:
@@ -131,6 +143,80 @@ def test_an_error_of_the_program_is_told_apart_and_the_actor_goes_on(monkeypatch
     assert result["failed"] == "unexpected ZeroDivisionError: oops"
     trainable.reset_config(make_config("fit"))
     assert len(steps(trainable)) == 2
+
+
+def test_a_rung_is_a_step_of_its_own_with_measures_and_no_snapshot() -> None:
+    first, *rest = steps(make_trainable(make_config("fit prune", rungs=[1])))
+    plain = steps(make_trainable(make_config("fit prune")))
+    assert (first["rung"], first["done"]) == (1, False)
+    assert "snapshot" not in first
+    assert 0 <= first["val_accuracy"] <= 1
+    assert first["params"] == snapshot_of(plain[0]).measurement.params
+    assert comparable(rest) == comparable(plain)  # to be watched changes nothing
+
+
+def test_a_rung_is_compared_on_the_mean_of_the_replicates() -> None:
+    together = steps(make_trainable(make_config("fit", rungs=[1])))[0]["val_accuracy"]
+    assert (together * 2 * len(VAL)) % 1 == pytest.approx(0, abs=1e-9)
+    json.dumps(together)
+
+
+def searched(config: dict[str, Any]) -> dict[tuple[int, ...], tuple[Snapshot, bytes]]:
+    results = [result for result in steps(make_trainable(config)) if "snapshot" in result]
+    return {snapshot_of(result).path: (snapshot_of(result), result["weights"]) for result in results}
+
+
+def test_a_snapshot_is_trained_again_along_its_path_with_other_seeds() -> None:
+    words = "fit grow prune"
+    found = searched(make_config(words))
+    path = max(found, key=len)
+    like = [(s.stage, s.dendrites, weights) for p, (s, weights) in found.items() if p == path]
+    config = {"candidate": json.dumps(make_candidate(words).to_json()), "seeds": [15, 16, 17], "path": list(path), "like": like}
+    *snapshots, end = steps(make_trainable(config))
+    assert end == {"finished": True, "done": True}
+    assert [snapshot_of(result).path for result in snapshots] == [path[: i + 1] for i in range(len(path))]
+    for result in snapshots:
+        again = snapshot_of(result)
+        assert again.seeds == (15, 16, 17)
+        assert len(again.accuracies) == 3
+        if again.path in found:
+            first = found[again.path][0].measurement
+            assert (again.measurement.params, again.measurement.macs) == (first.params, first.macs)
+
+
+def test_a_path_leaves_out_what_was_taken_back() -> None:
+    shrink = Stage(word="shrink", epochs=2, ratio=0.5)
+    candidate = dataclasses.replace(make_candidate("fit grow"), stages=(*make_candidate("fit grow").stages, shrink))
+    config = {"candidate": json.dumps(candidate.to_json()), "seeds": [15], "path": [0, 2], "like": []}
+    results = steps(make_trainable(config))
+    assert [(snapshot_of(r).path, snapshot_of(r).dendrites) for r in results[:-1]] == [((0,), 0), ((0, 2), 0)]
+
+
+def test_with_the_seeds_of_the_search_training_again_repeats_it() -> None:
+    found = searched(make_config("fit"))
+    config = {"candidate": json.dumps(make_candidate("fit").to_json()), "seeds": [5, 6], "path": [0], "like": []}
+    [result, _] = steps(make_trainable(config))
+    assert snapshot_of(result).accuracies == found[(0,)][0].accuracies
+    assert result["weights"] == found[(0,)][1]
+
+
+def test_an_actor_goes_from_a_confirmation_to_a_search_and_back() -> None:
+    again = {"candidate": json.dumps(make_candidate("fit").to_json()), "seeds": [5, 6], "path": [0], "like": []}
+    trainable = make_trainable(again)
+    first = steps(trainable)
+    trainable.reset_config(make_config("fit prune"))
+    assert comparable(steps(trainable)) == comparable(steps(make_trainable(make_config("fit prune"))))
+    trainable.reset_config(again)
+    assert comparable(steps(trainable)) == comparable(first)
+
+
+def test_a_confirmation_that_cannot_be_done_ends_with_its_reason() -> None:
+    candidate = json.dumps(make_candidate("fit prune", hidden=1).to_json())
+    *_, last = steps(make_trainable({"candidate": candidate, "seeds": [5], "path": [0, 1], "like": []}))
+    assert last["done"]
+    assert "too narrow" in last["failed"]
+    [last] = steps(make_trainable({"candidate": candidate, "seeds": [5], "path": [0, 1], "like": [(1, 0, b"no weights")]}))
+    assert "weights" in last["failed"]
 
 
 def test_without_data_an_actor_refuses_to_start() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dendrite_automl.run_search import hopeless_reason
+from dendrite_automl.tune.stop import hopeless_reason
 
 CRASH = {"status": "failed", "reason": "unexpected KeyError: 'x'"}
 DIVERGED = {"status": "failed", "reason": "training diverged"}

@@ -1,0 +1,308 @@
+"""How many trainings a core does in a minute: stacked replicates against a plain Ray Tune trainable.
+
+Three questions, each answered side by side in one run:
+
+- seed-trainings per CPU minute: our trainable (four replicates stacked, data in the object store, reused actors) against what
+  one writes after Ray Tune's introduction: a function with a DataLoader loop that reports every epoch. Same networks,
+  epochs, settings and augmentation; the mean validation accuracy of both is shown, for it has to be the same.
+- the time of four stacked replicates against one plain eager training, without Ray: our own loop, and the DataLoader loop.
+- what Ray and the driver cost: time of trials of about five seconds that is not spent inside them.
+
+    python benchmarks/throughput.py            # about 12 minutes on 2 quiet cores
+    python benchmarks/throughput.py --render   # the tables from results/throughput.json only
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from section import replace_section
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from dendrite_automl.backbones import build_backbone
+from dendrite_automl.candidate import Candidate, Stage, trial_seed
+from dendrite_automl.tasks import Task, load_task
+from dendrite_automl.train.augment import augment
+from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, fit_replicates_
+
+RESULTS = Path(__file__).parent / "results" / "throughput.json"
+REPLICATES, WORKERS, REPEATS = 4, 2, 3
+_KEYWORDS: dict[str, Any] = {"learning_rate": 0.01, "batch_size": 64, "weight_decay": 0.01, "shift": 3, "noise": 0.1}
+_DIGITS: dict[str, Any] = {"learning_rate": 0.01, "batch_size": 32, "weight_decay": 0.01, "noise": 0.05}
+# name: task, backbone, knobs, settings, epochs, goal for seed-trainings per CPU minute
+NETWORKS: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], int, float]] = {
+    "sepconv1d, width 1": ("keywords", "sepconv1d", {"width": 1.0}, _KEYWORDS, 10, 10.0),
+    "sepconv1d, width 2": ("keywords", "sepconv1d", {"width": 2.0}, _KEYWORDS, 10, 10.0),
+    "conv2d, 4 filters": ("keywords", "conv2d", {"filters": 4}, _KEYWORDS, 6, 5.0),
+    "conv2d, 8 filters": ("keywords", "conv2d", {"filters": 8}, _KEYWORDS, 6, 5.0),
+    "conv2d on 8 x 8, 6 filters": ("digits", "conv2d", {"filters": 6, "blocks": 2}, _DIGITS, 20, 5.0),
+}
+STACKED_GOAL, OVERHEAD_GOAL = 1.3, 0.05
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--render", action="store_true", help="tables from the results file, run nothing")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them, for a try: nothing is written then")
+    options = parser.parse_args()
+    chosen = [name for name in NETWORKS if name in options.networks]
+    if not options.render:
+        results = {
+            "date": date.today().isoformat(),
+            "torch": torch.__version__,
+            "workers": WORKERS,
+            "replicates": REPLICATES,
+            "stacked": [measure_stacked(name) for name in chosen],
+            "ray": measure_ray(chosen),
+        }
+        if len(chosen) < len(NETWORKS):
+            json.dump(results, sys.stdout, indent=1)
+            return
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    replace_section("throughput", render(json.loads(RESULTS.read_text(encoding="utf-8"))))
+
+
+def measure_stacked(name: str) -> dict[str, Any]:
+    """CPU seconds of one eager training, one with a DataLoader, and four stacked; the median of several rounds in turn."""
+    torch.set_num_threads(1)
+    task, backbone, knobs, values, epochs, _ = NETWORKS[name]
+    data, settings = load(load_task(task)), FitSettings(**values)
+    epochs = max(2, epochs // 3)
+
+    def build(seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return build_backbone(backbone, data.input_shape, data.classes, knobs)
+
+    def stacked() -> None:
+        for _ in fit_replicates_([build(r) for r in range(REPLICATES)], data, settings, epochs=epochs, seed=0):
+            pass
+
+    ways: dict[str, Callable[[], object]] = {
+        "eager": lambda: fit_(build(0), data, settings, epochs=epochs, seed=0),
+        "dataloader": lambda: train_plainly(build(0), data, settings, epochs, seed=0),
+        "stacked": stacked,
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(REPEATS):
+        for way, train in ways.items():
+            start = time.process_time()
+            train()
+            seconds[way].append(time.process_time() - start)
+    row = {way: round(statistics.median(values), 3) for way, values in seconds.items()}
+    print(name, row, flush=True)
+    return {"network": name, "epochs": epochs, **row}
+
+
+def train_plainly(
+    model: torch.nn.Module, data: Data, settings: FitSettings, epochs: int, seed: int, report: Callable[[float], object] = print
+) -> None:
+    """The loop of an introduction: a DataLoader, the optimizer as it comes, accuracy after every epoch."""
+    torch.manual_seed(seed)
+    loader = DataLoader(TensorDataset(data.x, data.y), batch_size=settings.batch_size, shuffle=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=epochs * len(loader), pct_start=0.1, cycle_momentum=False
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        model.train()
+        for x, y in loader:
+            x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            schedule.step()
+        found = accuracy(model, data.x_val, data.y_val)
+        if report is not print:
+            report(found)
+
+
+def measure_ray(names: list[str]) -> list[dict[str, Any]]:
+    """Both ways under Ray Tune, one after the other for each network."""
+    from dendrite_automl.tune.local_ray import new_ray_folder, ray_for, remove_ray
+
+    folder = new_ray_folder()
+    rows = []
+    try:
+        with ray_for(folder, WORKERS):
+            for name in names:
+                rows.append({"network": name, "plain": run_plain(name, folder), "ours": run_ours(name, folder)})
+                print(rows[-1], flush=True)
+    finally:
+        remove_ray(folder)
+    return rows
+
+
+def run_plain(name: str, folder: Path) -> dict[str, Any]:
+    """A function trainable for each seed."""
+    from ray import tune
+
+    task_name, backbone, knobs, values, epochs, _ = NETWORKS[name]
+    task = load_task(task_name)
+
+    def train(config: dict[str, Any], task: Task) -> None:
+        data = load(task)
+        torch.manual_seed(config["seed"])
+        model = build_backbone(backbone, data.input_shape, data.classes, knobs)
+        report = lambda found: tune.report({"val_accuracy": found})  # noqa: E731
+        train_plainly(model, data, FitSettings(**values), epochs, config["seed"], report)
+
+    trials = 3 * WORKERS
+    start = time.perf_counter()
+    found = tune.Tuner(
+        tune.with_parameters(train, task=task),
+        param_space={"seed": tune.grid_search(list(range(trials)))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=WORKERS),
+        run_config=tune.RunConfig(name="plain", storage_path=tempfile.mkdtemp(dir=folder), verbose=0),
+    ).fit()
+    seconds = time.perf_counter() - start
+    accuracies = [result.metrics["val_accuracy"] for result in map(found.__getitem__, range(len(found))) if result.metrics]
+    return _rate(trials, seconds, accuracies)
+
+
+def run_ours(name: str, folder: Path) -> dict[str, Any]:
+    """Our trainable: each trial trains four replicates."""
+    from ray import tune
+    from ray.tune.search import Searcher
+
+    from dendrite_automl.tune.trainable import TrialTrainable
+
+    task_name, backbone, knobs, values, epochs, _ = NETWORKS[name]
+    task = load_task(task_name)
+    candidate = Candidate(
+        arm="baseline",
+        space="throughput",
+        backbone=backbone,
+        network=tuple(knobs.items()),
+        training=tuple(values.items()),
+        stages=(Stage(word="fit", epochs=epochs),),
+    )
+    trials = 4 * WORKERS
+    accuracies: list[float] = []
+    inside: list[float] = []
+    ends: list[float] = []
+
+    class Given(Searcher):
+        asked = 0
+
+        def suggest(self, trial_id: str) -> Any:
+            if self.asked == trials:
+                return Searcher.FINISHED
+            self.asked += 1
+            seeds = [trial_seed(self.asked, candidate.id, r) for r in range(REPLICATES)]
+            return {"candidate": json.dumps(candidate.to_json()), "seeds": seeds, "done": "[]", "weights": b"", "rungs": []}
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            if "snapshot" in result:
+                snapshot = json.loads(result["snapshot"])
+                accuracies.extend(snapshot["accuracies"])
+                inside.append(snapshot["measurement"]["train_seconds"])
+
+        def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+            ends.append(time.perf_counter())
+
+        def save(self, checkpoint_path: str) -> None: ...
+
+        def restore(self, checkpoint_path: str) -> None: ...
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+    trainable = tune.with_parameters(TrialTrainable, train=task.train, val=task.val, classes=len(task.classes), device=None)
+    start = time.perf_counter()
+    tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        tune_config=tune.TuneConfig(search_alg=Given(), num_samples=-1, max_concurrent_trials=WORKERS, reuse_actors=True),
+        run_config=tune.RunConfig(name="ours", storage_path=tempfile.mkdtemp(dir=folder), verbose=0),
+    ).fit()
+    seconds = time.perf_counter() - start
+    # From the end of the first trial on both workers do nothing but trials: what is not inside them is overhead.
+    steady = sorted(ends)
+    between = steady[-1] - steady[WORKERS - 1]
+    per_trial = WORKERS * between / (trials - WORKERS)
+    return _rate(trials * REPLICATES, seconds, accuracies) | {
+        "seconds_inside_a_trial": round(statistics.fmean(inside), 3),
+        "seconds_per_trial": round(per_trial, 3),
+    }
+
+
+def _rate(trainings: int, seconds: float, accuracies: list[float]) -> dict[str, Any]:
+    return {
+        "seed_trainings": trainings,
+        "seconds": round(seconds, 2),
+        "per_cpu_minute": round(60 * trainings / (WORKERS * seconds), 2),
+        "val_accuracy": round(statistics.fmean(accuracies), 4),
+        "val_accuracy_se": round(statistics.stdev(accuracies) / len(accuracies) ** 0.5, 4),
+    }
+
+
+def load(task: Task) -> Data:
+    """Tensors of the training and validation split."""
+    return Data.from_splits(task.train, task.val, len(task.classes))
+
+
+def render(results: dict[str, Any]) -> str:
+    """The tables for benchmarks/README.md."""
+    lines = [
+        f"Measured on {results['date']}, torch {results['torch']}, {results['workers']} workers of one thread each, "
+        f"{results['replicates']} replicates.",
+        "",
+        "**Seed-trainings per CPU minute** under Ray Tune, start of the workers included.",
+        "",
+        "| network | plain: function, DataLoader | ours: stacked | ratio | goal | validation accuracy, plain | ours |",
+        "|---|--:|--:|--:|---|--:|--:|",
+    ]
+    for row in results["ray"]:
+        plain, ours, goal = row["plain"], row["ours"], NETWORKS[row["network"]][5]
+        ratio = ours["per_cpu_minute"] / plain["per_cpu_minute"]
+        lines.append(
+            f"| {row['network']} | {plain['per_cpu_minute']:.1f} | {ours['per_cpu_minute']:.1f} | {ratio:.1f} | "
+            f"{goal:.0f}: {'met' if ratio >= goal else 'missed'} | {_percent(plain)} | {_percent(ours)} |"
+        )
+    lines += [
+        "",
+        f"**Four stacked replicates against one eager training** (CPU time, no Ray). Goal: at most {STACKED_GOAL} times.",
+        "",
+        "| network | eager, s | DataLoader loop, s | four stacked, s | stacked / eager | stacked / DataLoader | goal |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in results["stacked"]:
+        ratio = row["stacked"] / row["eager"]
+        lines.append(
+            f"| {row['network']} | {row['eager']:.2f} | {row['dataloader']:.2f} | {row['stacked']:.2f} | {ratio:.2f} | "
+            f"{row['stacked'] / row['dataloader']:.2f} | {'met' if ratio <= STACKED_GOAL else 'missed'} |"
+        )
+    lines += [
+        "",
+        f"**Overhead of Ray and the driver**, once the workers run. Goal: at most {OVERHEAD_GOAL:.0%} of five-second trials.",
+        "",
+        "| network | seconds inside a trial | seconds per trial | overhead, s | of five seconds | goal |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    for row in results["ray"]:
+        ours = row["ours"]
+        overhead = ours["seconds_per_trial"] - ours["seconds_inside_a_trial"]
+        lines.append(
+            f"| {row['network']} | {ours['seconds_inside_a_trial']:.2f} | {ours['seconds_per_trial']:.2f} | {overhead:.2f} | "
+            f"{overhead / 5:.1%} | {'met' if overhead / 5 <= OVERHEAD_GOAL else 'missed'} |"
+        )
+    return "\n".join(lines)
+
+
+def _percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['val_accuracy']:.1f} ± {100 * row['val_accuracy_se']:.1f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Confirmation: which snapshots are trained again with other seeds, and the front on the means of those.
+
+The best of many measurements flatters: a front is full of lucky ones. Hence its members and their close rivals are trained
+again, in rounds; after each round those that are clearly out are left alone. Accuracies of the search choose, only the fresh
+ones are reported.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.front import Objective, pareto_front
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run import Run
+
+_CLOSE = 1.0  # standard errors of a difference within which the order of two networks is open
+_UNKNOWN_SD = 0.01  # of one training's accuracy, where no candidate has two replicates to tell
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aims:
+    """What a front is: its objectives, and the budget that its members are within."""
+
+    objectives: tuple[Objective, ...]
+    budget: Budget
+
+
+def replicate_sd(run: Run, *, rounds: int | None = None) -> float:
+    """Standard deviation of the accuracy over replicates, pooled over what the search saw and what was trained again.
+
+    Args:
+        rounds: of confirmation, that are looked at; default: all.
+    """
+    groups = [*(snapshot.accuracies for snapshot in run.snapshots()), *_fresh(run, rounds).values()]
+    several = [values for values in groups if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    if not freedom:
+        return _UNKNOWN_SD
+    return math.sqrt(sum(statistics.variance(values) * (len(values) - 1) for values in several) / freedom)
+
+
+def choose_first(run: Run, aims: Aims, *, epochs: int) -> list[Snapshot]:
+    """Front members, best first, then close rivals, closest first: what a first round trains again.
+
+    A rival is no member, and would be one if its accuracy were a standard error of the difference higher. What was trained
+    again does not matter, so that a resumed confirmation chooses as if it had never stopped.
+
+    Args:
+        epochs: at most so many are spent, what an earlier session spent included.
+    """
+    snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
+    rows = [row for s in snapshots.values() if aims.budget.fits(row := s.values())]
+    front = pareto_front(rows, aims.objectives)
+    members = {row["snapshot"] for row in front}
+    sd = replicate_sd(run, rounds=0)
+    rivals = []
+    for row in rows:
+        behind = _behind(row, front, aims.objectives)
+        if row["snapshot"] not in members and behind <= _CLOSE * sd * math.sqrt(2 / max(1, row["replicates"])):
+            rivals.append((behind, row["snapshot"]))
+    chosen: list[Snapshot] = []
+    for name in [*(row["snapshot"] for row in front), *(name for _, name in sorted(rivals))]:
+        if chosen and _epochs([*chosen, snapshots[name]]) > epochs:
+            break
+        chosen.append(snapshots[name])
+    return chosen
+
+
+def choose_next(run: Run, aims: Aims, *, after: int) -> list[Snapshot]:
+    """Those trained in round `after` whose place is still open after it: neither clearly out nor clearly in.
+
+    Later rounds do not matter, so that a resumed confirmation chooses as if it had never stopped.
+    """
+    rows = confirmed_rows(run, aims, rounds=after)
+    sd = replicate_sd(run, rounds=after)
+    open_ = set()
+    for row in rows:
+        for other in rows:
+            if row is other or not _costs_no_more(other, row, aims.objectives):
+                continue
+            lead = row["val_accuracy"] - other["val_accuracy"]
+            error = sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"])
+            if lead < -_CLOSE * error:
+                open_.discard(row["snapshot"])
+                break
+            if abs(lead) <= _CLOSE * error:
+                open_ |= {row["snapshot"]}
+    snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
+    rounds = {name: {number for number, _ in again} for name, again in run.confirmed().items()}
+    return [snapshots[row["snapshot"]] for row in rows if row["snapshot"] in open_ and after in rounds[row["snapshot"]]]
+
+
+def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[Row]:
+    """Snapshots inside the budget that were trained again: `val_accuracy` and its error are those of the fresh seeds alone.
+
+    `val_accuracy_selected` is what the search saw, `replicates` the number of fresh seeds.
+
+    Args:
+        rounds: that are looked at; default: all.
+    """
+    rows = []
+    accuracies = _fresh(run, rounds)
+    for snapshot in run.snapshots():
+        fresh = accuracies.get(snapshot.id, [])
+        row = snapshot.values()
+        if fresh and aims.budget.fits(row):
+            error = statistics.stdev(fresh) / math.sqrt(len(fresh)) if len(fresh) > 1 else None
+            selected = row["val_accuracy"]
+            row |= {"val_accuracy": statistics.fmean(fresh), "val_accuracy_se": error, "replicates": len(fresh)}
+            rows.append(row | {"val_accuracy_selected": selected})
+    return rows
+
+
+def final_front(run: Run, aims: Aims) -> list[Row]:
+    """The front to report, best accuracy first.
+
+    It is drawn over the snapshots that were trained again, with the accuracy of the fresh seeds; members of the search's own
+    front that were not (no confirmation asked for, no time left, it failed) are among them with what the search saw, and
+    `val_accuracy_selected` None.
+    """
+    rows = [row for s in run.snapshots() if aims.budget.fits(row := s.values())]
+    again = confirmed_rows(run, aims)
+    names = {row["snapshot"] for row in again}
+    others = [row for row in pareto_front(rows, aims.objectives) if row["snapshot"] not in names]
+    return pareto_front([*again, *(row | {"val_accuracy_selected": None} for row in others)], aims.objectives)
+
+
+def optimism(run: Run, aims: Aims) -> float | None:
+    """Mean over the search's own front of the accuracy at selection minus that of the fresh seeds; None without any."""
+    rows = [row for s in run.snapshots() if aims.budget.fits(row := s.values())]
+    members = {row["snapshot"] for row in pareto_front(rows, aims.objectives)}
+    gaps = [
+        row["val_accuracy_selected"] - row["val_accuracy"] for row in confirmed_rows(run, aims) if row["snapshot"] in members
+    ]
+    return statistics.fmean(gaps) if gaps else None
+
+
+def _epochs(chosen: Sequence[Snapshot]) -> int:
+    """Epochs of training these again, each as often as the search did: what lies on the path of another one comes with it."""
+    return sum(
+        snapshot.measurement.trained_epochs
+        for snapshot in chosen
+        if not any(
+            other.candidate == snapshot.candidate
+            and len(other.path) > len(snapshot.path)
+            and other.path[: len(snapshot.path)] == snapshot.path
+            for other in chosen
+        )
+    )
+
+
+def _fresh(run: Run, rounds: int | None = None) -> dict[str, list[float]]:
+    """Accuracies of the fresh seeds of each snapshot that was trained again in the first `rounds`; default: in any."""
+    within = {
+        name: [value for number, snapshot in again if rounds is None or number <= rounds for value in snapshot.accuracies]
+        for name, again in run.confirmed().items()
+    }
+    return {name: values for name, values in within.items() if values}
+
+
+def _behind(row: Mapping[str, Any], front: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> float:
+    """By how much the accuracy of a front member that costs no more is higher; the largest of these."""
+    better = [member["val_accuracy"] for member in front if _costs_no_more(member, row, objectives)]
+    return max(better, default=0.0) - row["val_accuracy"] if better else 0.0
+
+
+def _costs_no_more(one: Mapping[str, Any], other: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
+    return all(one[o.name] <= other[o.name] for o in objectives if o.name != "val_accuracy")

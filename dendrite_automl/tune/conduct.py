@@ -1,0 +1,90 @@
+"""One Ray Tune run from the first trial to the last training of the confirmation, or to the first reason to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from dendrite_automl.confirm import Aims
+from dendrite_automl.errors import AutoMLError
+from dendrite_automl.report.progress import Progress
+from dendrite_automl.request import Plan
+from dendrite_automl.run import Run
+from dendrite_automl.tune.confirmer import Confirmer, ConfirmPlan
+from dendrite_automl.tune.halving import FrontHalving
+from dendrite_automl.tune.phases import Phases
+from dendrite_automl.tune.relay import Relay
+from dendrite_automl.tune.searcher import BudgetSearcher
+from dendrite_automl.tune.stop import Stop, hopeless_reason
+from dendrite_automl.tune.trainable import TrialTrainable
+from dendrite_automl.tune.watch import Watch
+
+
+def conduct(
+    run: Run, plan: Plan, *, storage: Path, workers: int, stop: Stop, progress: Progress, callbacks: Sequence[Any]
+) -> None:
+    """Run trials and confirmation under the Ray that is running.
+
+    Raises:
+        AutoMLError: something came up that ends the search, such as a full disk; what is in the run folder stays.
+    """
+    earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
+
+    def tick() -> None:
+        stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
+        progress.update()
+
+    searcher = BudgetSearcher(plan, run, stopped=stop.search_now)
+    aims = Aims(objectives=plan.objectives, budget=plan.budget)
+    rounds = -(-plan.confirm // plan.replicates)
+    confirmer = Confirmer(
+        ConfirmPlan(aims=aims, rounds=rounds, replicates=plan.replicates, seed=plan.seed, stopped=stop.now), run
+    )
+    watch = Watch(tick, stop.now, progress.say)
+    relay = Relay(Phases([searcher, confirmer]), searcher.keeps, stop)
+    trainable = tune.with_parameters(
+        TrialTrainable, train=plan.task.train, val=plan.task.val, classes=len(plan.task.classes), device=plan.device
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=relay,
+            scheduler=FrontHalving(relay.keeps),
+            num_samples=-1,
+            max_concurrent_trials=workers,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(storage),
+            stop=watch,
+            callbacks=[watch, *callbacks],
+            failure_config=tune.FailureConfig(max_failures=1),  # of the worker process: a candidate's own are results
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it would need storage that all nodes share
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # of the user's callbacks, or of Ray itself
+        stop.error = stop.error or error
+    if isinstance(stop.error, AutoMLError):
+        raise stop.error
+    if stop.error is not None:
+        raise AutoMLError(_unexpected(stop.error)) from stop.error
+    if searcher.exhausted and not stop.now():
+        progress.say(
+            f"the space holds no more that is new and fits for the {searcher.exhausted} arm: "
+            f"the search ends after {len(run.of_kind('end'))} trials, so that both arms have had equal training"
+        )
+
+
+def _unexpected(error: Exception) -> str:
+    """One line; the last one of a traceback in the text of Ray's errors."""
+    *_, last = str(error).strip().splitlines() or [""]
+    return f"search: ended by an unexpected {type(error).__name__}: {last}; go on with --resume, or see where with --debug"

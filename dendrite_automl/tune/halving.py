@@ -1,0 +1,58 @@
+"""FrontHalving: a Ray Tune scheduler that stops trials which are behind, on several objectives at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler
+
+from dendrite_automl.front import Objective, rank_rows
+
+REDUCTION = 3  # of the trials that reach a rung, about one in so many goes on
+_FEWEST = 4  # at a rung before anything is stopped there
+
+
+def rungs(epochs: int) -> list[int]:
+    """Epochs of the first stage after which trials are compared: a ninth and a third of the whole schedule."""
+    return sorted({max(1, round(epochs / REDUCTION**2)), max(1, round(epochs / REDUCTION))})
+
+
+def goes_on(
+    row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], *, share: float
+) -> bool:
+    """Whether a trial is among the best `share` of those that have reached its rung: its own row and the others.
+
+    Source:
+        MO-ASHA (Schmucker et al. 2021): asynchronous successive halving whose order is the non-dominated rank; here with
+        crowding inside a rank.
+    """
+    if len(others) + 1 < _FEWEST:
+        return True
+    place = rank_rows([row, *others], objectives).index(0)
+    return place < share * (len(others) + 1)
+
+
+class FrontHalving(FIFOScheduler):
+    """First come, first served, until `keeps` says that a trial is behind.
+
+    Args:
+        keeps: asked with Ray's trial id and result; the searcher, which knows what all trials have reached.
+    """
+
+    def __init__(self, keeps: Callable[[str, dict[str, Any]], bool]) -> None:
+        super().__init__()
+        self._keeps = keeps
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ray's protocol."""
+        decision: str = self.CONTINUE if self._keeps(trial.trial_id, result) else self.STOP
+        return decision
+
+    def debug_string(self) -> str:
+        """Ray's protocol."""
+        return "FrontHalving"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
+        return {}

@@ -1,0 +1,54 @@
+"""Stop: why a search shall end before its last trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+HOPELESS = 3  # the first so many trials failed unexpectedly: the program is wrong, not the candidates
+_SEARCH_SHARE = 0.65  # of a time limit, where a confirmation follows
+
+
+@dataclass(slots=True, kw_only=True)
+class Stop:
+    """Why a search shall end before its last trial.
+
+    Attributes:
+        search_deadline: on `time.monotonic`'s clock, when no new trial starts; `deadline`: when everything ends.
+        error: that came up inside of Ray Tune's loop.
+    """
+
+    search_deadline: float | None = None
+    deadline: float | None = None
+    interrupted: bool = False
+    hopeless: str = ""
+    error: Exception | None = None
+
+    @classmethod
+    def after(cls, seconds: float | None, *, confirm: bool) -> Stop:
+        """A stop at a time limit, part of which is left for the confirmation."""
+        if seconds is None:
+            return cls()
+        now = time.monotonic()
+        return cls(search_deadline=now + seconds * (_SEARCH_SHARE if confirm else 1.0), deadline=now + seconds)
+
+    def now(self) -> bool:
+        """Whether all shall end."""
+        return self.interrupted or bool(self.hopeless) or self.error is not None or _passed(self.deadline)
+
+    def search_now(self) -> bool:
+        """Whether no trial shall begin any more."""
+        return self.now() or _passed(self.search_deadline)
+
+
+def hopeless_reason(ended: Sequence[Mapping[str, Any]]) -> str:
+    """Why the search should stop: the first trials all failed unexpectedly. Empty when there is no such reason."""
+    first = ended[:HOPELESS]
+    hopeless = len(first) == HOPELESS and all(line["reason"].startswith("unexpected") for line in first)
+    return str(first[0]["reason"]) if hopeless else ""
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

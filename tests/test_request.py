@@ -1,0 +1,102 @@
+"""Requests become plans, and plans of earlier runs go on as they were."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.narrow import narrow_space
+from dendrite_automl.request import Plan, SearchRequest, make_plan, resume_plan
+from dendrite_automl.run import Run
+from dendrite_automl.space import load_space
+from tests.factories import make_space_text
+
+SETTINGS = ("filters=4:8", "stages=fit,fit grow", "cycles=1")
+
+
+def make_request(**changes: Any) -> SearchRequest:
+    return SearchRequest(**{"task": "digits", "space": "digits_conv2d", "set_knobs": SETTINGS, **changes})
+
+
+def make_run(path: Path, plan: Plan) -> Run:
+    Run.create(path, plan.to_info())
+    return Run.open(path)
+
+
+def test_a_plan_has_the_narrowed_space_and_keeps_it_whole() -> None:
+    plan = make_plan(make_request())
+    narrowed = narrow_space(load_space("digits_conv2d"), SETTINGS)
+    assert plan.space == narrowed
+    info = plan.to_info()
+    assert info["space"] == {"name": "digits_conv2d", "sha256": narrowed.digest, "text": narrowed.text}
+    assert info["request"]["set_knobs"] == SETTINGS
+
+
+def test_settings_of_a_default_space_are_those_of_the_space_that_suits_the_data() -> None:
+    assert {knob.name: knob.choices for knob in make_plan(make_request(space=None)).space.knobs}["filters"] == (4, 6, 8)
+
+
+@pytest.mark.parametrize("none", [None, (), []])
+def test_without_settings_the_space_is_that_of_the_file(none: Any) -> None:
+    plan = make_plan(make_request(set_knobs=none))
+    assert plan.space == load_space("digits_conv2d")
+    assert plan.to_info()["request"]["set_knobs"] is None
+
+
+def test_one_setting_may_be_a_text_alone() -> None:
+    assert make_request(set_knobs="filters=4").set_knobs == ("filters=4",)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("filters=0", 'knob "filters" = 0: conv2d: expected 1 to 3 blocks, filters >= 1'),
+        ("filters=2.5", 'knob "filters": conv2d cannot be built with 2.5'),
+        ("growth=triple", 'growth: expected one of constant, double_once, double, got "triple"'),
+        ("placement=tail", 'knob "placement": expected of head, convs, all'),
+        ("activation=gelu", 'knob "activation": expected of'),
+        ("cycles=9", "raise --epochs"),
+    ],
+)
+def test_a_new_value_is_checked_as_one_of_the_file(setting: str, says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        make_plan(make_request(set_knobs=[setting], epochs=10))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("again", [None, SETTINGS, list(SETTINGS)])
+def test_a_resumed_run_keeps_its_narrowed_space(tmp_path: Path, again: Any) -> None:
+    plan = make_plan(make_request())
+    resumed = resume_plan(make_run(tmp_path / "run", plan), SearchRequest(set_knobs=again, trials=50))
+    assert resumed.space == plan.space
+    assert (resumed.trials, resumed.request.set_knobs, resumed.request.space) == (50, SETTINGS, "digits_conv2d")
+
+
+@pytest.mark.parametrize("other", [["filters=4:8"], ["filters=2"], [*SETTINGS, "blocks=1"]])
+def test_other_settings_are_refused_on_resume(tmp_path: Path, other: list[str]) -> None:
+    run = make_run(tmp_path / "run", make_plan(make_request()))
+    with pytest.raises(RequestError, match=r"resume: set_knobs: expected \('filters=4:8', .*leave it out or start a new run"):
+        resume_plan(run, SearchRequest(set_knobs=other))
+
+
+def test_settings_are_refused_on_the_resume_of_a_run_without(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", make_plan(make_request(set_knobs=None)))
+    with pytest.raises(RequestError, match="resume: set_knobs: expected None"):
+        resume_plan(run, SearchRequest(set_knobs=SETTINGS))
+
+
+def test_a_run_from_before_there_were_settings_goes_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", make_plan(make_request(set_knobs=None)))
+    del run.info["request"]["set_knobs"]
+    assert resume_plan(run, SearchRequest()).space == load_space("digits_conv2d")
+
+
+def test_a_resume_needs_neither_the_file_of_the_space_nor_one_that_suits_the_data(tmp_path: Path) -> None:
+    """Its few epochs would be too few for the longest schedules of the default space."""
+    path = tmp_path / "mine.toml"
+    path.write_text(make_space_text(stages="fit"))
+    plan = make_plan(SearchRequest(task="digits", space=str(path), epochs=2))
+    run = make_run(tmp_path / "run", plan)
+    path.unlink()
+    assert resume_plan(run, SearchRequest(trials=60)).space == plan.space
