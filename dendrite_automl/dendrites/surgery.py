@@ -58,7 +58,8 @@ def add_dendrites_(
 def drop_dendrites_(model: nn.Module, names: list[str] | None = None) -> list[str]:
     """Remove the newest dendrite set of the named layers (default: of all that have one), in place.
 
-    A layer without any set left becomes the plain layer again.
+    A layer without any set left becomes the plain layer again. What training changed in the neuron stays, the shift of its
+    bias by kind `fitted` included.
 
     Returns:
         Names of the layers that shrank.
