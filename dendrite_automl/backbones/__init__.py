@@ -9,11 +9,17 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from dendrite_automl.backbones import conv2d, mlp, sepconv1d
+from dendrite_automl.backbones import conv2d, dscnn, mlp, ressep1d, sepconv1d
 from dendrite_automl.errors import RequestError
 from dendrite_automl.space import SearchSpace, Value
 
-BACKBONES: dict[str, ModuleType] = {"conv2d": conv2d, "sepconv1d": sepconv1d, "mlp": mlp}
+BACKBONES: dict[str, ModuleType] = {
+    "conv2d": conv2d,
+    "dscnn": dscnn,
+    "sepconv1d": sepconv1d,
+    "ressep1d": ressep1d,
+    "mlp": mlp,
+}
 
 
 def build_backbone(name: str, input_shape: tuple[int, ...], classes: int, knobs: Mapping[str, Value]) -> nn.Module:

@@ -17,6 +17,10 @@ CASES = [
     ("conv2d", (1, 8, 8), {"filters": 1, "blocks": 1, "growth": "constant"}),
     ("sepconv1d", (13, 50), {"width": 1.0}),
     ("sepconv1d", (4, 9), {"width": 0.1, "blocks": 1, "kernel": 1, "stride": 3}),
+    ("ressep1d", (13, 50), {"channels": 8}),
+    ("ressep1d", (4, 9), {"channels": 1, "blocks": 1, "kernel": 1, "stride": 3}),
+    ("dscnn", (13, 50), {"channels": 6}),
+    ("dscnn", (3, 8, 8), {"channels": 2, "blocks": 1, "kernel": 5, "stride": 1}),
     ("mlp", (7,), {"hidden": 3}),
     ("mlp", (3, 5), {"hidden": 3, "depth": 2}),
     ("mlp", (1, 4, 4), {"hidden": 3, "depth": 0}),
@@ -98,6 +102,10 @@ def test_same_seed_same_weights(name, shape, knobs) -> None:
         ("conv2d", (1, 8, 8), {"filters": 2, "blocks": 1, "hidden": 5}, 221),
         # folded: 13*4*5+4 + 4*9+4*8+8 + 8*11+64+8 + 8*13+64+8 + 8*6+6
         ("sepconv1d", (13, 50), {"width": 1.0}, 730),
+        # folded: 13*8*5+8 + (8*9+64+8) + (8*11+64+8) + (8*13+64+8) + 8*6+6
+        ("ressep1d", (13, 50), {"channels": 8}, 1062),
+        # folded: 6*9+6 + 3 * (6*9+6 + 36+6) + 6*6+6
+        ("dscnn", (13, 50), {"channels": 6}, 408),
         ("mlp", (64,), {"hidden": 10, "depth": 2}, 650 + 110 + 66),
         ("mlp", (64,), {"hidden": 10, "depth": 0}, 390),
     ],
@@ -121,6 +129,10 @@ def test_parameters_of_the_deployed_network_match_hand_counts(name, shape, knobs
         ("sepconv1d", (13, 50), {"width": 1.0, "kernel": 8}),
         ("sepconv1d", (13, 50), {"width": 1.0, "kernel": -1}),
         ("sepconv1d", (13, 50), {"width": 1.0, "stride": 0}),
+        ("ressep1d", (13, 50), {"channels": 0}),
+        ("ressep1d", (13, 50), {"channels": 8, "kernel": 8}),
+        ("dscnn", (13, 50), {"channels": 0}),
+        ("dscnn", (13, 50), {"channels": 8, "stride": 0}),
         ("mlp", (7,), {"hidden": 0}),
         ("mlp", (7,), {"hidden": 3, "depth": -1}),
     ],
