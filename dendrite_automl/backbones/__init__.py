@@ -51,18 +51,28 @@ def check_space(space: SearchSpace, input_shape: tuple[int, ...], classes: int) 
     knobs = {knob.name: knob.choices for knob in space.knobs if knob.section == "network"}
     _check_names(where, space.backbone, set(knobs))
     first = {name: choices[0] for name, choices in knobs.items()}
-    for name, choices in knobs.items():
-        for choice in choices:
-            try:
-                with torch.device("meta"):
-                    build_backbone(space.backbone, input_shape, classes, {**first, name: choice})
-            except RequestError as error:
-                raise RequestError(f'{where}: knob "{name}" = {choice!r}: {error}') from None
-            except (TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-                raise RequestError(
-                    f'{where}: knob "{name}": {space.backbone} cannot be built with {choice!r}: {reason}'
-                ) from None
+    needed = {name: first[name] for name in first if name in _required(space.backbone)}
+    # The others first at the backbone's defaults: a value that is wrong by itself is then the one that is named.
+    for others in (needed, first):
+        for name, choices in sorted(knobs.items(), key=lambda knob: knob[0] not in needed):
+            for choice in choices:
+                _try(where, space.backbone, (input_shape, classes), {**others, name: choice}, name)
+
+
+def _try(where: str, backbone: str, shapes: tuple[tuple[int, ...], int], knobs: Mapping[str, Value], name: str) -> None:
+    try:
+        with torch.device("meta"):
+            build_backbone(backbone, *shapes, knobs)
+    except RequestError as error:
+        raise RequestError(f'{where}: knob "{name}" = {knobs[name]!r}: {error}') from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(f'{where}: knob "{name}": {backbone} cannot be built with {knobs[name]!r}: {reason}') from None
+
+
+def _required(backbone: str) -> set[str]:
+    parameters = inspect.signature(BACKBONES[backbone].build).parameters.values()
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
 
 
 def _check_names(where: str, backbone: str, names: set[str]) -> None:

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from dendrite_automl.backbones import BACKBONES, build_backbone, check_space
-from dendrite_automl.dendrites import fold_
+from dendrite_automl.dendrites import add_dendrites_, fold_
 from dendrite_automl.errors import RequestError
+from dendrite_automl.measure import measure_cost
 from dendrite_automl.space import SearchSpace, available_spaces, load_space, parse_space
+from dendrite_automl.train.prune import take_out_
+from dendrite_automl.train.stack import agrees, stack
 
 # backbone, input shape, knobs: at least one for each rank that it takes
 CASES = [
@@ -163,6 +166,8 @@ def test_every_shipped_space_can_be_built(name) -> None:
         ("conv2d", [8, 8], "filters = 4\nblocks = [1, 2.0]", ["blocks", "2.0"]),
         ("conv2d", [8, 8], "filters = 4\ngrowth = 3", ["growth", "3"]),
         ("conv2d", [4, 4], "filters = 4\nblocks = [1, 3]", ["blocks", "3"]),
+        ("conv2d", [8, 8], "filters = 4\ngrowth = 3", ['knob "growth" = 3']),  # not "filters", which is right
+        ("sepconv1d", [4, 8], "width = 1.0\nblocks = 2\nkernel = 8", ['knob "kernel" = 8']),
         ("sepconv1d", [4, 8], 'width = ["wide"]', ["width", "wide"]),
         ("sepconv1d", [4, 8], "width = 1.0\nkernel = [9, 9.5]", ["kernel", "9.5"]),
         ("mlp", [8], "hidden = [4, 4.5]", ["hidden", "4.5"]),
@@ -176,3 +181,21 @@ def test_a_space_that_cannot_be_built_is_refused_with_the_knob_and_its_value(bac
     assert "\n" not in str(caught.value)
     for word in ['"tiny"', *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "knobs"), [("ressep1d", (13, 50), {"channels": 8}), ("dscnn", (13, 50), {"channels": 8})]
+)
+def test_new_families_stack_shrink_prune_and_grow(name, shape, knobs) -> None:
+    example = torch.randn(1, *shape)
+    for word in ("shrink", "prune"):
+        models = [build_backbone(name, shape, 4, knobs) for _ in range(2)]
+        before = measure_cost(models[0], shape)
+        take_out_(word, models, example, ratio=0.3)
+        after = measure_cost(models[0], shape)
+        assert after.params < before.params
+        assert agrees(stack(models), models, torch.randn(5, *shape))
+        for model in models:
+            add_dendrites_(model, kind="gradient", placement="all", activation="tanh")
+        assert agrees(stack(models), models, torch.randn(5, *shape))
+        assert models[0].eval()(example).shape == (1, 4)
