@@ -85,6 +85,8 @@ class Run:
         self.info = info
         self.records = records
         self.confirmations = confirmations
+        self._snapshots: dict[str, Snapshot] = {}  # parsed from the first `_parsed` records: asked for at each result
+        self._parsed = 0
 
     @classmethod
     def create(cls, path: Path, info: Mapping[str, Any]) -> Run:
@@ -146,6 +148,7 @@ class Run:
                     f"run: {self.path} is in use by another search; wait for it or choose another --out"
                 ) from None
             self.records, self.confirmations = _mend(file), _mend(confirmed)
+            self._snapshots, self._parsed = {}, 0
             yield
 
     def write_info(self) -> None:
@@ -179,11 +182,12 @@ class Run:
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, in order; each counted once."""
-        found: dict[str, Snapshot] = {}
-        for line in self.of_kind("snapshot"):
-            snapshot = Snapshot.from_json(line["value"])
-            found.setdefault(snapshot.id, snapshot)
-        return list(found.values())
+        for line in self.records[self._parsed :]:
+            if line["record"] == "snapshot":
+                snapshot = Snapshot.from_json(line["value"])
+                self._snapshots.setdefault(snapshot.id, snapshot)
+        self._parsed = len(self.records)
+        return list(self._snapshots.values())
 
     def confirmed(self) -> dict[str, list[tuple[int, Snapshot]]]:
         """For each snapshot that was trained again: rounds and what they gave, in order; each round counted once."""
