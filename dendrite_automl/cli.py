@@ -96,7 +96,7 @@ def _add_search(commands: Any) -> None:
     confirm = "fresh seeds, at most, that the front and its rivals are trained again with (default: 8; 0: none)"
     add("--confirm", metavar="S", type=_whole, help=confirm)
     add("--scheduler", metavar="S", help="halving (default): trials that are behind are stopped early; fifo: none is")
-    add("--sampler", metavar="S", help="what proposes candidates: tpe (default), local, nsga2, random")
+    add("--sampler", metavar="S", help="what proposes candidates: gp (default), tpe, local, nsga2, random")
     add("--arms", metavar="A", help="dendritic,baseline (default: both) or one of them")
     objectives = "measures to trade off (default: val_accuracy,params,macs; also flash_bytes, peak_ram_bytes, latency_ms)"
     add("--objectives", metavar="O", help=objectives)

@@ -25,7 +25,7 @@ from dendrite_automl.space import SearchSpace, load_space, parse_space
 from dendrite_automl.tasks import TASKS, Task, from_arrays, load_npz, load_task
 
 DEFAULT_TRIALS, DEFAULT_EPOCHS, DEFAULT_REPLICATES, DEFAULT_CONFIRM = 40, 30, 4, 8
-SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("tpe", "local", "nsga2", "random")
+SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
 NO_TRIAL_LIMIT = 10**6  # a time limit alone ends the search
 _SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
 _SPACE_FOR_RANK = {1: "tabular_mlp", 2: "keywords_sepconv1d", 3: "digits_conv2d"}
