@@ -68,7 +68,7 @@ def npz(**changes: object) -> None:
         (["--replicates", "0"], "expected a whole number >= 1"),
         (["--confirm", "-1"], "expected a whole number"),
         (["--scheduler", "asap"], "expected one of halving, fifo"),
-        (["--sampler", "guess"], "expected one of tpe, local, nsga2, random"),
+        (["--sampler", "guess"], "expected one of gp, tpe, local, nsga2, random"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
