@@ -63,7 +63,7 @@ def figures(snapshot: Snapshot) -> dict[str, object]:
 
 def stub_accuracy(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     left: Iterator[float] = iter(values)
-    monkeypatch.setattr(module, "accuracy", lambda *_: next(left))
+    monkeypatch.setattr(module, "validate", lambda *_: next(left))
 
 
 @pytest.mark.parametrize("words", SCHEDULES)
@@ -248,7 +248,7 @@ def test_the_same_seeds_along_the_same_path_give_the_same_networks(words, kind, 
     stub_accuracy(monkeypatch, [0.5, 0.5, 0.6, 0.6, 0.4, 0.4, 0.7, 0.7])
     found = finish(candidate, data, SEEDS)
     last = found[-1]
-    monkeypatch.setattr(module, "accuracy", lambda *_: 0.7)
+    monkeypatch.setattr(module, "validate", lambda *_: 0.7)
     again = [(snapshot, save_weights(models)) for snapshot, models in retrain(candidate, data, SEEDS, last[0].path)]
     assert again[-1][1] == last[1]
     assert [snapshot.path for snapshot, _ in again] == [last[0].path[: i + 1] for i in range(len(again))]
