@@ -42,7 +42,7 @@ def print_front(
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
     if metric != METRICS[0]:
-        print(f"val % is the {metric.replace('_', ' ')} that was searched for, not accuracy", file=file)
+        print(f"val % is the {metric.replace('_', ' ')} that was searched for; test % and int8 % are accuracy", file=file)
     if any(unsure):
         print("* not trained again with other seeds: the accuracy that the search chose by, which flatters", file=file)
     if optimism is not None:

@@ -71,7 +71,9 @@ def _find(folder: Path, pattern: str) -> Path:
         names = ", ".join(file.name for file in plain or found)
         raise RequestError(f"{folder}: expected one set of IDX files, got {names}; put each set into a folder of its own")
     if not found:
-        raise RequestError(f"{folder}: expected the IDX files {_NAMES}; got none like {pattern.split('[')[0]}")
+        raise RequestError(
+            f"{folder}: expected the IDX files {_NAMES}; got none like {pattern.split('[')[0].replace('(t10k|test)', 't10k')}"
+        )
     return (plain or found)[0]
 
 

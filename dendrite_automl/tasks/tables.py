@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import warnings
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
         RequestError: no such column, a target that is measured rather than named, a table that cannot be read.
     """
     file, options = Path(path), options or ReadOptions()
-    options.refuse_all_but(OPTIONS, f"{file.name}, a table (a long table of a time series needs --window)")
+    options.refuse_all_but(OPTIONS, f"{file.name}, a table without --window")
     frame = load_frame(file)
     target = find_column(frame, options.target, "--target", file.name)
     names, y = _classes(frame[target], f"{file.name}: column {target!r}")
@@ -154,8 +155,9 @@ def _without_row_numbers(features: DataFrame) -> tuple[DataFrame, tuple[str, ...
     counting = []
     for name in features.columns:
         values = features[name]
-        if len(values) > 2 and values.dtype.kind in "iu" and (values.diff().iloc[1:] == values.iloc[1] - values.iloc[0]).all():
-            counting += [str(name)] if values.iloc[1] != values.iloc[0] else []
+        if values.dtype.kind in "iu" and len(values) > 2 and not values.isna().any():
+            steps = np.diff(values.to_numpy(dtype=np.int64))
+            counting += [name] if steps[0] != 0 and (steps == steps[0]).all() else []
     return features.drop(columns=counting), tuple(f"dropped {name}: it numbers the rows" for name in counting)
 
 
@@ -175,6 +177,8 @@ def _classes(values: Series[Any], where: str) -> tuple[tuple[str, ...], NDArray[
             )
         values = values if fractions else values.astype(np.int64)
     elif values.dtype.kind not in "iub":
+        if values.dtype.kind in "mM" or not all(isinstance(value, str | Number) for value in values):
+            raise RequestError(f"{where}: expected classes as texts, whole numbers or truth values, got {values.iloc[0]!r}")
         values = values.astype(str)
     labels, y = np.unique(values.to_numpy(), return_inverse=True)
     check_classes(len(labels), where)
