@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import nn
 
 from dendrite_automl import trial as module
@@ -17,7 +18,7 @@ from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.result import Cost, Snapshot
 from dendrite_automl.tasks import load_task
-from dendrite_automl.train.fit import Data, accuracy
+from dendrite_automl.train.fit import Data, accuracy, predict
 from dendrite_automl.train.stack import stack
 from dendrite_automl.trial import Position, Rung, estimate_costs, resume_position, retrain, run_trial
 from dendrite_automl.weights import load_networks, save_weights
@@ -64,6 +65,16 @@ def figures(snapshot: Snapshot) -> dict[str, object]:
 def stub_accuracy(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     left: Iterator[float] = iter(values)
     monkeypatch.setattr(module, "validate", lambda *_: next(left))
+
+
+def test_snapshots_and_rungs_hold_the_metric_of_the_data(data) -> None:
+    """An uneven validation split, on which the three metrics differ."""
+    uneven = dataclasses.replace(data, x_val=data.x_val[:60], y_val=data.y_val[:60].clamp(max=4))
+    for metric, reference in (("accuracy", accuracy_score), ("balanced_accuracy", balanced_accuracy_score)):
+        judged = dataclasses.replace(uneven, metric=metric)
+        *_, (snapshot, networks) = run_trial(make_candidate("fit grow", placement="head"), judged, SEEDS)
+        predicted = [predict(network, judged.x_val).argmax(1) for network in networks]
+        assert snapshot.accuracies == pytest.approx([reference(judged.y_val, found) for found in predicted])
 
 
 @pytest.mark.parametrize("words", SCHEDULES)
