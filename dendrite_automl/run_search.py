@@ -179,7 +179,8 @@ def run_search(
         check_free_space(path, _FREE_BYTES)
         reference = reach.reference(plan.objectives, plan.budget)
         created = datetime.now().astimezone().isoformat(timespec="seconds")
-        run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
+        command = _command(plan, in_memory=held is not None)
+        run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": command})
     with run.locked():
         machine = Machine(workers=workers or _cores(), ray_address=ray_address)
         return _search_and_export(run, plan, machine, callbacks)
@@ -284,8 +285,8 @@ def _new_path(task: str) -> Path:
     return next(path for name in names if not (path := Path("runs") / name).exists())
 
 
-def _command(plan: Plan) -> str:
-    """The command line that repeats the search."""
+def _command(plan: Plan, *, in_memory: bool = False) -> str:
+    """The command line that repeats the search; of data in memory, it can only say that it was."""
     request = plan.request
     flags = {
         "budget": request.budget,
@@ -315,4 +316,4 @@ def _command(plan: Plan) -> str:
     }
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     words += [word for setting in request.set_knobs or () for word in ("--set", setting)]
-    return shlex.join(["automl", "search", *words])
+    return shlex.join(["automl", "search", *words]) + ("  # and data=... in memory, from Python" if in_memory else "")

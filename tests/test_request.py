@@ -178,3 +178,8 @@ def test_data_in_memory_may_be_a_task_or_datasets(tmp_path: Path) -> None:
         make_plan(SearchRequest(target="y"), task)
     with pytest.raises(RequestError, match="leave one out"):
         make_plan(make_request(), task)
+
+
+def test_a_command_says_that_its_data_was_in_memory() -> None:
+    plan = make_plan(make_request())
+    assert _command(plan, in_memory=True) == f"{_command(plan)}  # and data=... in memory, from Python"

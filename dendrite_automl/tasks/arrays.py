@@ -89,6 +89,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise RequestError(f"data: expected a file, got {path}; check the path")
     try:
         with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
+            head = file.read(6)
+            if not head.startswith((b"PK", b"\x93NUMPY")):
+                raise RequestError(f"{path.name}: expected an .npz file, got one of another kind")
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise RequestError(f"{path.name}: expected an .npz with {', '.join(_NEEDED)}, got a single array")

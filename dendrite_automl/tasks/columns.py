@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES = 32  # inputs of one column; rarer categories share the last one
 _LARGEST = float(np.finfo(np.float32).max)
+_MOSTLY = 0.8  # share of numbers in a column of texts, from which on the others are told of
 _IDENTIFIER = 0.5  # a text column with more different values than this share of its rows, and than 32, says nothing
 
 
@@ -104,9 +105,10 @@ def fit_columns(frame: DataFrame, where: str) -> tuple[tuple[Column, ...], tuple
     """
     columns: list[Column] = []
     dropped: dict[str, list[str]] = {}
-    notes = []
+    notes: list[str] = []
     for name in map(str, frame.columns):
         values = frame[name]
+        notes += _stray_note(name, values)
         reason = _reason_to_drop(values)
         if reason:
             dropped.setdefault(reason, []).append(name)
@@ -143,6 +145,20 @@ def _reason_to_drop(values: Series[Any]) -> str | None:
     if not is_number(values) and different > max(MOST_CATEGORIES, _IDENTIFIER * int(values.notna().sum())):
         return "almost only different texts"
     return None
+
+
+def _stray_note(name: str, values: Series[Any]) -> list[str]:
+    """Where one cell makes texts of a column of numbers, that cell is told of."""
+    import pandas
+
+    if is_number(values) or values.dtype.kind in "mM":
+        return []
+    present = values.dropna()
+    numbers = pandas.to_numeric(present, errors="coerce")
+    if len(present) == 0 or numbers.notna().mean() < _MOSTLY:
+        return []
+    stray = present[numbers.isna()].iloc[0] if numbers.isna().any() else present.iloc[0]
+    return [f"column {name!r} is read as texts, though most of it are numbers, because of {stray!r} and the like"]
 
 
 def _fit(name: str, values: Series[Any], where: str) -> Column:

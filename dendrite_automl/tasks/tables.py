@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 import warnings
 from numbers import Number
 from pathlib import Path
@@ -25,6 +26,7 @@ OPTIONS = ("target",)
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")
 _LARGEST_CSV = 2**30  # bytes; pandas needs a few times as much
 _DELIMITERS = ",;\t|"
+_COMMA, _POINT = re.compile(r"\d,\d"), re.compile(r"\d\.\d")
 _MOST_FLOAT_LABELS = 20  # different numbers with a fraction, up to which they are taken for classes
 
 
@@ -115,6 +117,7 @@ def _read_csv(file: Path) -> DataFrame:
         raise ValueError(f"expected at most {_LARGEST_CSV // 2**20:,} MiB, got {file.stat().st_size // 2**20:,}; use Parquet")
     with file.open(encoding="utf-8-sig", newline="") as stream:
         head = stream.readline(2**20)
+        sample = stream.read(2**16)
     if "\0" in head or not head.strip():
         raise ValueError("expected a first line with the names of the columns")
     delimiter = max(_DELIMITERS, key=head.count)
@@ -125,6 +128,7 @@ def _read_csv(file: Path) -> DataFrame:
         return pandas.read_csv(
             file,
             sep=delimiter,
+            decimal="," if delimiter != "," and _COMMA.search(sample) and not _POINT.search(sample) else ".",
             encoding="utf-8-sig",
             keep_default_na=False,
             na_values=list(MISSING),

@@ -1,5 +1,6 @@
 """What lies at a path decides which reader takes it; options are parsed strictly."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,11 @@ def test_options_of_another_form_are_refused(parse: Any, texts: list[Any]) -> No
     for text in texts:
         with pytest.raises(RequestError, match=r"^--flag: expected "):
             parse(text, "--flag")
+
+
+def test_a_reader_that_cannot_be_imported_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dendrite_automl.tasks.images", None)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").touch()
+    with pytest.raises(RequestError, match="data: images cannot be read by this installation"):
+        read_data(str(tmp_path), ReadOptions())

@@ -259,3 +259,15 @@ def test_odd_columns_of_a_parquet_file_do_no_harm(tmp_path: Path) -> None:
     assert "dropped lists: neither numbers nor texts" in task.notes
     assert "got array" in error_of(tmp_path / "a.parquet", "lists")
     assert read(tmp_path / "a.parquet", "kind").classes == ("x", "y")
+
+
+def test_a_decimal_comma_is_understood_where_it_does_not_separate_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    make_frame().to_csv(path, sep=";", decimal=",", index=False)
+    assert read(path).fingerprint == read(save(tmp_path, make_frame(), "b.csv")).fingerprint
+
+
+def test_a_stray_text_in_a_column_of_numbers_is_told_of(tmp_path: Path) -> None:
+    height = [str(i % 9) if i % 11 else "n.v." for i in range(N)]
+    task = read(save(tmp_path, make_frame(height=height)))
+    assert "column 'height' is read as texts, though most of it are numbers, because of 'n.v.' and the like" in task.notes
