@@ -35,8 +35,8 @@ def from_function(text: str) -> Task:
         RequestError: it cannot be imported or called, or what it returns is no data.
     """
     module_name, _, name = text.partition(":")
-    added = os.getcwd()
-    sys.path.insert(0, added)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # and it stays: the test split is read at the end
     try:
         function = getattr(importlib.import_module(module_name), name)
         found = function()
@@ -45,8 +45,6 @@ def from_function(text: str) -> Task:
     except Exception as error:  # whatever the user's code does is the request's fault, and said in one line
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RequestError(f"data: {text}: expected a function without arguments that returns data, got {reason}") from error
-    finally:
-        sys.path.remove(added)
     return from_objects(found, name=name, where=text)
 
 

@@ -1,5 +1,6 @@
 """Data from Python: arrays, Datasets, Tasks, and functions by name."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def test_a_function_by_name_is_looked_for_in_the_working_folder_and_called(
 ) -> None:
     (tmp_path / "my_own_data.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     task = read_data("my_own_data:load", ReadOptions())
     assert (task.name, task.input_shape, len(task.train)) == ("load", (3,), 32)
     for name, says in {
