@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,8 @@ def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
 
     Args:
         data: (X_train, y_train, X_test, y_test); a dict of arrays with the names of an .npz; (train, test) or
-            (train, val, test) of map-style torch Datasets of pairs (input, label); or a Task, which is taken as it is.
-            Datasets are read once, without augmentation; the test one again when the test split is opened.
+            (train, val, test) of torch Datasets of pairs (input, label), map-style or iterable; or a Task, which is taken
+            as it is. Datasets are read once, without augmentation; the test one again when the test split is opened.
 
     Raises:
         RequestError: something else, or data that cannot be trained on.
@@ -74,9 +75,9 @@ def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
 
 
 def _is_dataset(part: Any) -> bool:
-    """A map-style dataset, which is neither a plain sequence nor an array or tensor."""
-    indexable = hasattr(part, "__getitem__") or hasattr(part, "__iter__")
-    return indexable and not isinstance(part, Sequence | Mapping | str) and not hasattr(part, "shape")
+    """Something to read examples from, time and again, which is neither a plain sequence nor an array or tensor."""
+    readable = hasattr(part, "__getitem__") or hasattr(part, "__iter__")
+    return readable and not isinstance(part, Sequence | Mapping | str | Iterator) and not hasattr(part, "shape")
 
 
 def _from_datasets(datasets: Sequence[Any], name: str, where: str) -> Task:
@@ -92,27 +93,32 @@ def _from_datasets(datasets: Sequence[Any], name: str, where: str) -> Task:
     return make_array_task(arrays, origin, reread=lambda: _read(datasets[-1], "test", where))
 
 
+def _examples(dataset: Any) -> Iterator[Any]:
+    """By index up to the length, or as an iterable gives them."""
+    return iter(dataset) if hasattr(dataset, "__iter__") else (dataset[index] for index in range(len(dataset)))
+
+
 def _read(dataset: Any, split: str, where: str) -> dict[str, NDArray[Any]]:
     """All examples of a dataset, in order."""
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise RequestError(f"{where}: {split}: expected a Dataset with a length and items, got {type(dataset).__name__}")
     inputs: list[NDArray[np.float32]] = []
     labels: list[Any] = []
-    for index in range(len(dataset)):
+    examples = _examples(dataset)
+    for index in itertools.count():
         at = f"{where}: {split}: example {index}"
         try:
-            x, y = dataset[index]
+            x, y = next(examples)
             if not hasattr(x, "shape"):  # a PIL image, say, has its axes elsewhere
                 raise TypeError(f"an input of type {type(x).__name__}")
             x, y = np.asarray(x, np.float32), np.asarray(y)
+        except StopIteration:
+            break
         except Exception as error:  # of the user's code
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise RequestError(f"{at}: expected a pair of a tensor (or array) and a label, got {reason}") from error
         if y.size != 1:
             raise RequestError(f"{at}: expected one label, got shape {y.shape}")
-        if index == 0:
-            check_size(len(dataset), x.shape, f"{where}: {split}", "use fewer or smaller examples")
-        elif x.shape != inputs[0].shape:
+        check_size(index + 1, x.shape, f"{where}: {split}", "use fewer or smaller examples")
+        if index and x.shape != inputs[0].shape:
             raise RequestError(f"{at}: expected shape {inputs[0].shape} as the first example has, got {x.shape}")
         inputs.append(x)
         labels.append(y.item())

@@ -1,5 +1,6 @@
 """Data from Python: arrays, Datasets, Tasks, and functions by name."""
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from dendrite_automl.errors import BudgetUnreachable, RequestError
 from dendrite_automl.tasks import ReadOptions, from_arrays, from_objects, load_task, read_data
@@ -37,8 +38,11 @@ class Pairs(Dataset[Any]):
 
 
 class Stream(IterableDataset[Any]):
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays = arrays
+
     def __iter__(self) -> Any:
-        return iter([(torch.zeros(3), 0)])
+        return zip(*self.arrays, strict=True)
 
 
 def tensors(split: str) -> TensorDataset:
@@ -53,6 +57,8 @@ def test_datasets_make_the_same_task_as_their_arrays() -> None:
     held = from_objects({**ARRAYS, "X_val": FOUR[2], "y_val": FOUR[3], "classes": ["no", "yes"]})
     three = from_objects([tensors("train"), tensors("test"), tensors("test")])
     assert three.fingerprint == held.fingerprint
+    streamed = from_objects((Stream(*FOUR[:2]), Stream(*FOUR[2:])))
+    assert (streamed.fingerprint, len(streamed.open_test())) == (expected.fingerprint, 8)
     assert held.classes == ("no", "yes")
 
 
@@ -83,7 +89,8 @@ BAD: list[tuple[Any, str]] = [
     (FOUR[:2], "got 2 arrays"),
     (FOUR[:3], "got 3 arrays"),
     ((GOOD, FOUR[2]), "got 2 arrays"),
-    ((GOOD, Stream()), "test: expected a Dataset with a length and items, got Stream"),
+    ((GOOD, iter(GOOD)), "got 2 arrays"),
+    ((GOOD, DataLoader(GOOD, batch_size=8)), "example 0: expected one label, got shape (8,)"),
     ((GOOD, Pairs([], [])), "test: expected examples, got an empty Dataset"),
     ((GOOD, Pairs([np.zeros((2, 5)), np.zeros((3, 5))], [0, 1])), "example 1: expected shape (2, 5)"),
     ((GOOD, Pairs([np.zeros((2, 4))] * 2, [0, 1])), "X_test: expected examples of shape (2, 5)"),
@@ -109,12 +116,15 @@ def test_what_is_no_data_is_refused_in_one_line(number: int) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_more_than_fits_into_memory_is_refused_after_the_first_example(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_fits_into_memory_is_refused_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dendrite_automl.tasks.task.MAX_BYTES", 40 * 10 * 4 - 1)
     dataset = Pairs(FOUR[0], FOUR[1])
     with pytest.raises(RequestError, match="train: expected at most"):
         from_objects((dataset, dataset))
-    assert dataset.touched == 1
+    assert dataset.touched == 40
+    endless = Stream(itertools.repeat(np.zeros(5)), itertools.cycle([0, 1]))
+    with pytest.raises(RequestError, match="train: expected at most"):
+        from_objects((endless, endless))
 
 
 MODULE = """
