@@ -116,7 +116,7 @@ def check_classes(count: int, where: str) -> None:
         raise RequestError(f"{where}: expected at least 2 classes, got {count}")
     if count > MAX_CLASSES:
         raise RequestError(
-            f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; are the labels identifiers, or measured values? "
+            f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; are the labels identifiers or measured values? "
             "(regression is out of scope)"
         )
 
