@@ -66,9 +66,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         heard[split], left_out = read_features(parts[split], plan, settings, classes, folder).without_silence()
         silent += [str(parts[split][i].path.relative_to(folder)) for i in left_out]
     if silent:
-        notes.append(
-            f"left out of training and validation, {len(silent):,} recordings in which nothing is heard: {listed(silent)}"
-        )
+        notes.append(f"left out of training and validation, nothing is heard in them: {listed(silent)}")
     scale = fit_standardisation(heard["train"].x)
 
     def open_test() -> Split:

@@ -164,7 +164,7 @@ def measure_rate(log: Log, rate_hz: float | None) -> tuple[float, list[tuple[int
             rate = rates.get(1.0, rate)
             raise RequestError(
                 f"{log.where}: expected samples at {rate_hz:g} Hz, got times {period:g} apart, which is {rate:g} Hz; "
-                "give the rate that they were taken at, or leave --rate out"
+                "bring all recordings to one rate, and give that one as --rate or none"
             )
     cuts = [0, *(np.flatnonzero(~even) + 1).tolist(), rows]
     return rate, list(itertools.pairwise(cuts))

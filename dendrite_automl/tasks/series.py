@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.logs import Piece, like, make_log, measure_rate, read_frame
 from dendrite_automl.tasks.long_table import read_long_table
-from dendrite_automl.tasks.reading import ReadOptions
+from dendrite_automl.tasks.reading import FLAGS, ReadOptions
 from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed
 from dendrite_automl.tasks.task import Split, Task, check_members, check_size, fit_standardisation, make_task
 
@@ -115,7 +115,7 @@ def _check_durations(options: ReadOptions) -> None:
     for name in OPTIONS:
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise RequestError(f"{name}: expected a number > 0, got {value:g}")
+            raise RequestError(f"{FLAGS[name]}: expected a number > 0, got {value:g}")
 
 
 def _make_plan(place: Path, options: ReadOptions, pieces: Iterable[Piece]) -> WindowPlan:
@@ -190,7 +190,7 @@ def _notes(train: _Windows, val: _Windows, plan: WindowPlan) -> tuple[str, ...]:
     notes = []
     short, gaps = train.short + val.short, train.gaps + val.gaps
     if short:
-        notes.append(f"{len(short):,} recordings are shorter than a window and left out: {listed(short)}")
+        notes.append(f"left out, shorter than a window: {listed(short)}")
     if gaps:
         notes.append(f"{gaps:,} gaps in time; no window lies across one")
     constant = [name for i, name in enumerate(plan.channels) if np.ptp(train.x[:, i]) == 0]

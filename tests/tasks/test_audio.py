@@ -218,7 +218,7 @@ def test_silent_recordings_are_left_out_by_name_unless_a_class_has_no_others(tmp
     task = read(folder)
     assert (len(task.train) + len(task.val), len(task.open_test())) == (14, 4)
     (note,) = task.notes
-    assert "2 recordings in which nothing is heard" in note
+    assert "nothing is heard in them" in note
     assert all(f"low/{path.name}" in note for path in quiet)
     for i in range(10):
         write_wave(folder / "nothing" / f"{i}.wav", np.zeros(RATE // 2))
