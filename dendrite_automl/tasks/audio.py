@@ -21,7 +21,7 @@ from dendrite_automl.tasks.waves import ClipPlan, WaveHead
 OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features")
 BACKGROUND = "_background_noise_"  # of Speech Commands; its clips become a class of this name
 _SPANS = {"train": (0.0, 0.64), "val": (0.64, 0.8), "test": (0.8, 1.0)}  # of a background recording
-_LONGEST_SECONDS = 60.0  # of a clip, where none was asked for
+_LONGEST_SECONDS = 60.0  # of a clip
 _RATE_HZ = 16_000.0
 
 
@@ -114,11 +114,10 @@ def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[
     if options.window_seconds is None and options.stride_seconds is not None:
         raise RequestError(f"stride: expected beside a window, got {options.stride_seconds:g} s alone; add --window")
     seconds = options.window_seconds or statistics.median(head.seconds for head in heads)
-    longest = _LONGEST_SECONDS if options.window_seconds is None else 60 * _LONGEST_SECONDS
-    if not settings.frame_samples / rate <= seconds <= longest:
+    if not settings.frame_samples / rate <= seconds <= _LONGEST_SECONDS:
         what = "window" if options.window_seconds is not None else f"{folder}: clips (the median of the recordings)"
         raise RequestError(
-            f"{what}: expected {1000 * settings.frame_samples / rate:g} ms to {longest:g} s, got {seconds:g} s; "
+            f"{what}: expected {1000 * settings.frame_samples / rate:g} ms to {_LONGEST_SECONDS:g} s, got {seconds:g} s; "
             "say with --window how long a clip is to be"
         )
     stride = None if options.window_seconds is None else options.stride_seconds or seconds

@@ -20,7 +20,7 @@ from dendrite_automl.tasks.recordings import listed
 from dendrite_automl.tasks.task import Split
 from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, read_clips, read_head
 
-_BATCH = 32  # clips whose features are computed together
+_BATCH_SAMPLES = 2**19  # whose features are computed together: 32 clips of a second
 _CACHE_VERSION = 1  # raise it with any change of what is computed
 
 
@@ -110,10 +110,11 @@ def _compute(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSetting
     silent = np.ones(len(sources), bool)
     broken: list[str] = []
     done, batch = 0, []
+    together = max(1, _BATCH_SAMPLES // plan.samples)
     for i, clip in _clips(sources, plan, folder, broken):
         silent[i] &= is_silent(clip)
         batch.append(clip)
-        if len(batch) == _BATCH:
+        if len(batch) == together:
             x[done : done + len(batch)] = compute_features(np.stack(batch), settings)
             done, batch = done + len(batch), []
     _refuse(broken, folder)
