@@ -20,13 +20,14 @@ _FIXED = {"mel_scale": "htk", "filter_peak": 1, "logarithm": "natural", "dct": "
 class FeatureSettings:
     """All that is needed to compute the features of a clip x[0 … N-1] of samples in [-1, 1].
 
-    1. Emphasis: `e[n] = x[n] - preemphasis * x[n-1]`, with `x[-1] = 0`.
+    1. Emphasis: `e[n] = x[n] - preemphasis * x[n-1]`, with `x[-1] = 0`, or `x[-1] = x[N-1]` where wrap is true.
     2. Frames f = 0 … F-1 with `F = 1 + floor((N - frame_samples) / hop_samples)`, nothing padded:
        `s_f[n] = w[n] * e[f * hop_samples + n]`, n = 0 … frame_samples-1, where `w[n] = 1` (window "ones") or
        `w[n] = 0.5 - 0.5 cos(2 pi n / frame_samples)` (window "hann").
     3. Power: `P_f[k] = |sum_n s_f[n] exp(-2 pi i k n / fft_samples)|^2 / fft_samples`, k = 0 … fft_samples/2.
     4. Mel filters b = 0 … mel_filters-1: triangles of height 1 with edges h_b < h_(b+1) < h_(b+2). The h are equally spaced
-       from low_hz to high_hz on the scale `mel(h) = 2595 log10(1 + h / 700)`. With `v_k = k * rate_hz / fft_samples`:
+       from low_hz to high_hz on the scale `mel(h) = 2595 log10(1 + h / 700)`; where edges is "bins", each is then moved to
+       `floor((fft_samples + 1) h / rate_hz) * rate_hz / fft_samples`. With `v_k = k * rate_hz / fft_samples`:
        `H_b[k] = max(0, min((v_k - h_b) / (h_(b+1) - h_b), (h_(b+2) - v_k) / (h_(b+2) - h_(b+1))))`,
        `L_f[b] = ln(max(sum_k H_b[k] P_f[k], log_floor))`. With coefficients = 0 these are the features.
     5. Else `C_f[q] = a_q sum_b L_f[b] cos(pi q (b + 1/2) / mel_filters)`, q = 0 … coefficients-1, `a_0 = sqrt(1/mel_filters)`,
@@ -53,6 +54,8 @@ class FeatureSettings:
     high_hz: float
     log_floor: float
     coefficients: int = 0
+    wrap: bool = False
+    edges: str = "exact"
     energy: bool = False
     normalise_frames: int = 0
     normalise_epsilon: float = 1e-3
@@ -62,6 +65,7 @@ class FeatureSettings:
             "1 <= hop_samples": self.hop_samples >= 1,
             "1 <= frame_samples <= fft_samples": 1 <= self.frame_samples <= self.fft_samples,
             "window of hann, ones": self.window in ("hann", "ones"),
+            "edges of exact, bins": self.edges in ("exact", "bins"),
             "0 <= low_hz < high_hz <= rate_hz / 2": 0 <= self.low_hz < self.high_hz <= self.rate_hz / 2,
             "0 <= coefficients <= mel_filters": 0 <= self.coefficients <= self.mel_filters,
             "log_floor > 0": self.log_floor > 0,
@@ -79,14 +83,14 @@ class FeatureSettings:
 
         `edge-impulse`: the MFCC block of Edge Impulse with frames of 50 ms every 20 ms: 13 coefficients, 32 filters,
         pre-emphasis 0.98, no window function, log energy as first coefficient, normalised over 101 frames; transform and
-        lowest frequency as its auto-tuning sets them (the next power of two, 80 Hz). Differences: the block's edges of
-        filters are rounded to bins, its pre-emphasis wraps around at the first sample, its logarithm is floored only at 0.
+        lowest frequency as its auto-tuning sets them (the next power of two, 80 Hz). Differences: the logarithm of the
+        block is floored only at 0, and its epsilon is 1e-10.
 
         Raises:
             RequestError: no such preset, or a rate that its filters are not made for.
 
         Source:
-            github.com/edgeimpulse/processing-blocks: mfcc/parameters.json, mfcc/dsp.py, mfcc/autotune.py.
+            github.com/edgeimpulse/processing-blocks: mfcc/parameters.json, dsp.py, autotune.py, implementation version 4.
         """
         if preset not in PRESETS:
             raise RequestError(f'features: expected one of {", ".join(PRESETS)}, got "{preset}"')
@@ -109,6 +113,8 @@ class FeatureSettings:
             high_hz=rate_hz / 2 if edge_impulse else min(7600.0, rate_hz / 2),
             log_floor=1e-9,  # just above what rounding to 16 bits leaves in a filter
             coefficients=0 if preset == "log-mel" else 13,
+            wrap=edge_impulse,
+            edges="bins" if edge_impulse else "exact",
             energy=edge_impulse,
             normalise_frames=101 if edge_impulse else 0,
         )
@@ -144,8 +150,9 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
     import librosa  # takes a second to import
 
     size, fft = settings.frame_samples, settings.fft_samples
-    emphasised = np.array(waves, np.float64)
-    emphasised[:, 1:] -= settings.preemphasis * waves[:, :-1].astype(np.float64)
+    x = np.asarray(waves, np.float64)
+    before = np.concatenate([x[:, -1:] * settings.wrap, x[:, :-1]], axis=1)
+    emphasised = x - settings.preemphasis * before
     # librosa would centre a window that is shorter than the transform: zeros behind both give it frames of our length.
     window = librosa.filters.get_window(settings.window, size) if settings.window != "ones" else np.ones(size)
     spectrum = librosa.stft(
@@ -156,16 +163,7 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
         center=False,
     )
     power = np.abs(spectrum) ** 2 / fft  # [W, fft/2 + 1, F]
-    bank = librosa.filters.mel(
-        sr=settings.rate_hz,
-        n_fft=fft,
-        n_mels=settings.mel_filters,
-        fmin=settings.low_hz,
-        fmax=settings.high_hz,
-        htk=True,
-        norm=None,
-        dtype=np.float64,
-    )
+    bank = _bins_bank(settings) if settings.edges == "bins" else _exact_bank(settings)
     features = np.log(np.maximum(bank @ power, settings.log_floor))  # [W, mel_filters, F]
     if settings.coefficients:
         features = librosa.feature.mfcc(S=features, n_mfcc=settings.coefficients, dct_type=2, norm="ortho")
@@ -174,6 +172,34 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
     if settings.normalise_frames:
         features = _normalised(features, settings.normalise_frames, settings.normalise_epsilon)
     return features.astype(np.float32)
+
+
+def _exact_bank(settings: FeatureSettings) -> NDArray[np.float64]:
+    """Filters [mel_filters, fft_samples / 2 + 1]."""
+    import librosa
+
+    bank: NDArray[np.float64] = librosa.filters.mel(
+        sr=settings.rate_hz,
+        n_fft=settings.fft_samples,
+        n_mels=settings.mel_filters,
+        fmin=settings.low_hz,
+        fmax=settings.high_hz,
+        htk=True,
+        norm=None,
+        dtype=np.float64,
+    )
+    return bank
+
+
+def _bins_bank(settings: FeatureSettings) -> NDArray[np.float64]:
+    """The same with edges on the bins of the transform, which librosa has not."""
+    import librosa
+
+    hertz = librosa.mel_frequencies(settings.mel_filters + 2, fmin=settings.low_hz, fmax=settings.high_hz, htk=True)
+    edges = np.floor((settings.fft_samples + 1) * hertz / settings.rate_hz)[:, None]
+    bins = np.arange(settings.fft_samples // 2 + 1)
+    left, middle, right = edges[:-2], edges[1:-1], edges[2:]
+    return np.maximum(0, np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle)))
 
 
 def _normalised(features: NDArray[np.float64], frames: int, epsilon: float) -> NDArray[np.float64]:

@@ -1,5 +1,7 @@
 """MFCC and log-mel against the formulas of the docstring written out with numpy alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ pytest.importorskip("librosa")
 
 def by_the_docstring(x: np.ndarray, s: FeatureSettings) -> np.ndarray:
     """[N] -> [rows, F]; step numbers are those of the docstring of FeatureSettings."""
-    e = x.astype(float) - s.preemphasis * np.concatenate([[0.0], x[:-1]])  # 1
+    e = x.astype(float) - s.preemphasis * np.concatenate([[x[-1] if s.wrap else 0.0], x[:-1]])  # 1
     n = np.arange(s.frame_samples)
     w = np.ones(len(n)) if s.window == "ones" else 0.5 - 0.5 * np.cos(2 * np.pi * n / s.frame_samples)
     frames = 1 + (len(x) - s.frame_samples) // s.hop_samples
@@ -22,6 +24,8 @@ def by_the_docstring(x: np.ndarray, s: FeatureSettings) -> np.ndarray:
     )
     mels = np.linspace(*(2595 * np.log10(1 + h / 700) for h in (s.low_hz, s.high_hz)), s.mel_filters + 2)
     h, v = 700 * (10 ** (mels / 2595) - 1), k * s.rate_hz / s.fft_samples
+    if s.edges == "bins":
+        h = np.floor((s.fft_samples + 1) * h / s.rate_hz) * s.rate_hz / s.fft_samples
     bank = np.array(  # 4
         [
             np.maximum(0, np.minimum((v - h[b]) / (h[b + 1] - h[b]), (h[b + 2] - v) / (h[b + 2] - h[b + 1])))
@@ -79,6 +83,18 @@ def test_settings_travel_as_json_with_every_figure(preset: str) -> None:
     stored = settings.to_json()
     assert FeatureSettings.from_json(stored) == settings
     assert {"rate_hz", "mel_scale", "dct", "logarithm", "log_floor", "low_hz", "high_hz", "fft_samples"} <= set(stored)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_filter_hears_something_at_every_rate(preset: str) -> None:
+    """Energy in the noise of every filter: none is narrower than a bin."""
+    noise = np.random.default_rng(0).normal(0, 0.3, (1, 2**16)).astype(np.float32)
+    for rate in (4000, 5120, 8000, 11_025, 16_000, 20_480, 22_050, 44_100, 48_000, 192_000):
+        settings = dataclasses.replace(FeatureSettings.make(preset, rate), coefficients=0, energy=False, normalise_frames=0)
+        features = compute_features(noise, settings)
+        assert features.shape[1] == settings.mel_filters
+        assert np.isfinite(features).all()
+        assert features.mean(2).min() > np.log(settings.log_floor) + 5
 
 
 def test_silence_gives_finite_features() -> None:
