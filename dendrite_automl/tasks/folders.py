@@ -49,14 +49,14 @@ def sub_folders(folder: Path) -> list[Path]:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Names of the files in a folder, sorted; hidden ones are passed over.
+    """Names of the files in a folder, links that lead nowhere included, sorted; hidden ones are passed over.
 
     Raises:
         RequestError: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
+            return sorted(entry.name for entry in entries if not entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise RequestError(f"{folder}: expected a folder that can be read: {error.strerror}") from None
 
@@ -116,6 +116,8 @@ def _list_classes(folder: Path, suffixes: tuple[str, ...]) -> tuple[LabelledFile
     labels: list[str] = []
     others = 0
     for path in folders:
+        if not path.name.isprintable():  # control characters, and bytes that are no UTF-8
+            raise RequestError(f"{folder}: expected class folders with printable names, got {path.name!r}; rename it")
         names = file_names(path)
         mine = [name for name in names if name.lower().endswith(suffixes)]
         if not mine:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2**30  # a table is parsed whole
 _UNITS = {"": 1.0, "_s": 1.0, "_ms": 1e3, "_us": 1e6, "_ns": 1e9}  # of a column of times, by the end of its name; per second
 _TIMES = tuple(name + unit for name in ("time", "timestamp") for unit in _UNITS)
+_MISSING = ["", "nan", "NaN", "NAN"]  # and not pandas' longer list: "None" and "null" are names of classes
 _UNEVEN = 0.5  # a step that differs by more of the period than this ends a piece
 _MOST_UNEVEN = 0.1  # share of such steps
 _RATE_TOLERANCE = 0.05
@@ -84,13 +85,19 @@ def read_frame(path: Path, where: str) -> DataFrame:
                 header=None if nameless else 0,
                 encoding="utf-8-sig",
                 low_memory=False,
+                keep_default_na=False,
+                na_values=_MISSING,
                 index_col=False,
                 skipinitialspace=True,
             )
     except (OSError, ValueError, OverflowError, MemoryError, pandas.errors.ParserError) as error:
-        raise RequestError(f"{where}: expected a CSV of numbers under a line of names: {error}".splitlines()[0]) from None
+        raise RequestError(f"{where}: expected a CSV (UTF-8), numbers under a line of names: {error}".splitlines()[0]) from None
     frame.columns = [f"channel{name}" if nameless else str(name).strip() for name in frame.columns]
     frame = frame[[name for name in frame.columns if not name.startswith("Unnamed:")]]
+    if frame.columns.has_duplicates:
+        raise RequestError(
+            f"{where}: expected columns of different names, got {frame.columns[frame.columns.duplicated()][0]!r} twice"
+        )
     if frame.empty:
         raise RequestError(f"{where}: expected rows of samples under a line of names, got none")
     return frame

@@ -1,5 +1,6 @@
 """Folders of recordings: what becomes of good ones, and one clear line for each kind of bad one."""
 
+import json
 import os
 import shutil
 import struct
@@ -56,6 +57,7 @@ def test_a_folder_of_classes_becomes_a_task(tmp_path: Path) -> None:
     audio: Any = task.preprocessing["audio"]
     assert (audio["rate_hz"], audio["clip_samples"], audio["stride_samples"]) == (RATE, RATE // 2, None)
     assert read(tmp_path / "My sounds – é").fingerprint == task.fingerprint
+    assert json.loads(json.dumps(task.preprocessing)) == task.preprocessing
     assert task.notes == ()
 
 

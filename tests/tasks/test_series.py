@@ -1,5 +1,6 @@
 """Logs of sensors: windows, splits by recording, and one clear line for each kind of bad input."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_a_folder_of_logs_becomes_windows_of_whole_recordings(tmp_path: Path) ->
     assert sorted(set(starts.tolist())) == [0, 25, 50, 75, 100, 125, 150]
     np.testing.assert_allclose(np.diff(raw(task, task.train)[:, 2]), 1, atol=1e-3)  # rows in order, within every window
     assert read(tmp_path / "Mes données", stride_seconds=0.5).fingerprint == task.fingerprint
+    assert json.loads(json.dumps(task.preprocessing)) == task.preprocessing
 
 
 def test_a_long_table_is_split_by_recording_and_cut_where_the_class_changes(tmp_path: Path) -> None:
@@ -112,7 +114,13 @@ def test_rows_of_recordings_may_be_mixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "classes"), [((9, 10), ("9", "10")), ((False, True), ("False", "True")), ((1.0, 2.0), ("1", "2"))]
+    ("labels", "classes"),
+    [
+        ((9, 10), ("9", "10")),
+        ((False, True), ("False", "True")),
+        ((1.0, 2.0), ("1", "2")),
+        (("None", "null"), ("None", "null")),
+    ],
 )
 def test_labels_of_every_kind(tmp_path: Path, labels: tuple[Any, Any], classes: tuple[str, str]) -> None:
     path = write_long(tmp_path / "long.csv", labels=labels)
@@ -302,6 +310,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "a missing time": (put_value("time", np.nan), {}, "column 'time': expected finite numbers"),
     "mixed channels": (edit(lambda t: t.drop(columns="y")), {}, "expected the 3 channels of"),
     "times alone": (edit_all(lambda t: t[["time"]]), {}, "expected a column for each channel"),
+    "two of one name": (put("walk/0.csv", b"x,x ,y\n1,2,3\n"), {}, "expected columns of different names, got 'x' twice"),
     "two times": (edit_all(lambda t: t.assign(timestamp=t["time"])), {}, "expected one column of times, got time, timestamp"),
     "no window": (nothing, {"window_seconds": None}, "add --window"),
     "no rate": (edit_all(lambda t: t.drop(columns="time")), {}, "expected --rate, such as --rate 50Hz"),
