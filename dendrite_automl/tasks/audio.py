@@ -59,7 +59,8 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     for split, sources in parts.items():
         clips = sum(len(source.starts) for source in sources)
         check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", "take a longer --stride")
-    decode_all(parts["test"], plan, folder)
+    tested = parts["test"]
+    decode_all(tested, plan, folder)
     heard = {}
     silent: list[str] = []
     for split in ("train", "val"):
@@ -70,7 +71,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     scale = fit_standardisation(heard["train"].x)
 
     def open_test() -> Split:
-        part = read_features(parts["test"], plan, settings, classes, folder)
+        part = read_features(tested, plan, settings, classes, folder)
         return Split(x=scale.apply(part.x), y=part.y)
 
     return make_task(

@@ -66,6 +66,10 @@ def read_frame(path: Path, where: str) -> DataFrame:
     """
     import pandas
 
+    if not path.is_file():  # a pipe would be waited for
+        raise RequestError(
+            f"{where}: expected a CSV, {'got no file' if path.exists() else 'it is gone, or a link that leads nowhere'}"
+        )
     try:
         size = os.stat(path).st_size
         if size > MAX_FILE_BYTES:

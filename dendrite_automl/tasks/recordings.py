@@ -89,6 +89,8 @@ def _in_classes(folder: Path, suffix: str) -> list[Recording]:
     folders = [path for path in sub_folders(folder) if not path.name.startswith("_")]
     check_classes(len(folders), f"{folder}: one sub-folder per class")
     for path in folders:
+        if not path.name.isprintable():  # control characters, and bytes that are no UTF-8
+            raise RequestError(f"{folder}: expected class folders with printable names, got {path.name!r}; rename it")
         names = [name for name in file_names(path) if name.lower().endswith(suffix)]
         if not names:
             raise RequestError(f"{path}: expected {suffix} files of this class, got none; remove the folder")

@@ -67,6 +67,8 @@ def read_head(path: Path) -> WaveHead:
     """
     import soundfile
 
+    if not path.is_file():  # a pipe would be waited for
+        raise BrokenWave("no file" if path.exists() else "gone, or a link that leads nowhere")
     try:
         info = soundfile.info(str(path))
     except (OSError, RuntimeError, ValueError, TypeError) as error:

@@ -319,6 +319,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "class without files": (spoil("empty/readme.txt", b"x"), {}, "empty: expected .wav files of this class, got none"),
     "class with one recording": (keep_one, {}, 'expected at least 3 examples of each class, got 1 of "low"'),
     "very many classes": (many_classes, {}, "expected at most 1,000 classes, got 1,502"),
+    "odd class name": (lambda folder: (folder / "low").rename(folder / "l\no"), {}, "expected class folders with printable"),
     "empty file": (spoil("low/0.wav", b""), {}, "1 that cannot: low/0.wav ("),
     "text": (spoil("low/0.wav", b"hello" * 100), {}, "1 that cannot: low/0.wav ("),
     "cut head": (spoil("low/0.wav", b"RIFF\x00\x00\x00\x00WAVEfmt "), {}, "1 that cannot: low/0.wav ("),
@@ -351,12 +352,13 @@ def test_bad_input_gets_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert "np." not in str(caught.value)
 
 
-def test_a_recording_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_and_pipes_are_named(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "a", each=4)
-    (folder / "low" / "0.wav").unlink()
-    (folder / "low" / "0.wav").symlink_to("/proc/self/mem" if os.path.exists("/proc/self/mem") else tmp_path / "gone")
-    (folder / "low" / "5.wav").symlink_to(tmp_path / "gone")  # a link to nothing is no file
-    with pytest.raises(RequestError, match=r"1 that cannot: low/0\.wav"):
+    (folder / "low" / "4.wav").symlink_to(tmp_path / "gone")
+    os.mkfifo(folder / "low" / "5.wav")
+    with pytest.raises(
+        RequestError, match=r"2 that cannot: low/4\.wav \(gone, or a link that leads nowhere\), low/5\.wav \(no file\)"
+    ):
         read(folder)
 
 

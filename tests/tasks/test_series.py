@@ -1,6 +1,7 @@
 """Logs of sensors: windows, splits by recording, and one clear line for each kind of bad input."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +149,7 @@ def test_the_test_recordings_influence_nothing_and_are_read_again(tmp_path: Path
     assert (after.fingerprint, after.preprocessing) == (before.fingerprint, before.preprocessing)
     assert raw(after, after.open_test())[:, 0].min() > 999
     shutil.rmtree(folder)
-    with pytest.raises(RequestError, match="expected a CSV"):
+    with pytest.raises(RequestError, match="expected a CSV, it is gone"):
         after.open_test()
 
 
@@ -298,6 +299,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "one recording": (one_recording, {}, 'expected at least 3 examples of each class, got 1 of "walk"'),
     "very many classes": (many_classes, {}, "expected at most 1,000 classes, got 1,502"),
     "empty file": (put("walk/0.csv", b""), {}, "walk/0.csv: expected "),
+    "a pipe": (lambda folder: os.mkfifo(folder / "walk" / "9.csv"), {}, "walk/9.csv: expected a CSV, got no file"),
     "header alone": (put("walk/0.csv", b"time,x,y,z\n"), {}, "walk/0.csv: expected rows of samples"),
     "not text": (put("walk/0.csv", bytes(range(256)) * 20), {}, "walk/0.csv: expected "),
     "prose": (put("walk/0.csv", b"to be, or not\nto be\n"), {}, "walk/0.csv: "),
