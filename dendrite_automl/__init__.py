@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
+    from dendrite_automl.comparison import Comparison, compare
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.run_search import search
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Budget",
+    "Comparison",
     "GrowSettings",
     "Run",
     "SearchSpace",
     "Task",
+    "compare",
     "estimate_growth",
     "grow",
     "load_run",
@@ -44,10 +47,12 @@ __all__ = [
 # Where each public name lives; imported when it is used, so that `import dendrite_automl` needs no torch.
 _HOMES = {
     "Budget": "budget",
+    "Comparison": "comparison",
     "GrowSettings": "train.cycles",
     "Run": "run",
     "SearchSpace": "space",
     "Task": "tasks",
+    "compare": "comparison",
     "estimate_growth": "measure.growth",
     "grow": "train.cycles",
     "load_run": "run",

@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "the front of a run as a table")
     show.add_argument("path", metavar="RUN", help="folder of a search")
     _add_json(show)
+    about = "dendritic arm against baseline arm of a run, or a run against another one: intervals, verdict; on the test split"
+    compare = _command(commands, "compare", _compare, about)
+    compare.add_argument("path", metavar="RUN", help="folder of a search")
+    compare.add_argument("other", metavar="RUN2", nargs="?", help="folder of another one, on the same data and budget")
+    compare.add_argument("--force", action="store_true", help="compare what should not be compared, with a warning")
+    _add_json(compare)
     verify = _command(
         commands, "verify", _verify, "an artifact against its hashes, counts and test vectors; exit 1 if it differs"
     )
@@ -182,6 +188,20 @@ def _show(options: argparse.Namespace) -> int:
     from dendrite_automl.run import load_run
 
     _print_run(load_run(options.path), options.json)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from dendrite_automl.comparison import compare
+    from dendrite_automl.report.compare_table import print_comparison
+    from dendrite_automl.run import load_run
+
+    other = load_run(options.other) if options.other else None
+    found = compare(load_run(options.path), other, force=options.force)
+    if options.json:
+        print(json.dumps(found.to_json()))
+    else:
+        print_comparison(found)
     return 0
 
 

@@ -127,15 +127,15 @@ def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[R
     return rows
 
 
-def final_front(run: Run, aims: Aims) -> list[Row]:
-    """The front to report, best accuracy first.
+def final_front(run: Run, aims: Aims, *, arm: str | None = None) -> list[Row]:
+    """The front to report, best accuracy first; of one arm where one is named.
 
     It is drawn over the snapshots that were trained again, with the accuracy of the fresh seeds; members of the search's own
     front that were not (no confirmation asked for, no time left, it failed) are among them with what the search saw, and
     `val_accuracy_selected` None.
     """
-    rows = [row for s in run.snapshots() if aims.budget.fits(row := s.values())]
-    again = confirmed_rows(run, aims)
+    rows = [row for s in run.snapshots() if aims.budget.fits(row := s.values()) and arm in (None, s.arm)]
+    again = [row for row in confirmed_rows(run, aims) if arm in (None, row["arm"])]
     names = {row["snapshot"] for row in again}
     others = [row for row in pareto_front(rows, aims.objectives) if row["snapshot"] not in names]
     return pareto_front([*again, *(row | {"val_accuracy_selected": None} for row in others)], aims.objectives)

@@ -10,10 +10,14 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
@@ -24,6 +28,7 @@ from dendrite_automl.result import Artifact, Snapshot
 
 if TYPE_CHECKING:
     import pandas
+    from numpy.typing import NDArray
 
 FORMAT = 2
 FRONT_COLUMNS = (
@@ -66,7 +71,7 @@ _CANDIDATE_COLUMNS = (
     "seeds",
     "schedule",
 )
-_RESULTS, _CONFIRMED = "results.jsonl", "confirmed.jsonl"
+_RESULTS, _CONFIRMED, _PREDICTIONS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz"
 
 
 class Run:
@@ -241,6 +246,33 @@ class Run:
         for folder in (self.path / "artifacts").glob("*"):
             if folder.name in ours or folder.name.startswith("."):
                 shutil.rmtree(folder)
+
+    def write_predictions(self, labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> None:
+        """Keep what networks said of the test split, for `compare`.
+
+        Args:
+            labels: [samples].
+            predicted: by snapshot: classes [replicates, samples].
+        """
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, labels=labels, **{f"of_{name}": p for name, p in predicted.items()})
+        _replace(self.path / _PREDICTIONS, content.getvalue())
+
+    def predictions(self) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Labels of the test split and the classes that networks said, as for `write_predictions`.
+
+        Raises:
+            RequestError: the run has none, or the file is damaged.
+        """
+        path = self.path / _PREDICTIONS
+        if not path.is_file():
+            raise RequestError(f"run: {self.path} has no test predictions; write them with `automl export {self.path}`")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return stored["labels"], {name[3:]: stored[name] for name in stored.files if name.startswith("of_")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            text = f"damaged: {error}".splitlines()[0]
+            raise RequestError(f"run: {path}: {text}; write it again with `automl export {self.path}`") from None
 
     def write_tables(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Write front.csv and candidates.csv; artifact paths are relative to the run folder."""

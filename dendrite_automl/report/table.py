@@ -61,6 +61,16 @@ def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = 
     _print(table, file)
 
 
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO | None = None) -> None:
+    """Print rows of texts under a header; all but the first column stand on the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    _print(table, file)
+
+
 def _print(table: Table, file: TextIO | None) -> None:
     console = Console(file=file, highlight=False, markup=False)
     if not console.is_terminal:
