@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
+    from dendrite_automl.run_export import export_run
     from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
@@ -34,6 +35,7 @@ __all__ = [
     "SearchSpace",
     "Task",
     "estimate_growth",
+    "export_run",
     "grow",
     "load_run",
     "load_space",
@@ -49,6 +51,7 @@ _HOMES = {
     "SearchSpace": "space",
     "Task": "tasks",
     "estimate_growth": "measure.growth",
+    "export_run": "run_export",
     "grow": "train.cycles",
     "load_run": "run",
     "load_space": "space",

@@ -46,7 +46,12 @@ def conduct(
     watch = Watch(tick, stop.now, progress.say)
     relay = Relay(Phases([searcher, confirmer]), searcher.keeps, stop)
     trainable = tune.with_parameters(
-        TrialTrainable, train=plan.task.train, val=plan.task.val, classes=len(plan.task.classes), device=plan.device
+        TrialTrainable,
+        train=plan.task.train,
+        val=plan.task.val,
+        classes=len(plan.task.classes),
+        device=plan.device,
+        int8=any(objective.name == "val_accuracy_int8" for objective in plan.objectives),
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),

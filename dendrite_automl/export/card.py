@@ -1,0 +1,180 @@
+"""CARD.md: an artifact on one page, for whoever decides whether to ship it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_RUN = """\
+import json, numpy as np, onnxruntime
+labels = json.load(open("artifact.json"))["labels"]
+session = onnxruntime.InferenceSession("model.int8.onnx")
+x = np.load("vectors.npz")["inputs"][:1]
+print(labels[session.run(None, {"input": x})[0].argmax()])
+"""
+_CONFUSIONS = 3  # of those made most often
+_LONGEST = 200  # characters of the preprocessing
+Description = Mapping[str, Any]
+
+
+def write_card(description: Description, folder: Path) -> None:
+    """Write CARD.md from the description that becomes artifact.json.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    (folder / "CARD.md").write_text(make_card(description), encoding="utf-8")
+
+
+def make_card(description: Description) -> str:
+    """The card's Markdown."""
+    parts = [_head, _quality, _classes, _sizes, _limits, _making, _running, _terms]
+    return "\n\n".join(part(description).strip() for part in parts) + "\n"
+
+
+def _head(d: Description) -> str:
+    figures, data = d["snapshot"]["measurement"], d["data"]
+    shape = " x ".join(map(str, d["onnx"]["input"][1][1:]))
+    return f"""\
+# {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {len(d["labels"])} classes, {figures["params"]:,} parameters
+
+A classifier for `{data["task"]}` ({data["about"]}): an input of {shape} numbers gives one logit for each of
+{", ".join(f"`{label}`" for label in d["labels"])}. `model.onnx` is float32, `model.int8.onnx` the same network in 8 bits."""
+
+
+def _quality(d: Description) -> str:
+    accuracy, int8 = d["accuracy"], d["int8"]
+    error = "" if accuracy["val_standard_error"] is None else f" ± {_percent(accuracy['val_standard_error'])} (standard error)"
+    return f"""\
+## How well it does
+
+| | float32 | int8 |
+|---|--:|--:|
+| **test** ({accuracy["test_examples"]:,} examples, looked at once) | **{_percent(accuracy["test"])} %** | \
+**{_percent(accuracy["test_int8"])} %** |
+| 95 % interval (Wilson) | {_interval(accuracy["test_ci95"])} | {_interval(accuracy["test_int8_ci95"])} |
+| validation ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | {_percent(int8["val_accuracy_float"])} % | \
+{_percent(int8["val_accuracy"])} % |
+
+Networks of this design have {_percent(accuracy["val"])} %{error} on validation, the mean of {_trainings(accuracy)}.
+{_int8(d)}"""
+
+
+def _trainings(accuracy: Mapping[str, Any]) -> str:
+    count, again = accuracy["val_replicates"], accuracy["val_at_selection"] is not None
+    return f"{count} training{'' if count == 1 else 's'}{' with fresh seeds' if again else ''}"
+
+
+def _int8(d: Description) -> str:
+    int8 = d["int8"]
+    lost = f"Int8 costs {100 * int8['val_loss']:.1f} points on validation"
+    if not int8["epochs"]:
+        return f"{lost}, by calibration on training examples."
+    tried = int8["val_accuracy_fine_tuned"]
+    outcome = "which diverged" if tried is None else f"which has {_percent(tried)} %"
+    kept = "kept" if int8["made_by"] == "fine-tuning" else "not kept"
+    return (
+        f"{lost}: calibration alone has {_percent(int8['val_accuracy_calibrated'])} %, so {int8['epochs']} epochs of "
+        f"quantisation-aware fine-tuning were tried, {outcome} and was {kept}."
+    )
+
+
+def _classes(d: Description) -> str:
+    rows = [
+        f"| `{row['class']}` | {row['examples']} | {_percent(row['recall'])} % | {_interval(row['recall_ci95'])} "
+        f"| {_percent(row['precision'])} % | {_percent(of_int8['recall'])} % |"
+        for row, of_int8 in zip(d["test"]["float32"]["classes"], d["test"]["int8"]["classes"], strict=True)
+    ]
+    head = "| class | test examples | recall | 95 % interval | precision | recall, int8 |\n|---|--:|--:|--:|--:|--:|"
+    return "\n".join([head, *rows])
+
+
+def _sizes(d: Description) -> str:
+    figures, fit = d["snapshot"]["measurement"], d["fit"]
+    limits = {name: entry["limit"] for name, entry in fit["limits"].items()}
+    rows = []
+    for name, title in (
+        ("params", "parameters"),
+        ("macs", "multiply-accumulates"),
+        ("flash_bytes", "flash, bytes, float32"),
+        ("peak_ram_bytes", "peak RAM, bytes, float32"),
+        ("latency_ms", "latency, ms, estimated"),
+    ):
+        if figures[name] is not None:
+            limit = f"{limits[name]:,.10g}" if name in limits else "-"
+            rows.append(f"| {title} | {figures[name]:,.10g} | {limit} |")
+    where = f" on {fit['device']}" if fit["device"] else ""
+    verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"
+    return "\n".join(["## What it costs", "", f"| | this network | limit{where} |", "|---|--:|--:|", *rows, "", f"{verdict}."])
+
+
+def _limits(d: Description) -> str:
+    matrix, labels = d["test"]["float32"]["confusion"], d["labels"]
+    wrong = sorted(
+        ((count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count), reverse=True
+    )
+    errors = [f"`{labels[i]}` as `{labels[j]}` {count} times" for count, i, j in wrong[:_CONFUSIONS]]
+    mistakes = f"On the test split it took {', '.join(errors)}." if errors else "It made no mistake on the test split."
+    return f"""\
+## Its limits
+
+- Everything here was measured on this one data set. It says nothing of other sensors, rooms, speakers or users.
+- It has no class for what it does not know: any input gets one of its labels.
+- {mistakes}
+- The validation figures of this very network flatter: it was chosen for them, as the best of \
+{d["accuracy"]["chosen_of"]}. The test split chose nothing.
+- RAM is the peak of live tensors, an int8 runtime's scratch not included; latency is an estimate from assumed speeds."""
+
+
+def _making(d: Description) -> str:
+    provenance, measured = d["provenance"], d["snapshot"]["measurement"]
+    design = provenance["candidate"]
+    knobs = ", ".join(f"{name}={value}" for name, value in {**design["network"], **design["training"]}.items())
+    seed = provenance.get("replicate_seed")
+    return f"""\
+## How it was made
+
+Backbone `{design["backbone"]}` of space `{design["space"]}` ({knobs}), {design["arm"]} arm, by \
+`{d["snapshot"]["schedule"]}`: {measured["trained_epochs"]:,} epochs over all replicates of the search. Exported is the one \
+of {d["accuracy"]["chosen_of"]} trainings that did best on validation{"" if seed is None else f", seed {seed}"}. \
+Data: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples, \
+SHA-256 `{d["data"]["sha256"][:16]}…`.
+
+```
+{provenance.get("command", "")}
+```"""
+
+
+def _running(d: Description) -> str:
+    free = "; the batch is free" if d["onnx"]["input"][1][0] == "batch" else "; the batch is 1, always"
+    preprocessing = json.dumps(d["preprocessing"])
+    if len(preprocessing) > _LONGEST:
+        preprocessing = f"{preprocessing[:_LONGEST]}…` (all of it is in artifact.json)"
+    else:
+        preprocessing += "`"
+    return f"""\
+## How to run it
+
+Input `input` {d["onnx"]["input"][1]} float32, output `logits`{free}; opset {d["onnx"]["opset"]}. What stands between raw
+data and the input: `{preprocessing}.
+
+```python
+{_RUN}```
+
+`vectors.npz` holds {d["parity"]["vectors"]} inputs with the logits of both files; `automl verify` checks the whole folder, \
+`sha256sum -c SHA256SUMS` its bytes."""
+
+
+def _terms(d: Description) -> str:
+    patent = f"\n\n**Patent**: {d['patent']}." if d["patent"] else ""
+    return f"## Terms\n\nLicence: {d['licence']}.{patent}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _interval(ends: list[float] | None) -> str:
+    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
