@@ -40,8 +40,8 @@ def _head(d: Description) -> str:
     return f"""\
 # {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {len(d["labels"])} classes, {figures["params"]:,} parameters
 
-A classifier for `{data["task"]}` ({data["about"]}): an input of {shape} numbers gives one logit for each of
-{", ".join(f"`{label}`" for label in d["labels"])}. `model.onnx` is float32, `model.int8.onnx` the same network in 8 bits."""
+A classifier for the task `{data["task"]}`: an input of {shape} numbers gives one logit for each class.
+`model.onnx` is float32, `model.int8.onnx` the same network in 8 bits. Data: {data["about"]}."""
 
 
 def _quality(d: Description) -> str:
@@ -52,39 +52,44 @@ def _quality(d: Description) -> str:
 
 | | float32 | int8 |
 |---|--:|--:|
-| **test** ({accuracy["test_examples"]:,} examples, looked at once) | **{_percent(accuracy["test"])} %** | \
-**{_percent(accuracy["test_int8"])} %** |
+| **test** ({accuracy["test_examples"]:,} examples, looked at once) | **{_percent(accuracy["test"])}** | \
+**{_percent(accuracy["test_int8"])}** |
 | 95 % interval (Wilson) | {_interval(accuracy["test_ci95"])} | {_interval(accuracy["test_int8_ci95"])} |
-| validation ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | {_percent(int8["val_accuracy_float"])} % | \
-{_percent(int8["val_accuracy"])} % |
+| validation ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | {_percent(int8["val_accuracy_float"])} | \
+{_percent(int8["val_accuracy"])} |
 
-Networks of this design have {_percent(accuracy["val"])} %{error} on validation, the mean of {_trainings(accuracy)}.
+Networks of this design have {_percent(accuracy["val"])}{error} on validation, the mean of {_trainings(accuracy)}.
 {_int8(d)}"""
 
 
 def _trainings(accuracy: Mapping[str, Any]) -> str:
-    count, again = accuracy["val_replicates"], accuracy["val_at_selection"] is not None
-    return f"{count} training{'' if count == 1 else 's'}{' with fresh seeds' if again else ''}"
+    again = " with fresh seeds" if accuracy["val_at_selection"] is not None else ""
+    return f"{_times(accuracy['val_replicates'])}{again}"
+
+
+def _times(count: int) -> str:
+    return f"{count} training{'' if count == 1 else 's'}"
 
 
 def _int8(d: Description) -> str:
     int8 = d["int8"]
-    lost = f"Int8 costs {100 * int8['val_loss']:.1f} points on validation"
+    points = f"{100 * abs(int8['val_loss']):.1f} points"
+    lost = f"Int8 costs {points} on validation" if int8["val_loss"] > 0 else f"Int8 costs nothing on validation (+{points})"
     if not int8["epochs"]:
         return f"{lost}, by calibration on training examples."
     tried = int8["val_accuracy_fine_tuned"]
-    outcome = "which diverged" if tried is None else f"which has {_percent(tried)} %"
+    outcome = "which diverged" if tried is None else f"which has {_percent(tried)}"
     kept = "kept" if int8["made_by"] == "fine-tuning" else "not kept"
     return (
-        f"{lost}: calibration alone has {_percent(int8['val_accuracy_calibrated'])} %, so {int8['epochs']} epochs of "
+        f"{lost}: calibration alone has {_percent(int8['val_accuracy_calibrated'])}, so {int8['epochs']} epochs of "
         f"quantisation-aware fine-tuning were tried, {outcome} and was {kept}."
     )
 
 
 def _classes(d: Description) -> str:
     rows = [
-        f"| `{row['class']}` | {row['examples']} | {_percent(row['recall'])} % | {_interval(row['recall_ci95'])} "
-        f"| {_percent(row['precision'])} % | {_percent(of_int8['recall'])} % |"
+        f"| `{row['class']}` | {row['examples']} | {_percent(row['recall'])} | {_interval(row['recall_ci95'])} "
+        f"| {_percent(row['precision'])} | {_percent(of_int8['recall'])} |"
         for row, of_int8 in zip(d["test"]["float32"]["classes"], d["test"]["int8"]["classes"], strict=True)
     ]
     head = "| class | test examples | recall | 95 % interval | precision | recall, int8 |\n|---|--:|--:|--:|--:|--:|"
@@ -117,15 +122,16 @@ def _limits(d: Description) -> str:
     )
     errors = [f"`{labels[i]}` as `{labels[j]}` {count} times" for count, i, j in wrong[:_CONFUSIONS]]
     mistakes = f"On the test split it took {', '.join(errors)}." if errors else "It made no mistake on the test split."
+    timed = d["snapshot"]["measurement"]["latency_ms"] is not None
+    latency = " Latency is an\n  estimate from assumed speeds." if timed else ""
     return f"""\
 ## Its limits
 
 - Everything here was measured on this one data set. It says nothing of other sensors, rooms, speakers or users.
 - It has no class for what it does not know: any input gets one of its labels.
 - {mistakes}
-- The validation figures of this very network flatter: it was chosen for them, as the best of \
-{d["accuracy"]["chosen_of"]}. The test split chose nothing.
-- RAM is the peak of live tensors, an int8 runtime's scratch not included; latency is an estimate from assumed speeds."""
+- The validation figures of this very network flatter, for it was chosen by them. The test split chose nothing.
+- RAM and flash are those of the float32 network; an int8 runtime needs less for tensors, and scratch of its own.{latency}"""
 
 
 def _making(d: Description) -> str:
@@ -136,11 +142,12 @@ def _making(d: Description) -> str:
     return f"""\
 ## How it was made
 
-Backbone `{design["backbone"]}` of space `{design["space"]}` ({knobs}), {design["arm"]} arm, by \
-`{d["snapshot"]["schedule"]}`: {measured["trained_epochs"]:,} epochs over all replicates of the search. Exported is the one \
-of {d["accuracy"]["chosen_of"]} trainings that did best on validation{"" if seed is None else f", seed {seed}"}. \
-Data: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples, \
-SHA-256 `{d["data"]["sha256"][:16]}…`.
+- **design**: backbone `{design["backbone"]}` of the space `{design["space"]}`, {design["arm"]} arm: {knobs}
+- **schedule**: `{d["snapshot"]["schedule"]}`, {measured["trained_epochs"]:,} epochs over all replicates of the search
+- **selection**: of {_times(d["accuracy"]["chosen_of"])}, search and confirmation together, the one that did best on \
+validation{"" if seed is None else f" (seed {seed})"}
+- **data**: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples; \
+SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
 
 ```
 {provenance.get("command", "")}
@@ -173,7 +180,7 @@ def _terms(d: Description) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _interval(ends: list[float] | None) -> str:
