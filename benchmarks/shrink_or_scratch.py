@@ -92,7 +92,7 @@ def run_job(job: tuple[str, str, float]) -> dict[str, Any]:
     for seed, model in enumerate(fresh):
         torch.manual_seed(100 + seed)
         for module in model.modules():
-            if hasattr(module, "reset_parameters"):
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d):
                 module.reset_parameters()
     return {
         "wide": name,

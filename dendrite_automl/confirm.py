@@ -47,26 +47,29 @@ def replicate_sd(run: Run, *, rounds: int | None = None) -> float:
 
 
 def choose_first(run: Run, aims: Aims, *, epochs: int) -> list[Snapshot]:
-    """Front members, best first, then close rivals, closest first: what a first round trains again.
+    """What a first round trains again: the front, best first; what else is on the front of its own arm; then close rivals.
 
-    A rival is no member, and would be one if its accuracy were a standard error of the difference higher. What was trained
-    again does not matter, so that a resumed confirmation chooses as if it had never stopped.
+    The arms' own fronts are what `compare` compares. A rival is no member of its arm's front, and would be one if its accuracy
+    were a standard error of the difference higher; the closest come first. What was trained again does not matter, so that a
+    resumed confirmation chooses as if it had never stopped.
 
     Args:
         epochs: at most so many are spent, what an earlier session spent included.
     """
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [row for s in snapshots.values() if aims.budget.fits(row := s.values())]
-    front = pareto_front(rows, aims.objectives)
-    members = {row["snapshot"] for row in front}
     sd = replicate_sd(run, rounds=0)
+    members = [row["snapshot"] for row in pareto_front(rows, aims.objectives)]
     rivals = []
-    for row in rows:
-        behind = _behind(row, front, aims.objectives)
-        if row["snapshot"] not in members and behind <= _CLOSE * sd * math.sqrt(2 / max(1, row["replicates"])):
-            rivals.append((behind, row["snapshot"]))
+    for of_arm in _by_arm(rows):
+        front = pareto_front(of_arm, aims.objectives)
+        members += [row["snapshot"] for row in front]
+        for row in of_arm:
+            behind = _behind(row, front, aims.objectives)
+            if behind <= _CLOSE * sd * math.sqrt(2 / max(1, row["replicates"])):
+                rivals.append((behind, row["snapshot"]))
     chosen: list[Snapshot] = []
-    for name in [*(row["snapshot"] for row in front), *(name for _, name in sorted(rivals))]:
+    for name in dict.fromkeys([*members, *(name for _, name in sorted(rivals))]):
         if chosen and _epochs([*chosen, snapshots[name]]) > epochs:
             break
         chosen.append(snapshots[name])
@@ -74,27 +77,33 @@ def choose_first(run: Run, aims: Aims, *, epochs: int) -> list[Snapshot]:
 
 
 def choose_next(run: Run, aims: Aims, *, after: int) -> list[Snapshot]:
-    """Those trained in round `after` whose place is still open after it: neither clearly out nor clearly in.
+    """Those trained in round `after` whose place in their arm is still open after it: neither clearly out nor clearly in.
 
     Later rounds do not matter, so that a resumed confirmation chooses as if it had never stopped.
     """
-    rows = confirmed_rows(run, aims, rounds=after)
-    sd, name = replicate_sd(run, rounds=after), accuracy_name(aims.objectives)
-    open_ = set()
-    for row in rows:
-        for other in rows:
-            if row is other or not _costs_no_more(other, row, aims.objectives):
-                continue
-            lead = row[name] - other[name]
-            error = sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"])
-            if lead < -_CLOSE * error:
-                open_.discard(row["snapshot"])
-                break
-            if abs(lead) <= _CLOSE * error:
-                open_ |= {row["snapshot"]}
-    snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
+    sd = replicate_sd(run, rounds=after)
+    open_ = {row["snapshot"] for of_arm in _by_arm(confirmed_rows(run, aims, rounds=after)) for row in _open(of_arm, aims, sd)}
     rounds = {name: {number for number, _ in again} for name, again in run.confirmed().items()}
-    return [snapshots[row["snapshot"]] for row in rows if row["snapshot"] in open_ and after in rounds[row["snapshot"]]]
+    return [s for s in run.snapshots() if s.id in open_ and after in rounds[s.id]]
+
+
+def _open(rows: Sequence[Row], aims: Aims, sd: float) -> list[Row]:
+    """Rows that no other is clearly ahead of at no more cost, and whose accuracy is close to that of one such."""
+    name, found = accuracy_name(aims.objectives), []
+    for row in rows:
+        rivals = [other for other in rows if row is not other and _costs_no_more(other, row, aims.objectives)]
+        leads = [row[name] - other[name] for other in rivals]
+        close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for other in rivals]
+        if any(abs(lead) <= error for lead, error in zip(leads, close, strict=True)) and all(
+            lead >= -error for lead, error in zip(leads, close, strict=True)
+        ):
+            found.append(row)
+    return found
+
+
+def _by_arm(rows: Sequence[Row]) -> list[list[Row]]:
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    return [[row for row in rows if row["arm"] == arm] for arm in arms]
 
 
 def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[Row]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.space import Value
 from dendrite_automl.tasks import Split
-from dendrite_automl.train.augment import augment
+from dendrite_automl.train.augment import augment, noise_pool
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
@@ -114,12 +114,13 @@ def train_epochs(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
     )
+    pool = noise_pool(generator, replicates * size * data.x[0].numel()) if settings.noise else None
     for _ in range(epochs):
         model.train()  # whoever looked at an epoch may have evaluated
         orders = torch.stack([torch.randperm(examples, generator=generator)[:used] for _ in range(replicates)])
         for batch in orders.split(size, 1):  # [R, B]
             x = data.x.index_select(0, batch.flatten())  # [R * B, …]
-            x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator)
+            x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator, pool=pool)
             logits = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
             losses = F.cross_entropy(
                 logits, data.y[batch].t().flatten(), label_smoothing=settings.label_smoothing, reduction="none"

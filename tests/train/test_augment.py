@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dendrite_automl.train.augment import augment
+from dendrite_automl.train.augment import augment, noise_pool
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -62,6 +62,17 @@ def test_noise_has_the_standard_deviation_asked_for(noise) -> None:
     difference = augment(x, shift=0, noise=noise, generator=generator()) - x
     assert difference.std().item() == pytest.approx(noise, rel=0.02)
     assert difference.mean().item() == pytest.approx(0, abs=0.02 * noise)
+
+
+def test_noise_from_a_pool_is_taken_from_it_at_places_that_differ() -> None:
+    source = generator()
+    pool, x = noise_pool(source, 600), torch.full((100, 6), 3.0)
+    first, second = ((augment(x, shift=0, noise=0.5, generator=source, pool=pool) - x) / 0.5 for _ in range(2))
+    assert not torch.allclose(first, second, atol=0.1)
+    for drawn in (first, second):
+        start = int((pool.unfold(0, 6, 1) - drawn[0]).abs().amax(1).argmin())
+        assert torch.allclose(pool[start : start + 600], drawn.flatten(), atol=1e-5)
+    assert pool.std().item() == pytest.approx(1, rel=0.01)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 2, 7), (3, 1, 5, 6)])
