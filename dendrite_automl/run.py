@@ -262,7 +262,9 @@ class Run:
             with path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
                 missing = set(FRONT_COLUMNS) - set(_LATER) - set(reader.fieldnames or ())
-                rows = [dict.fromkeys(_LATER) | {key: _typed(key, value) for key, value in row.items()} for row in reader]
+                rows = [
+                    dict.fromkeys(FRONT_COLUMNS) | {key: _typed(key, value) for key, value in row.items()} for row in reader
+                ]
         except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
             raise RequestError(f"run: {path}: damaged: {error}; write it again with --resume") from None
         if missing:
