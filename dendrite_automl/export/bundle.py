@@ -18,7 +18,7 @@ from dendrite_automl.export.onnx import export_onnx, run_onnx
 from dendrite_automl.export.quantise import quantise
 from dendrite_automl.export.seal import write_seal
 from dendrite_automl.result import Artifact, Snapshot
-from dendrite_automl.train.fit import Data, FitSettings, predict
+from dendrite_automl.train.fit import FitSettings, predict
 
 
 def export_artifact(model: nn.Module, member: Member, folder: Path, context: BundleContext) -> Artifact:
@@ -37,13 +37,12 @@ def export_artifact(model: nn.Module, member: Member, folder: Path, context: Bun
     vectors = task.val.x[:VECTORS]
     logits = run_onnx(model_path, vectors)
     error = _check_parity(model, vectors, logits, folder)
-    data = Data.from_splits(task.train, task.val, len(task.classes))
     settings = FitSettings.from_knobs(dict(member.candidate.training))
     int8 = quantise(
         model,
         model_path,
         int8_path,
-        data,
+        context.data,
         settings=settings,
         seed=member.snapshot.seeds[0],
         metadata=metadata,

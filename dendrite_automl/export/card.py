@@ -14,6 +14,7 @@ session = onnxruntime.InferenceSession("model.int8.onnx")
 x = np.load("vectors.npz")["inputs"][:1]
 print(labels[session.run(None, {"input": x})[0].argmax()])
 """
+_CLASSES = 30  # in the table
 _CONFUSIONS = 3  # of those made most often
 _LONGEST = 200  # characters of the preprocessing
 Description = Mapping[str, Any]
@@ -87,24 +88,28 @@ def _int8(d: Description) -> str:
 
 
 def _classes(d: Description) -> str:
+    both = list(zip(d["test"]["float32"]["classes"], d["test"]["int8"]["classes"], strict=True))
+    if left_out := len(both) > _CLASSES:
+        both = sorted(both, key=lambda pair: (pair[0]["recall"] is None, pair[0]["recall"]))[:_CLASSES]
     rows = [
-        f"| `{row['class']}` | {row['examples']} | {_percent(row['recall'])} | {_interval(row['recall_ci95'])} "
+        f"| {_code(row['class'])} | {row['examples']} | {_percent(row['recall'])} | {_interval(row['recall_ci95'])} "
         f"| {_percent(row['precision'])} | {_percent(of_int8['recall'])} |"
-        for row, of_int8 in zip(d["test"]["float32"]["classes"], d["test"]["int8"]["classes"], strict=True)
+        for row, of_int8 in both
     ]
     head = "| class | test examples | recall | 95 % interval | precision | recall, int8 |\n|---|--:|--:|--:|--:|--:|"
-    return "\n".join([head, *rows])
+    note = [f"\nThe {_CLASSES} weakest of {len(d['labels'])} classes; all of them are in artifact.json."] if left_out else []
+    return "\n".join([head, *rows, *note])
 
 
 def _sizes(d: Description) -> str:
     figures, fit = d["snapshot"]["measurement"], d["fit"]
     limits = {name: entry["limit"] for name, entry in fit["limits"].items()}
-    rows = []
+    rows, runtime = [], ", runtime included" if fit["device"] else ""
     for name, title in (
         ("params", "parameters"),
         ("macs", "multiply-accumulates"),
-        ("flash_bytes", "flash, bytes, float32"),
-        ("peak_ram_bytes", "peak RAM, bytes, float32"),
+        ("flash_bytes", f"flash, bytes, float32{runtime}"),
+        ("peak_ram_bytes", f"peak RAM, bytes, float32{runtime}"),
         ("latency_ms", "latency, ms, estimated"),
     ):
         if figures[name] is not None:
@@ -116,22 +121,23 @@ def _sizes(d: Description) -> str:
 
 
 def _limits(d: Description) -> str:
-    matrix, labels = d["test"]["float32"]["confusion"], d["labels"]
-    wrong = sorted(
-        ((count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count), reverse=True
-    )
-    errors = [f"`{labels[i]}` as `{labels[j]}` {count} times" for count, i, j in wrong[:_CONFUSIONS]]
-    mistakes = f"On the test split it took {', '.join(errors)}." if errors else "It made no mistake on the test split."
-    timed = d["snapshot"]["measurement"]["latency_ms"] is not None
-    latency = " Latency is an\n  estimate from assumed speeds." if timed else ""
-    return f"""\
-## Its limits
-
-- Everything here was measured on this one data set. It says nothing of other sensors, rooms, speakers or users.
-- It has no class for what it does not know: any input gets one of its labels.
-- {mistakes}
-- The validation figures of this very network flatter, for it was chosen by them. The test split chose nothing.
-- RAM and flash are those of the float32 network; an int8 runtime needs less for tensors, and scratch of its own.{latency}"""
+    labels = [_code(label) for label in d["labels"]]
+    confusions = [
+        (count, i, j)
+        for i, row in enumerate(d["test"]["float32"]["confusion_matrix"] or [])
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    mistakes = [f"{labels[i]} as {labels[j]} {count} times" for count, i, j in sorted(confusions, reverse=True)]
+    lines = [
+        "Everything here was measured on this one data set. It says nothing of other sensors, rooms, speakers or users.",
+        "It has no class for what it does not know: any input gets one of its labels.",
+        *([f"On the test split it took {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
+        "The validation figures of this very network flatter, for it was chosen by them. The test split chose nothing.",
+        "RAM and flash are those of the float32 network; an int8 runtime needs less for tensors, and scratch of its own.",
+        *(["Latency is an estimate from assumed speeds."] if d["snapshot"]["measurement"]["latency_ms"] is not None else []),
+    ]
+    return "\n".join(["## Its limits", "", *(f"- {line}" for line in lines)])
 
 
 def _making(d: Description) -> str:
@@ -177,6 +183,11 @@ data and the input: `{preprocessing}.
 def _terms(d: Description) -> str:
     patent = f"\n\n**Patent**: {d['patent']}." if d["patent"] else ""
     return f"## Terms\n\nLicence: {d['licence']}.{patent}"
+
+
+def _code(label: str) -> str:
+    """A class name as code that a table takes, whatever is in it."""
+    return "`" + " ".join(label.replace("`", "'").replace("|", "\\|").split()) + "`"
 
 
 def _percent(value: float | None) -> str:

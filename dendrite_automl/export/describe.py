@@ -15,7 +15,7 @@ from dendrite_automl.dendrites import KINDS
 from dendrite_automl.export.count import count_layers
 from dendrite_automl.export.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.onnx import INPUT, OUTPUT
-from dendrite_automl.export.quality import class_report
+from dendrite_automl.export.quality import judge
 from dendrite_automl.export.quantise import TOLERATED
 from dendrite_automl.export.seal import sha256
 
@@ -52,8 +52,8 @@ def is_perforated(member: Member) -> bool:
 def describe(member: Member, found: Exported, folder: Path, context: BundleContext) -> dict[str, Any]:
     """The description of an artifact whose ONNX files and vectors are in `folder`."""
     task, snapshot = context.task, member.snapshot
-    report = class_report(context.test.y, found.test_predictions, task.classes)
-    report_int8 = class_report(context.test.y, found.test_predictions_int8, task.classes)
+    report = judge(context.test.y, found.test_predictions, task.classes)
+    report_int8 = judge(context.test.y, found.test_predictions_int8, task.classes)
     batch = "batch" if context.dynamic_batch else 1
     return {
         "format": FORMAT,

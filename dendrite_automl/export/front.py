@@ -19,6 +19,7 @@ from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run import Run
 from dendrite_automl.tasks import Task
+from dendrite_automl.train.fit import Data
 from dendrite_automl.weights import load_networks
 
 
@@ -115,6 +116,7 @@ def export_snapshot(run: Run, plan: ExportPlan, snapshot_id: str) -> Path:
 def _context(run: Run, plan: ExportPlan) -> BundleContext:
     return BundleContext(
         task=plan.task,
+        data=Data.from_splits(plan.task.train, plan.task.val, len(plan.task.classes)),
         test=plan.task.open_test(),
         provenance=_provenance(run),
         budget=plan.aims.budget,

@@ -71,6 +71,11 @@ def export_int8(
         save_model(onnx.load(quantised), int8_path, metadata or {})
 
 
+def val_accuracy(logits: NDArray[np.float32], data: Data) -> float:
+    """Of logits for the validation examples."""
+    return float((logits.argmax(1) == data.y_val.numpy()).mean())
+
+
 def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]:
     """Validation accuracy of each network's int8 file.
 
@@ -79,13 +84,12 @@ def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...
     Raises:
         AutoMLError: as for `export_int8`.
     """
-    shape, truth = data.input_shape, data.y_val.numpy()
+    shape = data.input_shape
     with tempfile.TemporaryDirectory() as folder:
         float_path, int8_path = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         save_model(make_model([deploy_form(model, shape) for model in models], shape), float_path, {})
         export_int8(float_path, int8_path, calibration_examples(data.x.numpy()))
-        outputs = run_outputs(int8_path, data.x_val.numpy())
-        return tuple(float((logits.argmax(1) == truth).mean()) for logits in outputs)
+        return tuple(val_accuracy(logits, data) for logits in run_outputs(int8_path, data.x_val.numpy()))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.export.quantise import Quantised
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split, Task
+from dendrite_automl.train.fit import Data
 
 TOLERANCE = 1e-4  # largest difference of logits between torch and the file, relative to the largest logit above 1
 VECTORS = 32
@@ -27,6 +28,7 @@ class BundleContext:
     """What all artifacts of one export share.
 
     Attributes:
+        data: the splits that the search trained on, as tensors.
         test: the opened test split.
         provenance: how to repeat it: command, versions, seed; written into each artifact.
         budget: what the network must fit into, the limits of `device` included.
@@ -34,6 +36,7 @@ class BundleContext:
     """
 
     task: Task
+    data: Data
     test: Split
     provenance: Mapping[str, Any]
     budget: Budget = field(default_factory=Budget)

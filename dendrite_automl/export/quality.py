@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_LARGEST_MATRIX = 100  # classes
 
-def class_report(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Plain data: `examples`, `accuracy` with `accuracy_ci95`, `classes`, and the `confusion` matrix [true][predicted].
+
+def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """Plain data: `examples`, `accuracy` with `accuracy_ci95`, `classes`, and the `confusion_matrix` [true][predicted].
 
     Each of `classes` has its name, `examples`, `recall` with `recall_ci95`, and `precision`; what has no examples to count is
-    None.
+    None; so is the matrix of more than 100 classes.
     """
     from sklearn.metrics import confusion_matrix
 
-    matrix = confusion_matrix(y_true, y_pred, labels=list(range(len(classes))))
+    matrix = confusion_matrix(y, predicted, labels=list(range(len(classes))))
     right, of_class, called = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     rows = [
         {
@@ -29,13 +31,13 @@ def class_report(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], classes: 
         }
         for i, name in enumerate(classes)
     ]
-    correct, examples = int(right.sum()), len(y_true)
+    correct, examples = int(right.sum()), len(y)
     return {
         "examples": examples,
         "accuracy": correct / examples,
         "accuracy_ci95": wilson(correct, examples),
         "classes": rows,
-        "confusion": matrix.tolist(),
+        "confusion_matrix": matrix.tolist() if len(classes) <= _LARGEST_MATRIX else None,
     }
 
 

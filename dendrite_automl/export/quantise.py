@@ -8,16 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.export.finetune import EPOCHS, finetune_int8
-from dendrite_automl.export.int8 import calibration_examples, export_int8
+from dendrite_automl.export.int8 import calibration_examples, export_int8, val_accuracy
 from dendrite_automl.export.onnx import export_onnx, run_onnx
 from dendrite_automl.train.fit import Data, FitSettings
 
+_LONGEST = 100_000  # examples that fine-tuning looks at, over all epochs, but for the first
 TOLERATED = 0.005  # of validation accuracy, lost to int8, before fine-tuning is tried
 
 
@@ -69,20 +68,20 @@ def quantise(
         AutoMLError: onnxruntime cannot quantise or run the file.
         OSError: a file cannot be written.
     """
-    x, y = data.x_val.numpy(), data.y_val.numpy()
+    x = data.x_val.numpy()
     calibration = calibration_examples(data.x.numpy())
     export_int8(float_path, int8_path, calibration, metadata)
-    of_float, calibrated = (_accuracy(run_onnx(path, x), y) for path in (float_path, int8_path))
+    of_float, calibrated = (val_accuracy(run_onnx(path, x), data) for path in (float_path, int8_path))
     best, made_by, tuned, epochs = calibrated, "calibration", None, 0
     if of_float - calibrated > TOLERATED:
-        epochs = EPOCHS
+        epochs = max(1, min(EPOCHS, _LONGEST // len(data.x)))
         with tempfile.TemporaryDirectory() as folder:
             tuned_float, tuned_int8 = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             try:
                 network = finetune_int8(model, data, settings, seed=seed, epochs=epochs)
                 export_onnx(network, data.input_shape, tuned_float, dynamic_batch=dynamic_batch)
                 export_int8(tuned_float, tuned_int8, calibration, metadata)
-                tuned = _accuracy(run_onnx(tuned_int8, x), y)
+                tuned = val_accuracy(run_onnx(tuned_int8, x), data)
             except CandidateFailed:  # it diverged: there is the calibrated one
                 tuned = None
             if tuned is not None and tuned > calibrated:
@@ -96,7 +95,3 @@ def quantise(
         val_accuracy_fine_tuned=tuned,
         epochs=epochs,
     )
-
-
-def _accuracy(logits: NDArray[np.float32], y: NDArray[np.int64]) -> float:
-    return float((logits.argmax(1) == y).mean())

@@ -20,7 +20,9 @@ from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.bundle import export_artifact
+from dendrite_automl.export.card import make_card
 from dendrite_automl.export.member import FORMAT, BundleContext, Member, Validation
+from dendrite_automl.export.quality import judge
 from dendrite_automl.export.seal import sha256
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.tasks import Task, load_task
@@ -61,6 +63,7 @@ def exported(task, trained, tmp_path_factory) -> Exported:
     folder = tmp_path_factory.mktemp("artifact")
     context = BundleContext(
         task=task,
+        data=Data.from_splits(task.train, task.val, 10),
         test=task.open_test(),
         provenance={"command": "automl search", "seed": 1},
         budget=Budget.parse("2k-params,1M-macs,256KiB-ram"),
@@ -182,7 +185,7 @@ def test_recall_and_confusion_are_those_of_the_file_on_the_test_split(exported) 
         report = description["test"][key]
         counts = np.zeros((10, 10), int)
         np.add.at(counts, (context.test.y, said), 1)
-        assert report["confusion"] == counts.tolist()
+        assert report["confusion_matrix"] == counts.tolist()
         for label, row in enumerate(report["classes"]):
             of_class = context.test.y == label
             assert row["examples"] == of_class.sum()
@@ -226,3 +229,16 @@ def test_the_card_tells_what_matters_and_its_lines_run(exported) -> None:
     assert done.returncode == 0, done.stderr
     with np.load(folder / "vectors.npz") as vectors:
         assert done.stdout.strip() == str(vectors["logits_int8"][0].argmax())
+
+
+def test_a_card_of_many_oddly_named_classes_stays_a_page_of_whole_tables(exported) -> None:
+    description = json.loads((exported[0] / "artifact.json").read_text(encoding="utf-8"))
+    names = [f"cl|ass`\n{i}" for i in range(120)]
+    y = np.repeat(np.arange(120), 2)
+    report = judge(y, np.where(y % 3, y, 0), names)
+    assert report["confusion_matrix"] is None
+    card = make_card({**description, "labels": names, "test": {"float32": report, "int8": report}})
+    rows = [line for line in card.splitlines() if line.startswith("| `")]
+    assert len(rows) == 30
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
+    assert "30 weakest of 120" in card

@@ -21,6 +21,7 @@ from dendrite_automl.export.verify import verify_artifact
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.result import Measurement, Snapshot
 from dendrite_automl.tasks import load_task
+from dendrite_automl.train.fit import Data
 
 HASHED = ["model.onnx", "model.int8.onnx", "vectors.npz", "CARD.md", "artifact.json"]
 
@@ -62,7 +63,9 @@ def original(tmp_path_factory) -> Path:
     task, folder = load_task("digits"), tmp_path_factory.mktemp("artifacts") / snapshot.id
     folder.mkdir()
     budget = Budget.parse(f"{cost.params}-params,64KiB-ram")
-    export_artifact(model, member, folder, BundleContext(task=task, test=task.open_test(), provenance={}, budget=budget))
+    data = Data.from_splits(task.train, task.val, 10)
+    context = BundleContext(task=task, data=data, test=task.open_test(), provenance={}, budget=budget)
+    export_artifact(model, member, folder, context)
     return folder
 
 
