@@ -114,7 +114,8 @@ def _sizes(d: Description) -> str:
     ):
         if figures[name] is not None:
             limit = f"{limits[name]:,.10g}" if name in limits else "-"
-            rows.append(f"| {title} | {figures[name]:,.10g} | {limit} |")
+            digits = ".3g" if name == "latency_ms" else ",.10g"
+            rows.append(f"| {title} | {figures[name]:{digits}} | {limit} |")
     where = f" on {fit['device']}" if fit["device"] else ""
     verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"
     return "\n".join(["## What it costs", "", f"| | this network | limit{where} |", "|---|--:|--:|", *rows, "", f"{verdict}."])
