@@ -139,8 +139,15 @@ def test_a_mistyped_snapshot_is_told_its_neighbour(folder, capsys) -> None:
     assert "did you mean" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["np.savez", "onnx.save", "Path.write_text", "Path.mkdir"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ("Path.mkdir", errno.EACCES),
+        ("onnx.save", errno.ENOSPC),
+        ("np.savez", errno.ENOSPC),
+        ("Path.write_text", errno.EDQUOT),
+    ],
+)
 def test_what_the_disk_refuses_is_one_line_and_the_artifacts_stay(folder, capsys, monkeypatch, place, number) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))

@@ -105,7 +105,7 @@ def test_standard_consumers_take_both_files(exported, tmp_path) -> None:
     """Strict shape inference, other opsets, and the simplifier: each gives a file that computes the same."""
     _, shape, float_path, dynamic = exported
     int8_path = tmp_path / "int8.onnx"
-    x = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
     export_int8(float_path, int8_path, x)
     for path in (float_path, int8_path):
         model = onnx.load(path)
@@ -116,7 +116,7 @@ def test_standard_consumers_take_both_files(exported, tmp_path) -> None:
         if not dynamic:
             fixed = [dim for value in inferred.graph.value_info for dim in value.type.tensor_type.shape.dim]
             assert all(dim.HasField("dim_value") for dim in fixed), "every tensor has its size"
-        others = [version_converter.convert_version(model, opset) for opset in (18, 20, 21)]
+        others = [version_converter.convert_version(model, opset) for opset in (18, 21)]
         simplified, same = onnxsim.simplify(model)
         assert same
         expected = run_onnx(path, x)

@@ -145,7 +145,7 @@ def test_fine_tuning_returns_a_plain_network_whose_frozen_dendrites_stay(data) -
 
 def test_replicates_written_as_one_file_are_as_accurate_as_each_alone(data, tmp_path) -> None:
     networks = []
-    for seed in range(3):
+    for seed in range(2):
         torch.manual_seed(seed)
         networks.append(build_backbone("conv2d", (1, 8, 8), 10, {"filters": 3, "blocks": 1}))
         add_dendrites_(networks[-1], kind="gradient", placement="head")
