@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dendrite_automl.confirm import Aims
-from dendrite_automl.errors import AutoMLError
+from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import SearchRequest, resume_plan
 from dendrite_automl.run import Run
+from dendrite_automl.tasks import TASKS
 
 
 def export_run(
@@ -43,6 +44,12 @@ def export_run(
 
     torch.set_num_threads(1)  # see train: more threads only spin on tensors this small
     run = Run.open(path)
+    asked = run.info["request"]
+    if data is None and asked["task"] is None and asked["data"] is None and run.info["data"]["name"] not in TASKS:
+        raise RequestError(
+            f"export: {run.path} was made with arrays in memory; expected them again: "
+            "da.export_run(path, data=(X_train, y_train, X_test, y_test))"
+        )
     plan = resume_plan(run, SearchRequest(), data)
     aims = Aims(objectives=plan.objectives, budget=plan.budget)
     export_plan = ExportPlan(task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch)

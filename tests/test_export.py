@@ -176,3 +176,11 @@ def test_damaged_weights_refuse_one_artifact_and_say_so(folder, capsys) -> None:
     assert err.count("\n") == 1
     assert contents(folder / "artifacts" / snapshot) == before
     assert not list((folder / "artifacts").glob(".*"))
+
+
+def test_a_run_on_arrays_wants_them_again(folder, capsys) -> None:
+    info = json.loads((folder / "run.json").read_text())
+    info["request"]["task"], info["data"]["name"] = None, "arrays"
+    (folder / "run.json").write_text(json.dumps(info))
+    assert main(["export", str(folder)]) == 2
+    assert "was made with arrays in memory" in capsys.readouterr().err
