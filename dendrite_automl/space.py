@@ -17,6 +17,7 @@ Value = int | float | str | bool
 Point = dict[str, Value]
 
 STAGE_WORDS = ("fit", "shrink", "prune", "grow")
+CLASS_WEIGHTS = ("auto", "none", "balanced")
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
 _RULES: dict[str, dict[str, str]] = {
     "schedule": {
@@ -35,6 +36,7 @@ _RULES: dict[str, dict[str, str]] = {
         "label_smoothing": "share",
         "shift": "nonnegative",
         "noise": "nonnegative",
+        "class_weights": "weights",
     },
 }
 _EXPECTED = {
@@ -45,6 +47,7 @@ _EXPECTED = {
     "positive": "a number > 0",
     "nonnegative": "a number >= 0",
     "word": "a text",
+    "weights": "one of " + ", ".join(CLASS_WEIGHTS),
 }
 
 
@@ -201,6 +204,8 @@ def _follows(value: Any, rule: str) -> bool:
     if rule == "stages":
         words = value.split() if isinstance(value, str) else []
         return words[:1] == ["fit"] and words.count("fit") == 1 and all(word in STAGE_WORDS for word in words)
+    if rule == "weights":
+        return value in CLASS_WEIGHTS
     if rule == "word":
         return isinstance(value, str) and bool(value)
     if rule == "count":

@@ -48,6 +48,7 @@ A classifier for the task `{data["task"]}`: an input of {shape} numbers gives on
 def _quality(d: Description) -> str:
     accuracy, int8 = d["accuracy"], d["int8"]
     error = "" if accuracy["val_standard_error"] is None else f" ± {_percent(accuracy['val_standard_error'])} (standard error)"
+    metric = "" if accuracy["val_metric"] == "accuracy" else f" {accuracy['val_metric'].replace('_', ' ')}"
     return f"""\
 ## How well it does
 
@@ -56,10 +57,11 @@ def _quality(d: Description) -> str:
 | **test** ({accuracy["test_examples"]:,} examples, looked at once) | **{_percent(accuracy["test"])}** | \
 **{_percent(accuracy["test_int8"])}** |
 | 95 % interval (Wilson) | {_interval(accuracy["test_ci95"])} | {_interval(accuracy["test_int8_ci95"])} |
-| validation ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | {_percent(int8["val_accuracy_float"])} | \
+| validation{metric} ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | \
+{_percent(int8["val_accuracy_float"])} | \
 {_percent(int8["val_accuracy"])} |
 
-Networks of this design have {_percent(accuracy["val"])}{error} on validation, the mean of {_trainings(accuracy)}.
+Networks of this design have {_percent(accuracy["val"])}{error}{metric} on validation, the mean of {_trainings(accuracy)}.
 {_int8(d)}"""
 
 

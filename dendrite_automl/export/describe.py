@@ -58,7 +58,7 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
     return {
         "format": FORMAT,
         "snapshot": snapshot.to_json(),
-        "accuracy": _accuracy(member, report, report_int8),
+        "accuracy": {"val_metric": context.data.metric, **_accuracy(member, report, report_int8)},
         "test": {"float32": report, "int8": report_int8},
         "int8": {**asdict(found.int8), "val_loss": found.int8.loss, "fine_tuning_above_loss": TOLERATED},
         "fit": check_fit(snapshot.values(), context.budget, context.device.name if context.device else None),

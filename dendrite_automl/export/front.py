@@ -116,7 +116,7 @@ def export_snapshot(run: Run, plan: ExportPlan, snapshot_id: str) -> Path:
 def _context(run: Run, plan: ExportPlan) -> BundleContext:
     return BundleContext(
         task=plan.task,
-        data=Data.from_splits(plan.task.train, plan.task.val, len(plan.task.classes)),
+        data=Data.from_splits(plan.task.train, plan.task.val, len(plan.task.classes), run.metric),
         test=plan.task.open_test(),
         provenance=_provenance(run),
         budget=plan.aims.budget,

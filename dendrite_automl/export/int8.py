@@ -17,6 +17,7 @@ from torch import nn
 
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.export.onnx import INPUT, deploy_form, make_model, run_outputs, save_model
+from dendrite_automl.metrics import score
 from dendrite_automl.train.fit import Data
 
 _CALIBRATION = 512  # training examples whose ranges become the activations' scales
@@ -72,8 +73,8 @@ def export_int8(
 
 
 def val_accuracy(logits: NDArray[np.float32], data: Data) -> float:
-    """Of logits for the validation examples."""
-    return float((logits.argmax(1) == data.y_val.numpy()).mean())
+    """Of logits for the validation examples: accuracy, or the metric that the data names."""
+    return score(data.metric, data.y_val.numpy(), logits.argmax(1), data.classes)
 
 
 def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]:

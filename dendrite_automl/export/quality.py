@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LARGEST_MATRIX = 100  # classes
+from dendrite_automl.metrics import class_report, confusion_matrix
 
 
 def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Plain data: `examples`, `accuracy` with `accuracy_ci95`, `classes`, and the `confusion_matrix` [true][predicted].
+    """What `metrics.class_report` says, and `examples`, `accuracy_ci95`, and `classes`: a row for each.
 
-    Each of `classes` has its name, `examples`, `recall` with `recall_ci95`, and `precision`; what has no examples to count is
-    None; so is the matrix of more than 100 classes.
+    A row has the class, its number of examples, `recall` with `recall_ci95`, and `precision`; what has no examples to count is
+    None.
     """
-    from sklearn.metrics import confusion_matrix
-
-    matrix = confusion_matrix(y, predicted, labels=list(range(len(classes))))
+    matrix = confusion_matrix(y, predicted, len(classes))
     right, of_class, called = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     rows = [
         {
@@ -31,14 +29,10 @@ def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[
         }
         for i, name in enumerate(classes)
     ]
-    correct, examples = int(right.sum()), len(y)
-    return {
-        "examples": examples,
-        "accuracy": correct / examples,
-        "accuracy_ci95": wilson(correct, examples),
-        "classes": rows,
-        "confusion_matrix": matrix.tolist() if len(classes) <= _LARGEST_MATRIX else None,
-    }
+    report = class_report(y, predicted, classes)
+    for name in ("recall", "examples"):
+        del report[name]  # in the rows
+    return {"examples": len(y), **report, "accuracy_ci95": wilson(int(right.sum()), len(y)), "classes": rows}
 
 
 def wilson(right: int, of: int) -> list[float]:

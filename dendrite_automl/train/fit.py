@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.metrics import METRICS, score
 from dendrite_automl.space import Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import augment, noise_pool
@@ -28,6 +29,8 @@ class FitSettings:
     Attributes:
         learning_rate: peak of a schedule that rises for a tenth of the steps and falls to zero as a cosine.
         shift: largest shift of the inputs in steps; `noise`: standard deviation added to them.
+        class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that each
+            class counts alike; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower.
     """
 
     learning_rate: float
@@ -36,6 +39,7 @@ class FitSettings:
     label_smoothing: float = 0.0
     shift: int = 0
     noise: float = 0.0
+    class_weights: str = "auto"
 
     @classmethod
     def from_knobs(cls, knobs: Mapping[str, Value]) -> FitSettings:
@@ -45,13 +49,18 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`."""
+    """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`.
+
+    Attributes:
+        metric: one of `METRICS`, that a network is judged by on the validation split.
+    """
 
     x: Tensor
     y: Tensor
     x_val: Tensor
     y_val: Tensor
     classes: int
+    metric: str = METRICS[0]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -59,11 +68,11 @@ class Data:
         return tuple(self.x.shape[1:])
 
     @classmethod
-    def from_splits(cls, train: Split, val: Split, classes: int) -> Data:
+    def from_splits(cls, train: Split, val: Split, classes: int, metric: str = METRICS[0]) -> Data:
         """Tensors over copies of the arrays: those in a shared object store are read-only."""
         arrays = (train.x, train.y, val.x, val.y)
         x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
-        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes)
+        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
 
 
 def fit_(
@@ -110,6 +119,7 @@ def train_epochs(
     examples, size = len(data.x), settings.batch_size
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
     steps = epochs * -(-used // size)
+    class_weights = weigh_classes(data, settings)
     warm_up = _WARM_UP if _WARM_UP * steps > 1 else 0.0  # OneCycleLR divides by zero when it rises for exactly one step
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
@@ -122,9 +132,11 @@ def train_epochs(
             x = data.x.index_select(0, batch.flatten())  # [R * B, …]
             x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator, pool=pool)
             logits = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
-            losses = F.cross_entropy(
-                logits, data.y[batch].t().flatten(), label_smoothing=settings.label_smoothing, reduction="none"
-            ).view(-1, replicates)
+            y = data.y[batch].t().flatten()  # [B * R]
+            losses = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing, reduction="none")
+            if class_weights is not None:
+                losses = losses * class_weights[y]
+            losses = losses.view(-1, replicates)
             optimizer.zero_grad()
             losses.mean(0).sum().backward()
             optimizer.step()
@@ -159,6 +171,14 @@ def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, 
     models[:] = [model for model, loss in zip(models, losses, strict=True) if math.isfinite(loss)]
 
 
+def weigh_classes(data: Data, settings: FitSettings) -> Tensor | None:
+    """The weight of each class in the loss, [classes], so that the mean over the training set is 1; None for no weights."""
+    if settings.class_weights == "none" or (settings.class_weights == "auto" and data.metric == "accuracy"):
+        return None
+    counts = torch.bincount(data.y, minlength=data.classes)
+    return len(data.y) / (data.classes * counts.clamp(min=1)).to(data.x.dtype)
+
+
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Logits [N, classes] in evaluation mode; the model's mode is left as it was."""
@@ -169,13 +189,28 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
+def validate(model: nn.Module, data: Data) -> float:
+    """The metric of `data` on its validation split, from 0 to 1.
+
+    Raises:
+        CandidateFailed: a logit is not finite.
+    """
+    predicted = _predict_classes(model, data.x_val)
+    return score(data.metric, data.y_val.numpy(), predicted.numpy(), data.classes)
+
+
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Fraction of the examples whose largest logit is that of their class.
 
     Raises:
         CandidateFailed: a logit is not finite.
     """
+    return (_predict_classes(model, x) == y).double().mean().item()
+
+
+def _predict_classes(model: nn.Module, x: Tensor) -> Tensor:
+    """Class of the largest logit, int64 [N]."""
     logits = predict(model, x)
     if not torch.isfinite(logits).all():
         raise CandidateFailed("evaluation: expected finite logits, got NaN or infinity")
-    return (logits.argmax(1) == y).double().mean().item()
+    return logits.argmax(1)

@@ -50,6 +50,7 @@ def conduct(
         train=plan.task.train,
         val=plan.task.val,
         classes=len(plan.task.classes),
+        metric=plan.metric,
         device=plan.device,
         int8=any(objective.name == "val_accuracy_int8" for objective in plan.objectives),
     )

@@ -126,6 +126,7 @@ def test_the_description_is_complete_and_true(exported, task) -> None:
     assert Snapshot.from_json(description["snapshot"]) == member.snapshot
     assert "best validation accuracy" in description["accuracy"].pop("chosen")
     assert description["accuracy"] == {
+        "val_metric": "accuracy",
         "val": 0.75,
         "val_standard_error": 0.0125,
         "val_replicates": 6,
@@ -242,3 +243,6 @@ def test_a_card_of_many_oddly_named_classes_stays_a_page_of_whole_tables(exporte
     assert len(rows) == 30
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}
     assert "30 weakest of 120" in card
+    assert "validation (" in card
+    macro = {**description, "accuracy": {**description["accuracy"], "val_metric": "macro_f1"}}
+    assert "validation macro f1 (" in make_card(macro)

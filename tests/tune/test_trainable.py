@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dendrite_automl import trial
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.export.int8 import int8_accuracies
 from dendrite_automl.result import Snapshot
@@ -57,10 +58,10 @@ def make_config(
     return {**values, **changes}
 
 
-def make_trainable(config: dict[str, Any]) -> TrialTrainable:
+def make_trainable(config: dict[str, Any], **changes: Any) -> TrialTrainable:
     """Set up as Ray does it, without Ray's own constructor."""
     trainable = TrialTrainable.__new__(TrialTrainable)
-    trainable.setup(config, train=TRAIN, val=VAL, classes=3)
+    trainable.setup(config, **{"train": TRAIN, "val": VAL, "classes": 3, **changes})
     return trainable
 
 
@@ -241,3 +242,10 @@ def test_int8_files_are_measured_where_that_is_asked_for_and_float_stands_in_at_
     again = make_config("fit", path=[0], like=[])
     trainable.reset_config(again)
     assert len(snapshot_of(trainable.step()).accuracies_int8) == 2
+
+
+def test_the_metric_that_was_asked_for_is_what_is_measured(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trial, "validate", lambda _model, data: asked.append(data.metric) or 0.5)
+    steps(make_trainable(make_config("fit"), metric="macro_f1"))
+    assert asked == ["macro_f1"] * 2
