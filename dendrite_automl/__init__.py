@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dendrite_automl.comparison import Comparison, compare
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
+    from dendrite_automl.run_export import export_run
     from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
@@ -37,6 +38,7 @@ __all__ = [
     "Task",
     "compare",
     "estimate_growth",
+    "export_run",
     "grow",
     "load_run",
     "load_space",
@@ -54,6 +56,7 @@ _HOMES = {
     "Task": "tasks",
     "compare": "comparison",
     "estimate_growth": "measure.growth",
+    "export_run": "run_export",
     "grow": "train.cycles",
     "load_run": "run",
     "load_space": "space",

@@ -63,6 +63,15 @@ def _parser() -> argparse.ArgumentParser:
     verify = _command(
         commands, "verify", _verify, "an artifact against its hashes, counts and test vectors; exit 1 if it differs"
     )
+    export = _command(commands, "export", _export, "the artifacts of a run again, or of one snapshot; trains nothing")
+    export.add_argument("path", metavar="RUN", help="folder of a search")
+    which = "this one alone, of the front or not (see candidates.csv); default: the whole front"
+    export.add_argument("--snapshot", metavar="ID", help=which)
+    free = "leave the batch of the ONNX files free (default: fixed at 1, as tools for microcontrollers want it)"
+    export.add_argument("--dynamic-batch", action="store_true", help=free)
+    _add_json(export)
+    about = "an artifact against its hashes, counts, test vectors and device; exit 1 if it differs"
+    verify = _command(commands, "verify", _verify, about)
     verify.add_argument("path", metavar="ARTIFACT", help="folder with an artifact.json")
     _add_json(verify)
     for name, run, about in (
@@ -122,7 +131,8 @@ def _add_search(commands: Any) -> None:
     add("--scheduler", metavar="S", help="halving (default): trials that are behind are stopped early; fifo: none is")
     add("--sampler", metavar="S", help="what proposes candidates: gp (default), tpe, local, nsga2, random")
     add("--arms", metavar="A", help="dendritic,baseline (default: both) or one of them")
-    objectives = "measures to trade off (default: val_accuracy,params,macs; also flash_bytes, peak_ram_bytes, latency_ms)"
+    objectives = "measures to trade off (default: val_accuracy,params,macs; also val_accuracy_int8, flash_bytes, "
+    objectives += "peak_ram_bytes, latency_ms)"
     add("--objectives", metavar="O", help=objectives)
     add("--workers", metavar="W", type=_count, help="processes that train at the same time (default: all cores)")
     add("--ray-address", metavar="A", help="run on this Ray cluster (host:port, or auto) instead of this machine alone")
@@ -205,6 +215,17 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from dendrite_automl.run_export import export_run
+
+    folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
+    if options.json:
+        print(json.dumps({"artifacts": [str(folder.resolve()) for folder in folders]}))
+    else:
+        print("\n".join(str(folder) for folder in folders))
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
     from dendrite_automl.export.verify import verify_artifact
 
@@ -215,6 +236,7 @@ def _verify(options: argparse.Namespace) -> int:
         print(
             f"{found['artifact']}: hashes, {found['params']:,} parameters, {found['macs']:,} MACs and "
             f"the logits of {found['vectors']} test vectors are as the artifact says"
+            + (f"; it fits {found['device']}" if found["device"] else "")
         )
     return 0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, pareto_front
+from dendrite_automl.front import Objective, accuracy_name, pareto_front
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
 
@@ -89,10 +89,10 @@ def choose_next(run: Run, aims: Aims, *, after: int) -> list[Snapshot]:
 
 def _open(rows: Sequence[Row], aims: Aims, sd: float) -> list[Row]:
     """Rows that no other is clearly ahead of at no more cost, and whose accuracy is close to that of one such."""
-    found = []
+    name, found = accuracy_name(aims.objectives), []
     for row in rows:
         rivals = [other for other in rows if row is not other and _costs_no_more(other, row, aims.objectives)]
-        leads = [row["val_accuracy"] - other["val_accuracy"] for other in rivals]
+        leads = [row[name] - other[name] for other in rivals]
         close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for other in rivals]
         if any(abs(lead) <= error for lead, error in zip(leads, close, strict=True)) and all(
             lead >= -error for lead, error in zip(leads, close, strict=True)
@@ -107,7 +107,7 @@ def _by_arm(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[Row]:
-    """Snapshots inside the budget that were trained again: `val_accuracy` and its error are those of the fresh seeds alone.
+    """Snapshots inside the budget that were trained again: their accuracies are those of the fresh seeds alone.
 
     `val_accuracy_selected` is what the search saw, `replicates` the number of fresh seeds.
 
@@ -115,7 +115,7 @@ def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[R
         rounds: that are looked at; default: all.
     """
     rows = []
-    accuracies = _fresh(run, rounds)
+    accuracies, of_int8 = _fresh(run, rounds), _fresh(run, rounds, int8=True)
     for snapshot in run.snapshots():
         fresh = accuracies.get(snapshot.id, [])
         row = snapshot.values()
@@ -123,6 +123,8 @@ def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[R
             error = statistics.stdev(fresh) / math.sqrt(len(fresh)) if len(fresh) > 1 else None
             selected = row["val_accuracy"]
             row |= {"val_accuracy": statistics.fmean(fresh), "val_accuracy_se": error, "replicates": len(fresh)}
+            if again := of_int8.get(snapshot.id):
+                row["val_accuracy_int8"] = statistics.fmean(again)
             rows.append(row | {"val_accuracy_selected": selected})
     return rows
 
@@ -165,10 +167,15 @@ def _epochs(chosen: Sequence[Snapshot]) -> int:
     )
 
 
-def _fresh(run: Run, rounds: int | None = None) -> dict[str, list[float]]:
+def _fresh(run: Run, rounds: int | None = None, *, int8: bool = False) -> dict[str, list[float]]:
     """Accuracies of the fresh seeds of each snapshot that was trained again in the first `rounds`; default: in any."""
     within = {
-        name: [value for number, snapshot in again if rounds is None or number <= rounds for value in snapshot.accuracies]
+        name: [
+            value
+            for number, snapshot in again
+            if rounds is None or number <= rounds
+            for value in (snapshot.accuracies_int8 if int8 else snapshot.accuracies)
+        ]
         for name, again in run.confirmed().items()
     }
     return {name: values for name, values in within.items() if values}
@@ -176,9 +183,10 @@ def _fresh(run: Run, rounds: int | None = None) -> dict[str, list[float]]:
 
 def _behind(row: Mapping[str, Any], front: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> float:
     """By how much the accuracy of a front member that costs no more is higher; the largest of these."""
-    better = [member["val_accuracy"] for member in front if _costs_no_more(member, row, objectives)]
-    return max(better, default=0.0) - row["val_accuracy"] if better else 0.0
+    name = accuracy_name(objectives)
+    better = [member[name] for member in front if _costs_no_more(member, row, objectives)]
+    return max(better, default=0.0) - row[name] if better else 0.0
 
 
 def _costs_no_more(one: Mapping[str, Any], other: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
-    return all(one[o.name] <= other[o.name] for o in objectives if o.name != "val_accuracy")
+    return all(one[o.name] <= other[o.name] for o in objectives if o.direction == "min")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 2
+# Not in the tables of earlier versions, which are read all the same.
+_LATER = ("val_accuracy_int8", "exported_val_accuracy", "exported_val_accuracy_int8", "int8_made_by")
 FRONT_COLUMNS = (
     "snapshot",
     "candidate",
@@ -50,6 +52,7 @@ FRONT_COLUMNS = (
     "trained_epochs",
     "schedule",
     "artifact",
+    *_LATER,
 )
 _CANDIDATE_COLUMNS = (
     "snapshot",
@@ -70,6 +73,7 @@ _CANDIDATE_COLUMNS = (
     "train_seconds",
     "seeds",
     "schedule",
+    "val_accuracy_int8",
 )
 _RESULTS, _CONFIRMED, _PREDICTIONS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz"
 
@@ -235,9 +239,11 @@ class Run:
 
     def keep_artifact(self, scratch: Path, snapshot_id: str) -> Path:
         """Put a finished artifact in its place, instead of an earlier one of the same snapshot."""
-        target = self.path / "artifacts" / snapshot_id
-        shutil.rmtree(target, ignore_errors=True)
+        target, earlier = self.path / "artifacts" / snapshot_id, scratch.with_name(f"{scratch.name}.earlier")
+        if target.exists():
+            target.replace(earlier)
         scratch.replace(target)
+        shutil.rmtree(earlier, ignore_errors=True)
         return target
 
     def drop_artifacts(self, keep: Sequence[str] = ()) -> None:
@@ -293,8 +299,10 @@ class Run:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
-                missing = set(FRONT_COLUMNS) - set(reader.fieldnames or ())
-                rows = [{key: _typed(key, value) for key, value in row.items()} for row in reader]
+                missing = set(FRONT_COLUMNS) - set(_LATER) - set(reader.fieldnames or ())
+                rows = [
+                    dict.fromkeys(FRONT_COLUMNS) | {key: _typed(key, value) for key, value in row.items()} for row in reader
+                ]
         except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
             raise RequestError(f"run: {path}: damaged: {error}; write it again with --resume") from None
         if missing:
@@ -452,4 +460,6 @@ def _typed(key: str, text: str) -> Any:
         return text
     if text == "":
         return None
-    return float(text) if key.startswith(("val_", "test_")) or key == "latency_ms" else int(text)
+    if key == "int8_made_by":
+        return text
+    return float(text) if "accuracy" in key or key == "latency_ms" else int(text)

@@ -210,7 +210,7 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequen
             raise AutoMLError(
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
-        export = ExportPlan(task=plan.task, aims=Aims(objectives=plan.objectives, budget=plan.budget))
+        export = ExportPlan(task=plan.task, aims=Aims(objectives=plan.objectives, budget=plan.budget), device=plan.device)
         try:
             export_front(run, export, progress)
         except OSError as error:

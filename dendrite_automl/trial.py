@@ -15,7 +15,7 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.devices import DeviceProfile
-from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.errors import AutoMLError, CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.result import Cost, Measurement, Snapshot
@@ -81,6 +81,7 @@ def run_trial(
     position: Position | None = None,
     networks: list[nn.Module] | None = None,
     rungs: Sequence[int] = (),
+    int8: bool = False,
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
@@ -90,6 +91,7 @@ def run_trial(
         position: where to start; default: the beginning.
         networks: those of `position.base`, where there is one.
         rungs: epochs of the first stage after which a `Rung` is yielded, where that stage is longer.
+        int8: measure the validation accuracy of the replicates' int8 files too; seconds for each stage.
 
     Raises:
         CandidateFailed: a stage cannot be done: the training of all replicates diverged, nothing is left to prune.
@@ -105,7 +107,7 @@ def run_trial(
             if index == 0 and epoch in rungs and epoch < stage.epochs:
                 cost = measure_cost(tried[0], data.input_shape, device)
                 yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost)
-        snapshot = _measure(tried, candidate, index, data, seeds, device, position.base, time.perf_counter() - start)
+        snapshot = _measure(tried, candidate, index, data, seeds, device, position.base, time.perf_counter() - start, int8)
         position = position.after(candidate, snapshot)
         if position.base is snapshot:
             models = tried
@@ -120,11 +122,13 @@ def retrain(
     *,
     device: DeviceProfile | None = None,
     like: Mapping[int, nn.Module] | None = None,
+    int8: bool = False,
 ) -> Iterator[tuple[Snapshot, list[nn.Module]]]:
     """Train a snapshot again with other seeds, along the path that it took; yield a snapshot for each stage of it.
 
     Args:
         like: for each stage that prunes, the network as it was after it: fresh replicates are given its widths.
+        int8: as for `run_trial`.
 
     Raises:
         CandidateFailed: as for `run_trial`.
@@ -137,7 +141,7 @@ def retrain(
         stage = candidate.stages[index]
         for _ in run_stage_(models, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
             pass
-        snapshot = _measure(models, candidate, index, data, seeds, device, snapshot, time.perf_counter() - start)
+        snapshot = _measure(models, candidate, index, data, seeds, device, snapshot, time.perf_counter() - start, int8)
         yield snapshot, models
 
 
@@ -217,6 +221,20 @@ def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
     return tuple(value for _, value in found)
 
 
+def _validate_int8(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]:
+    """Validation accuracy of each replicate's int8 file.
+
+    Raises:
+        CandidateFailed: the network cannot be quantised.
+    """
+    from dendrite_automl.export.int8 import int8_accuracies  # onnxruntime's quantiser takes a second to import
+
+    try:
+        return int8_accuracies(models, data)
+    except AutoMLError as error:
+        raise CandidateFailed(str(error)) from None
+
+
 def _measure(
     models: list[nn.Module],
     candidate: Candidate,
@@ -226,8 +244,10 @@ def _measure(
     device: DeviceProfile | None,
     base: Snapshot | None,
     seconds: float,
+    int8: bool,
 ) -> Snapshot:
     accuracies = _validate_(models, data)
+    accuracies_int8 = _validate_int8(models, data) if int8 else ()
     cost = measure_cost(models[0], data.input_shape, device)
     sets = max((len(layer.dendrites) for layer in dendritic_layers(models[0]).values()), default=0)
     path = (*(base.path if base else ()), index)
@@ -240,6 +260,7 @@ def _measure(
         dendrites=sets,
         seeds=tuple(seeds),
         accuracies=accuracies,
+        accuracies_int8=accuracies_int8,
         measurement=Measurement(
             params=cost.params,
             macs=cost.macs,
@@ -250,6 +271,7 @@ def _measure(
             val_accuracy_se=statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None,
             trained_epochs=candidate.stages[index].epochs * len(seeds) + (before.trained_epochs if before else 0),
             train_seconds=seconds + (before.train_seconds if before else 0.0),
+            val_accuracy_int8=statistics.fmean(accuracies_int8) if accuracies_int8 else None,
         ),
     )
 

@@ -165,7 +165,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixtu
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert all(word in out for word in ("search", "show", "verify", "devices", "spaces", "tasks", "exit codes"))
+    assert all(word in out for word in ("search", "show", "export", "verify", "devices", "spaces", "tasks", "exit codes"))
 
 
 def test_help_and_import_load_nothing_heavy() -> None:

@@ -33,11 +33,14 @@ def print_front(
     validation = [_validation(row, marked) for row, marked in zip(rows, unsure, strict=True)]
     # not aligned on the right: some have an error or a mark, some have none
     table.add_column("val %", no_wrap=True, min_width=max(map(len, validation), default=0))
-    for name in ("test %", "int8 %", "params", "MACs", "RAM B", "dendrites"):
+    by_int8 = any(row.get("val_accuracy_int8") is not None for row in rows)
+    more = ["val int8 %"] if by_int8 else []
+    for name in (*more, "test %", "int8 %", "int8 loss", "params", "MACs", "RAM B", "dendrites"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("schedule")
     for row, known in zip(rows, validation, strict=True):
-        accuracies = [known, *(_percent(row[name]) for name in ("test_accuracy", "test_accuracy_int8"))]
+        shown = (*(["val_accuracy_int8"] if by_int8 else []), "test_accuracy", "test_accuracy_int8")
+        accuracies = [known, *(_percent(row[name]) for name in shown), _int8_loss(row)]
         counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
@@ -83,6 +86,12 @@ def _print(table: Table, file: TextIO | None) -> None:
 def _validation(row: Mapping[str, Any], marked: bool) -> str:
     error = "" if row["val_accuracy_se"] is None else f" ± {_percent(row['val_accuracy_se'])}"
     return _percent(row["val_accuracy"]) + error + (" *" if marked else "")
+
+
+def _int8_loss(row: Mapping[str, Any]) -> str:
+    """Points of validation accuracy that the exported int8 file has less than the float32 file."""
+    exported, of_int8 = row.get("exported_val_accuracy"), row.get("exported_val_accuracy_int8")
+    return "-" if exported is None or of_int8 is None else f"{round(100 * (exported - of_int8), 1) + 0.0:.1f}"
 
 
 def _percent(value: float | None) -> str:

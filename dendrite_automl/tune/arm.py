@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import TrialState, create_trial
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, pareto_front
+from dendrite_automl.front import Objective, accuracy_name, pareto_front
 from dendrite_automl.request import SAMPLERS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.space import Knob, Point, SearchSpace
@@ -129,10 +129,11 @@ class ArmStudy:
 
     def _outcome(self, point: Point, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
         """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""
+        accuracy = accuracy_name(self._objectives)
 
         def rank(snapshot: Snapshot) -> tuple[float, float, int]:
             over = sum(max(0.0, x) for _, x in self._budget.excess(snapshot.values()))
-            return over, -snapshot.measurement.val_accuracy, snapshot.measurement.params
+            return over, -float(snapshot.values()[accuracy]), snapshot.measurement.params
 
         best = min(snapshots, key=rank).values()
         if self._budget.fits(best):

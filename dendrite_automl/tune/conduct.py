@@ -52,6 +52,7 @@ def conduct(
         classes=len(plan.task.classes),
         metric=plan.metric,
         device=plan.device,
+        int8=any(objective.name == "val_accuracy_int8" for objective in plan.objectives),
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),

@@ -36,13 +36,14 @@ class TrialTrainable(tune.Trainable):
         classes: int = 0,
         metric: str = METRICS[0],
         device: DeviceProfile | None = None,
+        int8: bool = False,
     ) -> None:
-        """Called once for each actor; `train` and `val` come from Ray's object store."""
+        """Called once for each actor; `train` and `val` come from Ray's object store; `int8`: measure the int8 files too."""
         torch.set_num_threads(1)
         if train is None or val is None:
             raise ValueError("TrialTrainable: expected train and val by tune.with_parameters, got none")
         self._data = Data.from_splits(train, val, classes, metric)
-        self._device = device
+        self._device, self._int8 = device, int8
         self._steps = self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -64,7 +65,10 @@ class TrialTrainable(tune.Trainable):
         except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
             return {"failed": f"unexpected {type(error).__name__}: {error}", "done": True, "unexpected": True}
         if isinstance(news, Rung):
-            values = {**asdict(news.cost), "val_accuracy": statistics.fmean(news.accuracies)}
+            accuracy = statistics.fmean(news.accuracies)
+            values = {**asdict(news.cost), "val_accuracy": accuracy}
+            if self._int8:
+                values["val_accuracy_int8"] = accuracy  # to export what is a third trained would cost more than it tells
             return {**values, "rung": news.epoch, "done": False}
         snapshot, models = news
         measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
@@ -92,12 +96,14 @@ class TrialTrainable(tune.Trainable):
             position=position,
             networks=networks,
             rungs=config["rungs"],
+            int8=self._int8,
         )
 
     def _retrain(self, candidate: Candidate, config: dict[str, Any]) -> Iterator[News]:
         """A snapshot again, with other seeds."""
         like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
-        yield from retrain(candidate, self._data, config["seeds"], config["path"], device=self._device, like=like)
+        seeds, path = config["seeds"], config["path"]
+        yield from retrain(candidate, self._data, seeds, path, device=self._device, like=like, int8=self._int8)
 
     def _load(self, candidate: Candidate, dendrites: int, weights: bytes) -> list[nn.Module]:
         return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes)
