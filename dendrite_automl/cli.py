@@ -60,9 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("other", metavar="RUN2", nargs="?", help="folder of another one, on the same data and budget")
     compare.add_argument("--force", action="store_true", help="compare what should not be compared, with a warning")
     _add_json(compare)
-    verify = _command(
-        commands, "verify", _verify, "an artifact against its hashes, counts and test vectors; exit 1 if it differs"
-    )
     export = _command(commands, "export", _export, "the artifacts of a run again, or of one snapshot; trains nothing")
     export.add_argument("path", metavar="RUN", help="folder of a search")
     which = "this one alone, of the front or not (see candidates.csv); default: the whole front"
