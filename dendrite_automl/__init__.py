@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
+    from dendrite_automl.run_compress import compress
     from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "SearchSpace",
     "Task",
+    "compress",
     "estimate_growth",
     "grow",
     "load_run",
@@ -44,6 +46,7 @@ __all__ = [
 # Where each public name lives; imported when it is used, so that `import dendrite_automl` needs no torch.
 _HOMES = {
     "Budget": "budget",
+    "compress": "run_compress",  # not a module `compress`: it would hide the function
     "GrowSettings": "train.cycles",
     "Run": "run",
     "SearchSpace": "space",

@@ -44,6 +44,15 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
     return parse_space(_to_toml(data), where="set")
 
 
+def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Value]]) -> SearchSpace:
+    """The space with these knobs and their choices in a section; those that it has already stay as they are."""
+    data = tomllib.loads(space.text)
+    known = {knob.name for knob in space.knobs}
+    new = {name: choices[0] if len(choices) == 1 else list(choices) for name, choices in knobs.items() if name not in known}
+    data[section] = {**data.get(section, {}), **new}
+    return parse_space(_to_toml({"anchors": [], **data}), where=space.name)
+
+
 def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str]]:
     """Knob, whether the values are excluded, and the values as texts."""
     match = _SETTING.fullmatch(setting)

@@ -66,6 +66,7 @@ _CANDIDATE_COLUMNS = (
     "schedule",
 )
 _RESULTS, _CONFIRMED = "results.jsonl", "confirmed.jsonl"
+_TEACHER = "teacher.safetensors"
 
 
 class Run:
@@ -175,6 +176,15 @@ class Run:
         """Where the weights of a snapshot's replicates are: those of the search (0), or of a round of confirmation."""
         suffix = f".{confirmation}" if confirmation else ""
         return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
+
+    def keep_teacher(self, logits: bytes) -> None:
+        """Store what a teacher says of the training set, so that a resumed search learns from the same one."""
+        _replace(self.path / _TEACHER, logits)
+
+    def teacher(self) -> bytes | None:
+        """What an earlier session stored by `keep_teacher`; None when there is none."""
+        path = self.path / _TEACHER
+        return path.read_bytes() if path.is_file() else None
 
     def of_kind(self, record: str) -> list[dict[str, Any]]:
         """Records of one kind, in order."""

@@ -14,13 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.export.check import check_export
 from dendrite_automl.export.front import ExportPlan, export_front
+from dendrite_automl.given import Given
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import NO_TRIAL_LIMIT, Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run, check_free_space
+from dendrite_automl.teacher import Teacher, ask_teacher, find_teacher
 from dendrite_automl.tune.local_ray import check_address, new_ray_folder, ray_for, remove_ray
 from dendrite_automl.tune.stop import HOPELESS, Stop
 
@@ -60,6 +65,7 @@ def search(
     sampler: str | None = None,
     arms: str | None = None,
     objectives: str | None = None,
+    teacher: str | nn.Module | None = None,
     seed: int | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
@@ -74,6 +80,8 @@ def search(
         data: path of an .npz file, or (X_train, y_train, X_test, y_test) in memory.
         set_knobs: knobs of the space fixed, narrowed or excluded, such as `["width=0.5:2", "kind!=pool"]`.
         seconds: time limit of search and confirmation; the export comes after it.
+        teacher: `auto`: the space's largest network is trained first, in this process, and all others learn from its outputs
+            too (knowledge distillation); or a trained torch module to learn from; `none` by default.
         workers: processes that train at the same time, one core each; default: all cores.
         ray_address: of a Ray cluster (`host:port` or `auto`) to run on; `workers` is then what the cluster has.
         out: the run folder, which must not exist; default: runs/<task>-<time>.
@@ -106,11 +114,20 @@ def search(
         sampler=sampler,
         arms=arms,
         objectives=objectives,
+        teacher=teacher if teacher is None or isinstance(teacher, str) else "given",
         seed=seed,
     )
-    folder = Path(out) if out else None
+    if isinstance(teacher, str) and teacher not in ("auto", "none"):
+        raise RequestError(f'teacher: expected auto, none, or in Python a trained torch.nn.Module, got "{teacher}"')
     return run_search(
-        request, arrays=arrays, workers=workers, ray_address=ray_address, out=folder, resume=resume, callbacks=callbacks
+        request,
+        arrays=arrays,
+        teacher=None if isinstance(teacher, str) else teacher,
+        workers=workers,
+        ray_address=ray_address,
+        out=Path(out) if out else None,
+        resume=resume,
+        callbacks=callbacks,
     )
 
 
@@ -118,6 +135,8 @@ def run_search(
     request: SearchRequest,
     *,
     arrays: Sequence[Any] | None = None,
+    teacher: nn.Module | None = None,
+    given: Given | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
     out: Path | None = None,
@@ -125,6 +144,10 @@ def run_search(
     callbacks: Sequence[Any] = (),
 ) -> Run:
     """Do what a request says; see `search`.
+
+    Args:
+        teacher: to learn from, where the request says `given`.
+        given: the network that all candidates start from; see `compress`.
 
     Raises:
         RequestError, BudgetUnreachable, Interrupted: as for `search`.
@@ -142,11 +165,15 @@ def run_search(
         raise RequestError(f"out: expected a new folder, {out} is there already; use --resume or another --out")
     if resume:
         run = Run.open(str(out))
-        plan = resume_plan(run, request, arrays)
+        plan = resume_plan(run, request, arrays, given)
     else:
-        plan = make_plan(request, arrays)
-    reach = Reach(plan.space, plan.task.input_shape, len(plan.task.classes), plan.device)
+        plan = make_plan(request, arrays, given=given)
+    says = ask_teacher(teacher, plan.task) if teacher is not None else None
+    start = given.model if given else None
+    reach = Reach(plan.space, plan.task.input_shape, len(plan.task.classes), plan.device, start)
     reach.check(plan.budget)
+    if given is not None and not resume:
+        check_export(given, plan.task.input_shape)
     if not resume:
         path = out or _new_path(plan.task.name)
         check_free_space(path, _FREE_BYTES)
@@ -155,10 +182,10 @@ def run_search(
         run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
     with run.locked():
         machine = Machine(workers=workers or _cores(), ray_address=ray_address)
-        return _search_and_export(run, plan, machine, callbacks)
+        return _search_and_export(run, plan, machine, callbacks, says)
 
 
-def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequence[Any]) -> Run:
+def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequence[Any], teacher: Teacher | None = None) -> Run:
     start = time.monotonic()
     stop = Stop.after(plan.seconds, confirm=plan.confirm > 0)
     run.info["request"].update(trials=plan.trials, seconds=plan.seconds, confirm=plan.confirm, arms=list(plan.arms))
@@ -174,13 +201,16 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequen
     where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
     progress.say(f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {where}; results in {run.path}")
     with _ctrl_c(stop, progress):
-        _run_trials(run, plan, machine, stop, progress, callbacks)
+        teacher = _keep_teacher(run, plan, teacher, stop, progress)
+        if teacher is not None or plan.teacher == "none":
+            _run_trials(run, plan, machine, stop, progress, callbacks, teacher)
         progress.update(final=True)
         if stop.hopeless:
             raise AutoMLError(
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
-        export = ExportPlan(task=plan.task, aims=Aims(objectives=plan.objectives, budget=plan.budget))
+        aims, given = Aims(objectives=plan.objectives, budget=plan.budget), plan.given.model if plan.given else None
+        export = ExportPlan(task=plan.task, aims=aims, given=given)
         try:
             export_front(run, export, progress)
         except OSError as error:
@@ -199,7 +229,35 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequen
     return run
 
 
-def _run_trials(run: Run, plan: Plan, machine: Machine, stop: Stop, progress: Progress, callbacks: Sequence[Any]) -> None:
+def _keep_teacher(run: Run, plan: Plan, teacher: Teacher | None, stop: Stop, progress: Progress) -> Teacher | None:
+    """The teacher of the run: what an earlier session stored, the given one, or the one that is trained now; None for none."""
+    if plan.teacher == "none":
+        return None
+    stored = run.teacher()
+    if stored is not None:
+        return Teacher.from_bytes(stored, len(plan.task.train), len(plan.task.classes))
+    if teacher is None and plan.teacher == "given":
+        raise RequestError(f"teacher: expected the one that {run.path} began with, got none; give it again")
+    if teacher is None:
+        progress.say("training a teacher: the largest network of the space")
+        sizes = {"epochs": plan.epochs, "replicates": plan.replicates, "seed": plan.seed}
+        teacher = find_teacher(plan.space, plan.task, **sizes, stopped=stop.search_now)
+    if teacher is not None:
+        run.keep_teacher(teacher.to_bytes())
+        run.info["teacher"] = teacher.about
+        progress.say(f"teacher: {teacher.about}")
+    return teacher
+
+
+def _run_trials(
+    run: Run,
+    plan: Plan,
+    machine: Machine,
+    stop: Stop,
+    progress: Progress,
+    callbacks: Sequence[Any],
+    teacher: Teacher | None,
+) -> None:
     """Ray from its start to its end; what a killed session left of its own is removed first."""
     left = run.info.get("ray_folder")
     if left:
@@ -211,7 +269,16 @@ def _run_trials(run: Run, plan: Plan, machine: Machine, stop: Stop, progress: Pr
         with ray_for(folder, machine.workers, machine.ray_address) as workers:
             from dendrite_automl.tune.conduct import conduct
 
-            conduct(run, plan, storage=folder / "tune", workers=workers, stop=stop, progress=progress, callbacks=callbacks)
+            conduct(
+                run,
+                plan,
+                storage=folder / "tune",
+                workers=workers,
+                stop=stop,
+                progress=progress,
+                callbacks=callbacks,
+                teacher=teacher,
+            )
     finally:
         remove_ray(folder)
         run.info["ray_folder"] = None
@@ -268,8 +335,13 @@ def _command(plan: Plan) -> str:
         "sampler": plan.sampler,
         "arms": ",".join(plan.arms),
         "objectives": request.objectives,
+        "teacher": request.teacher,
         "seed": plan.seed,
     }
+    if plan.given is not None:
+        knobs = {**flags, "time": None, "seconds": request.seconds, "set_knobs": request.set_knobs, "teacher": None}
+        words = [f"{name}={value!r}" for name, value in knobs.items() if value is not None]
+        return f"dendrite_automl.compress(model, {', '.join(words)})"
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     words += [word for setting in request.set_knobs or () for word in ("--set", setting)]
     return shlex.join(["automl", "search", *words])

@@ -17,6 +17,7 @@ Value = int | float | str | bool
 Point = dict[str, Value]
 
 STAGE_WORDS = ("fit", "shrink", "prune", "grow")
+GIVEN = "given:"  # backbone of a space that starts from a network of the user's; its fingerprint follows
 LR_SCHEDULES = ("one_cycle", "cosine", "constant")
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
 _RULES: dict[str, dict[str, str]] = {

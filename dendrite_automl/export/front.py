@@ -6,6 +6,8 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.confirm import Aims, confirmed_rows, final_front, optimism
@@ -21,10 +23,15 @@ from dendrite_automl.weights import load_networks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPlan:
-    """What an export needs beside the run folder."""
+    """What an export needs beside the run folder.
+
+    Attributes:
+        given: the network that the candidates started from, where they did not start from a backbone.
+    """
 
     task: Task
     aims: Aims
+    given: nn.Module | None = None
 
 
 def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
@@ -51,7 +58,7 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
     for number, row in enumerate(front):
         progress.export(number, len(front))
         snapshot = snapshots[row["snapshot"]]
-        artifact = _export(run, row, snapshot, candidates[snapshot.candidate], context, progress)
+        artifact = _export(run, row, snapshot, candidates[snapshot.candidate], context, plan, progress)
         row.update(
             test_accuracy=artifact.test_accuracy if artifact else None,
             test_accuracy_int8=artifact.test_accuracy_int8 if artifact else None,
@@ -70,7 +77,13 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
 
 
 def _export(
-    run: Run, row: dict[str, Any], snapshot: Snapshot, candidate: Candidate, context: BundleContext, progress: Progress
+    run: Run,
+    row: dict[str, Any],
+    snapshot: Snapshot,
+    candidate: Candidate,
+    context: BundleContext,
+    plan: ExportPlan,
+    progress: Progress,
 ) -> Artifact | None:
     scratch = run.new_artifact_folder()
     rounds = [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
@@ -87,7 +100,7 @@ def _export(
     try:
         weights = run.weights_path(snapshot.id, -number).read_bytes()
         shape, classes = context.task.input_shape, len(context.task.classes)
-        model = load_networks(candidate, snapshot.dendrites, weights, shape, classes)[-place]
+        model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, plan.given)[-place]
         artifact = export_artifact(model, snapshot, validation, scratch, context)
     except (AutoMLError, OSError) as error:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -109,6 +109,8 @@ class BudgetSearcher(Searcher):
         live = self._live.get(trial_id)
         if live is None or not self._rungs:
             return True  # of the confirmation, or nothing is ever stopped
+        if self._plan.given and ("rung" in result or not live.snapshots):
+            return True  # so far all are the given network, a little longer trained
         if "rung" in result:
             where, share = f"rung {result['rung']}", 1 / REDUCTION
             row, others = _values(result, self._plan.objectives), self._at_rung(live.candidate, result["rung"])
@@ -217,7 +219,8 @@ class BudgetSearcher(Searcher):
         return make_candidate(self._plan.space, point, arm=arm, epochs=self._plan.epochs)
 
     def _estimate(self, candidate: Candidate) -> list[Cost]:
-        return estimate_costs(candidate, self._input_shape, self._classes, self._plan.device)
+        given = self._plan.given.model if self._plan.given else None
+        return estimate_costs(candidate, self._input_shape, self._classes, self._plan.device, given)
 
     def _propose(self, arm: str) -> tuple[Candidate, Proposal, dict[str, Any]] | None:
         """A new candidate that can fit, and what it was repaired from; None when the space seems to hold no more."""

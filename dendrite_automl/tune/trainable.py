@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray import tune
 from torch import nn
 
@@ -34,13 +37,17 @@ class TrialTrainable(tune.Trainable):
         val: Split | None = None,
         classes: int = 0,
         device: DeviceProfile | None = None,
+        teacher: NDArray[np.float32] | None = None,
+        given: nn.Module | None = None,
     ) -> None:
-        """Called once for each actor; `train` and `val` come from Ray's object store."""
+        """Called once for each actor; arrays and the given network to start from come from Ray's object store."""
         torch.set_num_threads(1)
         if train is None or val is None:
             raise ValueError("TrialTrainable: expected train and val by tune.with_parameters, got none")
         self._data = Data.from_splits(train, val, classes)
-        self._device = device
+        if teacher is not None:
+            self._data = replace(self._data, teacher=torch.from_numpy(np.array(teacher)))
+        self._device, self._given = device, given
         self._steps = self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -79,7 +86,7 @@ class TrialTrainable(tune.Trainable):
         if "path" in config:
             return self._retrain(candidate, config)
         position = resume_position(candidate, [Snapshot.from_json(value) for value in json.loads(config["done"])])
-        networks = None
+        networks = self._copies(config)
         if position.base is not None:
             networks = self._load(candidate, position.base.dendrites, config["weights"])
         return run_trial(
@@ -95,7 +102,14 @@ class TrialTrainable(tune.Trainable):
     def _retrain(self, candidate: Candidate, config: dict[str, Any]) -> Iterator[News]:
         """A snapshot again, with other seeds."""
         like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
-        yield from retrain(candidate, self._data, config["seeds"], config["path"], device=self._device, like=like)
+        networks = self._copies(config)
+        yield from retrain(
+            candidate, self._data, config["seeds"], config["path"], device=self._device, like=like, networks=networks
+        )
+
+    def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
+        """The given network for each replicate; None where candidates start from a backbone."""
+        return None if self._given is None else [copy.deepcopy(self._given) for _ in config["seeds"]]
 
     def _load(self, candidate: Candidate, dendrites: int, weights: bytes) -> list[nn.Module]:
-        return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes)
+        return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes, self._given)

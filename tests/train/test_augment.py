@@ -47,7 +47,9 @@ def test_every_offset_up_to_the_shift_occurs_and_examples_are_moved_on_their_own
 def test_pictures_move_along_both_axes() -> None:
     x = torch.zeros(200, 1, 5, 5)
     x[:, 0, 2, 2] = 1
-    places = {tuple(row.nonzero()[0].tolist()[1:]) for row in augment(x, Augmentation(shift=1, noise=0.0), generator=generator())}
+    places = {
+        tuple(row.nonzero()[0].tolist()[1:]) for row in augment(x, Augmentation(shift=1, noise=0.0), generator=generator())
+    }
     assert places == {(i, j) for i in (1, 2, 3) for j in (1, 2, 3)}
 
 
