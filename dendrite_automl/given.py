@@ -15,10 +15,10 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.dendrites import PLACEMENTS
 from dendrite_automl.dendrites.placement import find_layers
-from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.errors import AutoMLError, CandidateFailed, RequestError
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.space import GIVEN
-from dendrite_automl.train.prune import shrink_
+from dendrite_automl.train.prune import prune_, shrink_
 
 # Layers with weights that can be measured, cut, exported and read back.
 _SUPPORTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -96,15 +96,21 @@ def check_given(given: Given, input_shape: tuple[int, ...], classes: int) -> Non
         ) from None
     if not torch.allclose(folded, logits, atol=_CLOSE * max(1.0, logits.abs().max().item()), rtol=0):
         raise RequestError("compress: model: computes otherwise once BatchNorm is folded into the layers before it")
-    smaller = copy.deepcopy(model)
-    try:
-        shrink_(smaller, x[:1], ratio=0.5)
-    except AutoMLError as error:
-        raise RequestError(f"compress: model: cannot be shrunk: {_line(error)}") from None
-    except Exception as error:  # torch-pruning, likewise
-        raise RequestError(f"compress: model: expected one that torch-pruning can cut: {_line(error)}") from None
-    if _run(smaller, x, "once half of its channels are gone; sizes must not be written into its code").shape != logits.shape:
-        raise RequestError("compress: model: gives outputs of another shape once half of its channels are gone")
+    for cut_ in (shrink_, prune_):
+        smaller = copy.deepcopy(model)
+        try:
+            for _ in range(2):
+                cut_(smaller, x[:1], ratio=0.5)
+        except CandidateFailed as error:
+            if _size(smaller) == _size(model):
+                raise RequestError(f"compress: model: cannot be made smaller: {error}") from None
+        except Exception as error:  # torch-pruning, likewise
+            raise RequestError(
+                f"compress: model: expected one that torch-pruning can cut, with no sizes of layers written into its code: "
+                f"{_line(error)}"
+            ) from None
+        if _run(smaller, x, "once channels are gone; sizes must not be written into its code").shape != logits.shape:
+            raise RequestError("compress: model: gives outputs of another shape once channels are gone")
 
 
 def build_network(
@@ -126,12 +132,17 @@ def build_network(
 
 def _check_layers(model: nn.Module) -> None:
     seen: dict[int, str] = {}
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         of = f'layer "{name}" ({type(module).__name__})' if name else type(module).__name__
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         if own and type(module) not in _SUPPORTED:
             words = ", ".join(layer.__name__ for layer in _SUPPORTED)
             raise RequestError(f"compress: model: {of}: expected weights in {words} alone, got {own[0][0]!r}")
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and not _is_whole_or_depthwise(module):
+            raise RequestError(
+                f"compress: model: {of}: expected groups = 1, or one group for each input and output channel, "
+                f"got groups = {module.groups}"
+            )
         for key, _ in own:
             tensor = getattr(module, key)
             if id(tensor) in seen:
@@ -139,6 +150,10 @@ def _check_layers(model: nn.Module) -> None:
             seen[id(tensor)] = name
     if not any(isinstance(module, nn.Linear) for module in model.modules()):
         raise RequestError("compress: model: expected a Linear layer that gives the logits, got none")
+
+
+def _is_whole_or_depthwise(layer: nn.Conv1d | nn.Conv2d) -> bool:
+    return layer.groups == 1 or layer.groups == layer.in_channels == layer.out_channels
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -158,6 +173,10 @@ def _run(model: nn.Module, x: Tensor, how: str) -> Tensor:
     except Exception as error:  # whatever the user's code raises
         raise RequestError(f"compress: model: cannot run {how}: {_line(error)}") from None
     return found
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _has(model: nn.Module, placement: str) -> bool:

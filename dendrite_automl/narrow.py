@@ -99,9 +99,11 @@ def _names(value: str, choice: Value) -> bool:
 
 
 def _new_value(value: str, choices: tuple[Value, ...]) -> Value | None:
-    """A value that the space does not list, as what the knob's choices are: a number or a text; None when it is neither."""
+    """A value that the space does not list, as what the knob's choices are; None when it is nothing of the kind."""
     if any(isinstance(choice, str) for choice in choices):
         return value
+    if all(isinstance(choice, bool) for choice in choices):
+        return {"true": True, "false": False}.get(value)
     numbers = [choice for choice in choices if not isinstance(choice, bool)]
     number = _number(value)
     if not numbers or not math.isfinite(number):

@@ -86,3 +86,55 @@ def test_result_is_a_new_tensor_of_the_same_form_and_the_generator_decides_it(sh
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(x, kept)
+
+
+def hidden(x: Tensor) -> Tensor:
+    return x == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(0, 2**16))
+def test_a_mask_hides_one_span_of_a_sequence_on_its_axis_and_leaves_the_rest(most, seed) -> None:
+    x = torch.arange(1.0, 1 + 4 * 5 * 8).view(4, 5, 8)
+    for axis, how in ((1, Augmentation(time_mask=most)), (0, Augmentation(channel_mask=most))):
+        out = augment(x, how, generator=generator(seed))
+        assert torch.equal(out[~hidden(out)], x[~hidden(out)])
+        for example in hidden(out):
+            whole = example.all(0 if axis == 1 else 1)
+            assert torch.equal(example.any(0 if axis == 1 else 1), whole)
+            places = whole.nonzero().flatten().tolist()
+            assert places == list(range(places[0], places[0] + len(places))) if places else True
+            assert len(places) <= most
+
+
+def test_all_widths_and_places_of_a_mask_occur_and_examples_have_their_own() -> None:
+    out = hidden(augment(torch.ones(4000, 3, 6), Augmentation(time_mask=2), generator=generator()))[:, 0]
+    widths = out.sum(1)
+    assert [(widths == n).float().mean().item() for n in (0, 1, 2)] == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert out[widths == 1].float().mean(0).tolist() == pytest.approx([1 / 6] * 6, abs=0.03)
+
+
+def test_pictures_are_mirrored_left_to_right_every_second_time() -> None:
+    x = torch.arange(6.0).view(1, 1, 2, 3).expand(1000, 1, 2, 3)
+    out = augment(x, Augmentation(flip=True), generator=generator())
+    mirrored = (out == x.flip(3)).all((1, 2, 3))
+    assert ((out == x).all((1, 2, 3)) | mirrored).all()
+    assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_cutout_hides_a_square_part_of_which_may_lie_outside(side) -> None:
+    out = hidden(augment(torch.ones(2000, 2, 5, 5), Augmentation(cutout=side), generator=generator()))
+    assert torch.equal(out[:, 0], out[:, 1])
+    rows, columns = out[:, 0].any(2), out[:, 0].any(1)
+    assert torch.equal(out[:, 0], rows.unsqueeze(2) & columns.unsqueeze(1))
+    assert rows.sum(1).max() == columns.sum(1).max() == side
+    assert rows.any(0).all()
+
+
+def test_masks_and_flips_leave_other_kinds_of_data_alone() -> None:
+    for shape, how in (((3, 4), Augmentation(time_mask=2, channel_mask=2, flip=True, cutout=2)),
+                       ((3, 4, 5), Augmentation(flip=True, cutout=2)),
+                       ((3, 1, 5, 5), Augmentation(time_mask=2, channel_mask=2))):  # fmt: skip
+        x = torch.randn(shape)
+        assert torch.equal(augment(x, how, generator=generator()), x)
