@@ -132,7 +132,10 @@ def _largest(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> 
         except (CandidateFailed, RequestError):
             return 0
 
-    for knob in space.knobs:
-        if knob.section == "network" and len(knob.choices) > 1:
-            point = max(({**point, knob.name: choice} for choice in knob.choices), key=params)
+    knobs = [knob for knob in space.knobs if knob.section == "network" and len(knob.choices) > 1]
+    before: Point = {}
+    while point != before:  # again, because a knob may do nothing until another one is large (hidden units without layers)
+        before = point
+        for knob in knobs:
+            point = max((point, *({**point, knob.name: choice} for choice in knob.choices)), key=params)
     return point
