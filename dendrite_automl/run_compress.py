@@ -43,7 +43,7 @@ def compress(
 
     Every trial starts from a copy of the network: it is trained a little, cut, and trained on, with the data's classes and
     the network's own outputs on the training set as aims. Replicates start from the same weights and differ in the order of
-    examples. A candidate's id depends on the weights.
+    examples. A candidate's id depends on the weights. Inputs are not augmented unless `set_knobs` says so.
 
     Args:
         model: a trained classifier [B, *input_shape] -> logits [B, classes], on the CPU, in float32; it is left as it is.
