@@ -83,9 +83,27 @@ def _add_search(commands: Any) -> None:
     add = _command(commands, "search", _search, about).add_argument
     add("--budget", metavar="B", help='upper limits, such as "2k-params" or "2k-params,64KiB-ram,300k-macs"')
     add("--device", metavar="NAME", help="add the limits of a device (see `automl devices`)")
-    data = "your data: an .npz with X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes"
+    data = (
+        "your data: an .npz (X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes); a .csv or "
+        ".parquet with --target; a folder with one sub-folder per class of .wav, .png, .jpg or .csv files; a folder of "
+        "IDX files; or module:function, which returns arrays, torch Datasets or a Task"
+    )
     add("--task", metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)")
-    add("--data", metavar="FILE", help=data)
+    add("--data", metavar="PATH", help=data)
+    add("--target", metavar="COL", help="column of a table that holds the class")
+    add("--recording", metavar="COL", help="column of one long table of a time series that tells the recordings apart")
+    add("--window", metavar="T", help="length of a window of a recording, such as 2s or 500ms")
+    add("--stride", metavar="T", help="from the start of one window to that of the next, such as 1s")
+    add("--rate", metavar="F", help="samples per second of a time series or of audio, such as 50Hz or 16kHz")
+    add("--features", metavar="NAME", help="features of audio, such as mfcc")
+    size = "bring images to HEIGHTxWIDTH pixels (default: their own size, up to 64x64 and if all are alike; else 32x32)"
+    add("--image-size", metavar="HxW", help=size)
+    add("--colour", metavar="C", help="grey or rgb (default: as the images are, if all are alike)")
+    metric = (
+        "what networks are judged by: accuracy (default), balanced_accuracy or macro_f1; the latter two weight the loss, "
+        "so that each class counts alike (a space's class_weights overrides that)"
+    )
+    add("--metric", metavar="M", help=metric)
     add("--space", metavar="NAME|PATH", help="search space (default: one that suits the data; see `automl spaces`)")
     knobs = "fix or narrow a knob of the space: width=1, width=0.5:2, kind=pool,subset or stages!=fit; repeatable"
     add("--set", metavar="KNOB=V", action="append", dest="set_knobs", help=knobs)
@@ -96,7 +114,7 @@ def _add_search(commands: Any) -> None:
     confirm = "fresh seeds, at most, that the front and its rivals are trained again with (default: 8; 0: none)"
     add("--confirm", metavar="S", type=_whole, help=confirm)
     add("--scheduler", metavar="S", help="halving (default): trials that are behind are stopped early; fifo: none is")
-    add("--sampler", metavar="S", help="what proposes candidates: tpe (default), local, nsga2, random")
+    add("--sampler", metavar="S", help="what proposes candidates: gp (default), tpe, local, nsga2, random")
     add("--arms", metavar="A", help="dendritic,baseline (default: both) or one of them")
     objectives = "measures to trade off (default: val_accuracy,params,macs; also flash_bytes, peak_ram_bytes, latency_ms)"
     add("--objectives", metavar="O", help=objectives)
@@ -119,6 +137,15 @@ def _search(options: argparse.Namespace) -> int:
             device=options.device,
             task=options.task,
             data=options.data,
+            target=options.target,
+            recording=options.recording,
+            window=options.window,
+            stride=options.stride,
+            rate=options.rate,
+            features=options.features,
+            image_size=options.image_size,
+            colour=options.colour,
+            metric=options.metric,
             space=options.space,
             set_knobs=options.set_knobs,
             trials=options.trials,
@@ -150,7 +177,7 @@ def _print_run(run: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(run.summary()))
         return
-    print_front(run.front_rows(), optimism=run.info.get("optimism"))
+    print_front(run.front_rows(), optimism=run.info.get("optimism"), metric=run.metric)
     print(f"\n{run.path}: front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
 
 

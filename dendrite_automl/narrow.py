@@ -88,8 +88,10 @@ def _narrowed(
 
 def _names(value: str, choice: Value) -> bool:
     """Whether a value as written, or a range, means this choice."""
-    if isinstance(choice, bool | str):
-        return value == _to_text(choice)
+    if isinstance(choice, bool):
+        return value.lower() == _to_text(choice)
+    if isinstance(choice, str):
+        return value == choice
     low, colon, high = value.partition(":")
     if not colon:
         return _number(value) == choice
@@ -103,7 +105,7 @@ def _new_value(value: str, choices: tuple[Value, ...]) -> Value | None:
     if any(isinstance(choice, str) for choice in choices):
         return value
     if all(isinstance(choice, bool) for choice in choices):
-        return {"true": True, "false": False}.get(value)
+        return {"true": True, "false": False}.get(value.lower())
     numbers = [choice for choice in choices if not isinstance(choice, bool)]
     number = _number(value)
     if not numbers or not math.isfinite(number):

@@ -31,7 +31,8 @@ class Measurement(Cost):
     """Cost and quality of a trained network.
 
     Attributes:
-        val_accuracy: fraction of the validation split classified right; mean over replicates.
+        val_accuracy: fraction of the validation split classified right, or the metric that the run was asked for instead (see
+            `metrics`); mean over replicates.
         val_accuracy_se: its standard error over replicates; None with one replicate.
         trained_epochs: epochs that this snapshot took, those of the stages before it included; each replicate counts.
         train_seconds: wall-clock seconds of the same, all replicates together.

@@ -19,6 +19,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume, parse_objectives
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.result import Artifact, Snapshot
 
 if TYPE_CHECKING:
@@ -160,6 +161,11 @@ class Run:
         """
         _replace(self.path / "run.json", (json.dumps(self.info, indent=2) + "\n").encode())
 
+    @property
+    def metric(self) -> str:
+        """What stands as `val_accuracy` in every file and table of the run: accuracy, or what `--metric` said."""
+        return str(self.info["request"].get("metric") or METRICS[0])
+
     def append(self, record: dict[str, Any], weights: bytes | None = None) -> None:
         """Add one line to results.jsonl, on disk before this returns; a snapshot's weights are written first."""
         if weights is not None:
@@ -284,6 +290,7 @@ class Run:
         rows = self.front_rows()
         return {
             "run": str(self.path.resolve()),
+            "metric": self.metric,
             "trials": len(self.of_kind("end")),
             "snapshots": len(self.snapshots()),
             "refused": len(self.of_kind("refused")),

@@ -12,14 +12,23 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.given import make_given
 from dendrite_automl.request import SearchRequest
 from dendrite_automl.run import Run
-from dendrite_automl.run_search import run_search
+from dendrite_automl.run_search import absolute_path, run_search
 
 
 def compress(
     model: nn.Module,
-    data: str | Path | Sequence[Any] | None = None,
+    data: Any = None,
     *,
     task: str | None = None,
+    target: str | None = None,
+    recording: str | None = None,
+    window: str | None = None,
+    stride: str | None = None,
+    rate: str | None = None,
+    features: str | None = None,
+    image_size: str | None = None,
+    colour: str | None = None,
+    metric: str | None = None,
     budget: str | None = None,
     device: str | None = None,
     set_knobs: Sequence[str] | None = None,
@@ -49,8 +58,8 @@ def compress(
         model: a trained classifier [B, *input_shape] -> logits [B, classes], on the CPU, in float32; it is left as it is.
             Weights may be in Linear, Conv1d, Conv2d and BatchNorm layers; the code in between must be traceable by torch.fx
             and hold no sizes of layers. All weights learn, those with `requires_grad=False` too.
-        data: what it was trained on: path of an .npz file, or (X_train, y_train, X_test, y_test) in memory, as the network
-            takes it; or `task`, a built-in one.
+        data: what it was trained on, as the network takes it, in any form that `search` knows; or `task`, a built-in one.
+        target, recording, window, stride, rate, features, image_size, colour, metric: as for `search`.
         set_knobs: knobs fixed, narrowed or excluded, such as `["prune_ratio=0.5:", "stages=fit prune", "distill=0"]`.
         out: the run folder; its run.json holds the space that was searched.
         resume: go on with the run in `out`, with the same network.
@@ -65,12 +74,20 @@ def compress(
         Interrupted: after Ctrl-C, with everything so far exported.
     """
     given = make_given(model)
-    arrays = data if data is not None and not isinstance(data, str | Path) else None
     request = SearchRequest(
         budget=budget,
         device=device,
         task=task,
-        data=str(Path(data).absolute()) if isinstance(data, str | Path) else None,
+        data=absolute_path(data) if isinstance(data, str | Path) else None,
+        target=target,
+        recording=recording,
+        window=window,
+        stride=stride,
+        rate=rate,
+        features=features,
+        image_size=image_size,
+        colour=colour,
+        metric=metric,
         set_knobs=set_knobs,
         trials=trials,
         seconds=seconds,
@@ -88,7 +105,7 @@ def compress(
         raise RequestError("compress: data: expected the data that the network was trained on, or a task; got neither")
     return run_search(
         request,
-        arrays=arrays,
+        held=None if isinstance(data, str | Path) else data,
         teacher=given.model,
         given=given,
         workers=workers,

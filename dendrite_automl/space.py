@@ -19,6 +19,7 @@ Point = dict[str, Value]
 STAGE_WORDS = ("fit", "shrink", "prune", "grow")
 GIVEN = "given:"  # backbone of a space that starts from a network of the user's; its fingerprint follows
 LR_SCHEDULES = ("one_cycle", "cosine", "constant")
+CLASS_WEIGHTS = ("auto", "none", "balanced")
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
 _RULES: dict[str, dict[str, str]] = {
     "schedule": {
@@ -45,6 +46,7 @@ _RULES: dict[str, dict[str, str]] = {
         "mixup": "nonnegative",
         "distill": "unit",
         "temperature": "positive",
+        "class_weights": "weights",
     },
 }
 _EXPECTED = {
@@ -59,6 +61,7 @@ _EXPECTED = {
     "positive": "a number > 0",
     "nonnegative": "a number >= 0",
     "word": "a text",
+    "weights": "one of " + ", ".join(CLASS_WEIGHTS),
 }
 
 
@@ -215,6 +218,8 @@ def _follows(value: Any, rule: str) -> bool:
     if rule == "stages":
         words = value.split() if isinstance(value, str) else []
         return words[:1] == ["fit"] and words.count("fit") == 1 and all(word in STAGE_WORDS for word in words)
+    if rule == "weights":
+        return value in CLASS_WEIGHTS
     if rule == "word":
         return isinstance(value, str) and bool(value)
     if rule == "lr_schedule":

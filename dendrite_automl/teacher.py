@@ -79,7 +79,7 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
 
 
 def find_teacher(
-    space: SearchSpace, task: Task, *, epochs: int, replicates: int, seed: int, stopped: Callable[[], bool]
+    space: SearchSpace, task: Task, *, epochs: int, replicates: int, seed: int, metric: str, stopped: Callable[[], bool]
 ) -> Teacher | None:
     """Train the largest network of a space, once, as an ensemble of replicates; None when stopped before its end.
 
@@ -92,7 +92,7 @@ def find_teacher(
     point = {**_largest(space, task.input_shape, classes), "stages": "fit"}
     candidate = make_candidate(space, point, arm="baseline", epochs=epochs)
     settings = FitSettings.from_knobs({**dict(candidate.training), "distill": 0.0})
-    data = Data.from_splits(task.train, task.val, classes)
+    data = Data.from_splits(task.train, task.val, classes, metric)
     models = []
     for replicate in range(replicates):
         torch.manual_seed(trial_seed(seed, f"teacher-{candidate.id}", replicate))

@@ -19,7 +19,7 @@ from dendrite_automl.given import build_network
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.result import Cost, Measurement, Snapshot
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_
+from dendrite_automl.train.fit import Data, FitSettings, fit_replicates_, validate, weigh_classes
 from dendrite_automl.train.grow import sprout_
 from dendrite_automl.train.prune import take_out_
 
@@ -155,7 +155,16 @@ def run_stage_(
     epochs = stage.epochs
     if stage.word == "grow":
         kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
-        epochs = sprout_(models, data, kind=kind, placement=placement, activation=activation, epochs=epochs, seed=seed)
+        epochs = sprout_(
+            models,
+            data,
+            kind=kind,
+            placement=placement,
+            activation=activation,
+            epochs=epochs,
+            seed=seed,
+            class_weights=weigh_classes(data, settings),
+        )
     elif stage.word in ("shrink", "prune"):
         take_out_(stage.word, models, data.x[:1], ratio=float(stage.ratio or 0), like=like)
     yield from fit_replicates_(models, data, settings, epochs=epochs, seed=seed)
@@ -198,7 +207,7 @@ def _build(candidate: Candidate, data: Data, seed: int) -> nn.Module:
 
 
 def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
-    """Validation accuracy of each replicate; one that diverged, so that it has none, is taken out of `models`.
+    """Validation accuracy (or the metric that the data names) of each replicate; one that diverged is taken out of `models`.
 
     The loss of its last batch may have been finite all the same: the last step came after it.
 
@@ -209,7 +218,7 @@ def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
     failure: CandidateFailed | None = None
     for model in models:
         try:
-            found.append((model, accuracy(model, data.x_val, data.y_val)))
+            found.append((model, validate(model, data)))
         except CandidateFailed as error:
             failure = error
     if failure is not None and not found:

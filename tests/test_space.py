@@ -262,3 +262,14 @@ def test_a_record_is_frozen() -> None:
 )
 def test_a_numeric_knob_has_numbers_alone(choices: tuple[Any, ...], numeric: bool) -> None:
     assert Knob(name="k", section="network", choices=choices).is_numeric == numeric
+
+
+def test_class_weights_are_one_of_three_words() -> None:
+    def parse(value: str) -> SearchSpace:
+        return parse_space(SMALL.replace("[training]", f"[training]\nclass_weights = {value}"), where="t")
+
+    found = {knob.name: knob.choices for knob in parse('["none", "balanced", "auto"]').knobs}
+    assert found["class_weights"] == ("none", "balanced", "auto")
+    for bad in ('"heavy"', "true", "2", '""', '["none", "even"]'):
+        with pytest.raises(RequestError, match=r"class_weights.*expected one of auto, none, balanced"):
+            parse(bad)

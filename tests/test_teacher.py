@@ -21,7 +21,7 @@ def make_task(shape: tuple[int, ...] = (6,)) -> Task:
 
 def test_the_largest_network_is_trained_and_its_replicates_speak_together() -> None:
     task, space = make_task(), make_space(learning_rate=0.05)
-    sizes = {"epochs": 6, "replicates": 2, "seed": 0}
+    sizes = {"epochs": 6, "replicates": 2, "seed": 0, "metric": "accuracy"}
     teacher = find_teacher(space, task, **sizes, stopped=lambda: False)
     assert teacher is not None
     largest = 6 * 40 + 40 + 40 * 40 + 40 + 40 * 3 + 3

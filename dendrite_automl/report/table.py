@@ -9,16 +9,21 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from dendrite_automl.metrics import METRICS
+
 _WIDE = 160  # columns where the output is not a terminal
 
 
-def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None) -> None:
+def print_front(
+    rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None, metric: str = METRICS[0]
+) -> None:
     """Print the front, best accuracy first; members that were not confirmed, where others were, have a mark.
 
     Args:
         rows: as `Run.front_rows`.
         file: default: standard output.
         optimism: by how much the search's own front was too good, as a fraction; None where it is not known.
+        metric: what the search went by; said where it is not accuracy.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm"):
@@ -36,6 +41,8 @@ def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *
         counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
+    if metric != METRICS[0]:
+        print(f"val % is the {metric.replace('_', ' ')} that was searched for; test % and int8 % are accuracy", file=file)
     if any(unsure):
         print("* not trained again with other seeds: the accuracy that the search chose by, which flatters", file=file)
     if optimism is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.metrics import METRICS, score
 from dendrite_automl.space import LR_SCHEDULES, Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import Augmentation, augment, noise_pool
@@ -33,6 +34,8 @@ class FitSettings:
         shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`.
         mixup: alpha of the shares with which examples are mixed in pairs; 0: none are.
         distill: share of the teacher in the loss, `temperature` softens its outputs and the network's; see `distilled`.
+        class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that each
+            class counts alike; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower.
     """
 
     learning_rate: float
@@ -42,6 +45,7 @@ class FitSettings:
     lr_schedule: str = LR_SCHEDULES[0]
     shift: int = 0
     noise: float = 0.0
+    class_weights: str = "auto"
     time_mask: int = 0
     channel_mask: int = 0
     flip: bool = False
@@ -67,6 +71,7 @@ class Data:
 
     Attributes:
         teacher: logits [N, classes] of a teacher on the training set as it is, that `FitSettings.distill` learns from.
+        metric: one of `METRICS`, that a network is judged by on the validation split.
     """
 
     x: Tensor
@@ -74,6 +79,7 @@ class Data:
     x_val: Tensor
     y_val: Tensor
     classes: int
+    metric: str = METRICS[0]
     teacher: Tensor | None = None
 
     @property
@@ -82,11 +88,11 @@ class Data:
         return tuple(self.x.shape[1:])
 
     @classmethod
-    def from_splits(cls, train: Split, val: Split, classes: int) -> Data:
+    def from_splits(cls, train: Split, val: Split, classes: int, metric: str = METRICS[0]) -> Data:
         """Tensors over copies of the arrays: those in a shared object store are read-only."""
         arrays = (train.x, train.y, val.x, val.y)
         x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
-        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes)
+        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
 
 
 def fit_(
@@ -135,6 +141,7 @@ def train_epochs(
     steps = epochs * -(-used // size)
     schedule = _make_schedule(optimizer, settings, steps)
     how = settings.augmentation
+    class_weights = weigh_classes(data, settings)
     pool = noise_pool(generator, replicates * size * data.x[0].numel()) if settings.noise else None
     chance = np.random.default_rng(seed)  # of mixup: torch draws no Beta numbers from a generator
     for _ in range(epochs):
@@ -146,9 +153,9 @@ def train_epochs(
             if settings.mixup:
                 x, shares = mix(x, replicates, settings.mixup, chance)
             logits = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
-            losses = _losses(logits, data, settings, batch)
+            losses = _losses(logits, data, settings, batch, class_weights)
             if settings.mixup:
-                others = _losses(logits, data, settings, batch.roll(1, 1))
+                others = _losses(logits, data, settings, batch.roll(1, 1), class_weights)
                 losses = torch.lerp(others, losses, shares.t().flatten())
             losses = losses.view(-1, replicates)
             optimizer.zero_grad()
@@ -171,7 +178,7 @@ def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, step
     )
 
 
-def _losses(logits: Tensor, data: Data, settings: FitSettings, batch: Tensor) -> Tensor:
+def _losses(logits: Tensor, data: Data, settings: FitSettings, batch: Tensor, class_weights: Tensor | None) -> Tensor:
     """Loss of each row of logits [B * R, classes] for the examples with the indices `batch` [R, B]."""
     y = data.y[batch].t().flatten()  # [B * R]
     losses = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing, reduction="none")
@@ -180,7 +187,7 @@ def _losses(logits: Tensor, data: Data, settings: FitSettings, batch: Tensor) ->
             raise RequestError(f"distill: expected a teacher to learn from at distill {settings.distill:g}, got none")
         teacher = data.teacher[batch.t().flatten()]
         losses = distilled(losses, logits, teacher, share=settings.distill, temperature=settings.temperature)
-    return losses
+    return losses if class_weights is None else losses * class_weights[y]
 
 
 def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, *, epochs: int, seed: int) -> Iterator[int]:
@@ -210,6 +217,14 @@ def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, 
     models[:] = [model for model, loss in zip(models, losses, strict=True) if math.isfinite(loss)]
 
 
+def weigh_classes(data: Data, settings: FitSettings) -> Tensor | None:
+    """The weight of each class in the loss, [classes], so that the mean over the training set is 1; None for no weights."""
+    if settings.class_weights == "none" or (settings.class_weights == "auto" and data.metric == "accuracy"):
+        return None
+    counts = torch.bincount(data.y, minlength=data.classes)
+    return len(data.y) / (data.classes * counts.clamp(min=1)).to(data.x.dtype)
+
+
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Logits [N, classes] in evaluation mode; the model's mode is left as it was."""
@@ -220,13 +235,28 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
+def validate(model: nn.Module, data: Data) -> float:
+    """The metric of `data` on its validation split, from 0 to 1.
+
+    Raises:
+        CandidateFailed: a logit is not finite.
+    """
+    predicted = _predict_classes(model, data.x_val)
+    return score(data.metric, data.y_val.numpy(), predicted.numpy(), data.classes)
+
+
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Fraction of the examples whose largest logit is that of their class.
 
     Raises:
         CandidateFailed: a logit is not finite.
     """
+    return (_predict_classes(model, x) == y).double().mean().item()
+
+
+def _predict_classes(model: nn.Module, x: Tensor) -> Tensor:
+    """Class of the largest logit, int64 [N]."""
     logits = predict(model, x)
     if not torch.isfinite(logits).all():
         raise CandidateFailed("evaluation: expected finite logits, got NaN or infinity")
-    return (logits.argmax(1) == y).double().mean().item()
+    return logits.argmax(1)

@@ -59,6 +59,7 @@ def conduct(
         train=plan.task.train,
         val=plan.task.val,
         classes=len(plan.task.classes),
+        metric=plan.metric,
         device=plan.device,
         teacher=teacher.logits if teacher else None,
         given=plan.given.model if plan.given else None,

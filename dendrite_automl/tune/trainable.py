@@ -18,6 +18,7 @@ from torch import nn
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
@@ -36,6 +37,7 @@ class TrialTrainable(tune.Trainable):
         train: Split | None = None,
         val: Split | None = None,
         classes: int = 0,
+        metric: str = METRICS[0],
         device: DeviceProfile | None = None,
         teacher: NDArray[np.float32] | None = None,
         given: nn.Module | None = None,
@@ -44,7 +46,7 @@ class TrialTrainable(tune.Trainable):
         torch.set_num_threads(1)
         if train is None or val is None:
             raise ValueError("TrialTrainable: expected train and val by tune.with_parameters, got none")
-        self._data = Data.from_splits(train, val, classes)
+        self._data = Data.from_splits(train, val, classes, metric)
         if teacher is not None:
             self._data = replace(self._data, teacher=torch.from_numpy(np.array(teacher)))
         self._device, self._given = device, given

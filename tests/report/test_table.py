@@ -132,3 +132,9 @@ def test_an_empty_catalogue_prints_nothing_but_does_not_fail() -> None:
     file = io.StringIO()
     print_catalogue([], file)
     assert file.getvalue().strip() == ""
+
+
+def test_another_metric_than_accuracy_is_named_below_the_table() -> None:
+    file = io.StringIO()
+    print_front([ROW], file, metric="macro_f1")
+    assert file.getvalue().splitlines()[2] == "val % is the macro f1 that was searched for; test % and int8 % are accuracy"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dendrite_automl import trial
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split
@@ -55,10 +56,10 @@ def make_config(
     return {**values, **changes}
 
 
-def make_trainable(config: dict[str, Any]) -> TrialTrainable:
+def make_trainable(config: dict[str, Any], **changes: Any) -> TrialTrainable:
     """Set up as Ray does it, without Ray's own constructor."""
     trainable = TrialTrainable.__new__(TrialTrainable)
-    trainable.setup(config, train=TRAIN, val=VAL, classes=3)
+    trainable.setup(config, **{"train": TRAIN, "val": VAL, "classes": 3, **changes})
     return trainable
 
 
@@ -222,3 +223,10 @@ def test_a_confirmation_that_cannot_be_done_ends_with_its_reason() -> None:
 def test_without_data_an_actor_refuses_to_start() -> None:
     with pytest.raises(ValueError, match="with_parameters"):
         TrialTrainable.__new__(TrialTrainable).setup(make_config())
+
+
+def test_the_metric_that_was_asked_for_is_what_is_measured(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trial, "validate", lambda _model, data: asked.append(data.metric) or 0.5)
+    steps(make_trainable(make_config("fit"), metric="macro_f1"))
+    assert asked == ["macro_f1"] * 2
