@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage, trial_seed
 from dendrite_automl.tasks import Task, load_task
-from dendrite_automl.train.augment import augment
+from dendrite_automl.train.augment import Augmentation, augment
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, fit_replicates_
 
 RESULTS = Path(__file__).parent / "results" / "throughput.json"
@@ -122,7 +122,7 @@ def train_plainly(
     for _ in range(epochs):
         model.train()
         for x, y in loader:
-            x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator)
+            x = augment(x, Augmentation(shift=settings.shift, noise=settings.noise), generator=generator)
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()
             optimizer.step()

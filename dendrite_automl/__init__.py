@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dendrite_automl.comparison import Comparison, compare
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
+    from dendrite_automl.run_compress import compress
     from dendrite_automl.run_export import export_run
     from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
@@ -37,6 +38,7 @@ __all__ = [
     "SearchSpace",
     "Task",
     "compare",
+    "compress",
     "estimate_growth",
     "export_run",
     "grow",
@@ -50,6 +52,7 @@ __all__ = [
 _HOMES = {
     "Budget": "budget",
     "Comparison": "comparison",
+    "compress": "run_compress",  # not a module `compress`: it would hide the function
     "GrowSettings": "train.cycles",
     "Run": "run",
     "SearchSpace": "space",

@@ -131,6 +131,8 @@ def _add_search(commands: Any) -> None:
     objectives = "measures to trade off (default: val_accuracy,params,macs; also val_accuracy_int8, flash_bytes, "
     objectives += "peak_ram_bytes, latency_ms)"
     add("--objectives", metavar="O", help=objectives)
+    teacher = "auto: the largest network of the space is trained first, and all others learn from it too; none (default)"
+    add("--teacher", metavar="T", help=teacher)
     add("--workers", metavar="W", type=_count, help="processes that train at the same time (default: all cores)")
     add("--ray-address", metavar="A", help="run on this Ray cluster (host:port, or auto) instead of this machine alone")
     add("--seed", metavar="S", type=_whole, help="seed of everything random (default: 0)")
@@ -168,6 +170,7 @@ def _search(options: argparse.Namespace) -> int:
             sampler=options.sampler,
             arms=options.arms,
             objectives=options.objectives,
+            teacher=options.teacher,
             seed=options.seed,
             workers=options.workers,
             ray_address=options.ray_address,

@@ -76,6 +76,7 @@ _CANDIDATE_COLUMNS = (
     "val_accuracy_int8",
 )
 _RESULTS, _CONFIRMED, _PREDICTIONS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz"
+_TEACHER = "teacher.safetensors"
 
 
 class Run:
@@ -190,6 +191,15 @@ class Run:
         """Where the weights of a snapshot's replicates are: those of the search (0), or of a round of confirmation."""
         suffix = f".{confirmation}" if confirmation else ""
         return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
+
+    def keep_teacher(self, logits: bytes) -> None:
+        """Store what a teacher says of the training set, so that a resumed search learns from the same one."""
+        _replace(self.path / _TEACHER, logits)
+
+    def teacher(self) -> bytes | None:
+        """What an earlier session stored by `keep_teacher`; None when there is none."""
+        path = self.path / _TEACHER
+        return path.read_bytes() if path.is_file() else None
 
     def of_kind(self, record: str) -> list[dict[str, Any]]:
         """Records of one kind, in order."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, CandidateFailed
+from dendrite_automl.given import build_network
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.result import Cost, Measurement, Snapshot
@@ -89,7 +89,8 @@ def run_trial(
         seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the
             stage's index, so that a resumed trial goes on as if it had never stopped.
         position: where to start; default: the beginning.
-        networks: those of `position.base`, where there is one.
+        networks: those of `position.base`, where there is one; before the first stage, copies of a given network to start
+            from, instead of the backbone with random weights.
         rungs: epochs of the first stage after which a `Rung` is yielded, where that stage is longer.
         int8: measure the validation accuracy of the replicates' int8 files too; seconds for each stage.
 
@@ -123,18 +124,20 @@ def retrain(
     device: DeviceProfile | None = None,
     like: Mapping[int, nn.Module] | None = None,
     int8: bool = False,
+    networks: list[nn.Module] | None = None,
 ) -> Iterator[tuple[Snapshot, list[nn.Module]]]:
     """Train a snapshot again with other seeds, along the path that it took; yield a snapshot for each stage of it.
 
     Args:
         like: for each stage that prunes, the network as it was after it: fresh replicates are given its widths.
         int8: as for `run_trial`.
+        networks: copies of a given network to start from, as for `run_trial`.
 
     Raises:
         CandidateFailed: as for `run_trial`.
     """
     settings = FitSettings.from_knobs(dict(candidate.training))
-    models = [_build(candidate, data, seed) for seed in seeds]
+    models = networks or [_build(candidate, data, seed) for seed in seeds]
     snapshot = None
     for index in path:
         start = time.perf_counter()
@@ -172,18 +175,25 @@ def run_stage_(
 
 
 def estimate_costs(
-    candidate: Candidate, input_shape: tuple[int, ...], classes: int, device: DeviceProfile | None = None
+    candidate: Candidate,
+    input_shape: tuple[int, ...],
+    classes: int,
+    device: DeviceProfile | None = None,
+    given: nn.Module | None = None,
 ) -> list[Cost]:
     """What the snapshots of a candidate would cost, from untrained weights: no training, some milliseconds.
 
     Exact but after `prune`, where a trained network's ranking may take other layers' channels.
+
+    Args:
+        given: the network that the candidate starts from, where it does not start from a backbone.
 
     Raises:
         CandidateFailed: a stage cannot be done.
         RequestError: a placement does not suit the network.
     """
     torch.manual_seed(0)
-    model = build_backbone(candidate.backbone, input_shape, classes, dict(candidate.network))
+    model = build_network(candidate, input_shape, classes, given)
     costs = []
     for stage in candidate.stages:
         if stage.word == "grow":
@@ -197,7 +207,7 @@ def estimate_costs(
 
 def _build(candidate: Candidate, data: Data, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return build_backbone(candidate.backbone, data.input_shape, data.classes, dict(candidate.network))
+    return build_network(candidate, data.input_shape, data.classes)
 
 
 def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:

@@ -181,7 +181,7 @@ def test_stages_and_learning_rate_are_always_needed(before: str) -> None:
         ("0.01", "0.01\nbatch_size = 0", "batch_size", "a whole number >= 1"),
         ("0.01", "0.01\nweight_decay = -1", "weight_decay", "a number >= 0"),
         ("0.01", "0.01\nlabel_smoothing = 1.0", "label_smoothing", "a number from 0 to below 1"),
-        ("0.01", "0.01\nshift = -1", "shift", "a number >= 0"),
+        ("0.01", "0.01\nshift = -1", "shift", "a whole number >= 0"),
         ("0.01", "0.01\nnoise = [0.1, false]", "noise", "a number >= 0"),
         ("0.01", "0.01\nmomentum = 0.9", "momentum", "unknown in [training]"),
         ("cycles = [1, 2]", "cycle = [1, 2]", "cycle", "unknown in [schedule]"),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dendrite_automl.budget import Budget
 from dendrite_automl.confirm import Aims, confirmed_rows, final_front, optimism
 from dendrite_automl.devices import DeviceProfile
@@ -35,12 +37,14 @@ class ExportPlan:
     Attributes:
         device: that the budget of `aims` is of, in part.
         dynamic_batch: leave the batch of the ONNX files free.
+        given: the network that the candidates started from, where they did not start from a backbone.
     """
 
     task: Task
     aims: Aims
     device: DeviceProfile | None = None
     dynamic_batch: bool = False
+    given: nn.Module | None = None
 
 
 def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
@@ -63,7 +67,7 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
     front = final_front(run, plan.aims)
     run.info["optimism"] = optimism(run, plan.aims)
     context = _context(run, plan)
-    write_predictions(run, plan.aims, context.test, classes=len(plan.task.classes))
+    write_predictions(run, plan.aims, context.test, classes=len(plan.task.classes), given=plan.given)
     for number, row in enumerate(front):
         progress.export(number, len(front))
         snapshot = snapshots[row["snapshot"]]
@@ -124,6 +128,7 @@ def _context(run: Run, plan: ExportPlan) -> BundleContext:
         budget=plan.aims.budget,
         device=plan.device,
         dynamic_batch=plan.dynamic_batch,
+        given=plan.given,
     )
 
 
@@ -168,7 +173,7 @@ def _export(run: Run, row: dict[str, Any], snapshot: Snapshot, context: BundleCo
         weights = path.read_bytes()
     except OSError as error:
         raise AutoMLError(f"{path}: expected the weights of {snapshot.id}: {error.strerror}") from None
-    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes)[-place]
+    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, context.given)[-place]
     scratch = None
     try:
         scratch = run.new_artifact_folder()

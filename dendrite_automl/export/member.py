@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
@@ -33,6 +34,7 @@ class BundleContext:
         provenance: how to repeat it: command, versions, seed; written into each artifact.
         budget: what the network must fit into, the limits of `device` included.
         dynamic_batch: leave the batch of both ONNX files free.
+        given: the network that the candidates started from, where they did not start from a backbone.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class BundleContext:
     budget: Budget = field(default_factory=Budget)
     device: DeviceProfile | None = None
     dynamic_batch: bool = False
+    given: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,6 +113,8 @@ class BudgetSearcher(Searcher):
         live = self._live.get(trial_id)
         if live is None or not self._rungs:
             return True  # of the confirmation, or nothing is ever stopped
+        if self._plan.given and ("rung" in result or not live.snapshots):
+            return True  # so far all are the given network, a little longer trained
         if "rung" in result:
             where, share = f"rung {result['rung']}", 1 / REDUCTION
             row, others = _values(result, self._plan.objectives), self._at_rung(live.candidate, result["rung"])
@@ -242,7 +244,8 @@ class BudgetSearcher(Searcher):
     def _estimate(self, candidate: Candidate) -> list[Cost]:
         key = (candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._costs:
-            self._costs[key] = estimate_costs(candidate, self._input_shape, self._classes, self._plan.device)
+            given = self._plan.given.model if self._plan.given else None
+            self._costs[key] = estimate_costs(candidate, self._input_shape, self._classes, self._plan.device, given)
         return self._costs[key]
 
     def _known_costs(self, candidate: Candidate) -> list[Cost]:

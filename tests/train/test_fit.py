@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.tasks import Split
 from dendrite_automl.train import fit as module
 from dendrite_automl.train.fit import (
@@ -367,6 +367,26 @@ def test_no_epochs_leave_the_replicates_as_they_are() -> None:
     models = [make_model(r) for r in range(2)]
     assert list(fit_replicates_(models, make_data(), settings(), epochs=0, seed=0)) == []
     assert all(torch.equal(weights(model), weights(make_model(r))) for r, model in enumerate(models))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("cosine", lambda t: (1 + np.cos(np.pi * t)) / 2), ("constant", lambda t: 1.0)],
+)
+def test_the_learning_rate_follows_its_schedule_over_the_whole_stage_whoever_stops_it(name, rate) -> None:
+    data, found = make_data(), []
+    for stop in (1, 4):  # a trial that is stopped at a rung has taken the same steps until then
+        model = make_model()
+        with recorded_rates() as rates:
+            fit_(model, data, settings(lr_schedule=name), epochs=4, seed=0, after_epoch=lambda epoch, stop=stop: epoch == stop)
+        found.append(rates)
+    assert found[1] == pytest.approx([0.05 * rate(step / 20) for step in range(20)])
+    assert found[0] == found[1][:5]
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(RequestError, match='lr_schedule: expected one of one_cycle, cosine, constant, got "linear"'):
+        fit_(make_model(), make_data(), settings(lr_schedule="linear"), epochs=1, seed=0)
 
 
 def make_uneven(metric: str = "accuracy") -> Data:
