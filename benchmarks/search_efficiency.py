@@ -50,6 +50,10 @@ TRIALS, BUDGET, REPEATS = 800, "2k-params", 5
 COSTS = ("params", "macs", "peak_ram_bytes", "flash_bytes")
 # name: sampler, scheduler, replicates
 OURS = {
+    "ours: gp, 4 replicates": ("gp", "halving", 4),
+    "ours: gp, 2 replicates": ("gp", "halving", 2),
+    "ours: gp, 1 replicate": ("gp", "halving", 1),
+    "ours: gp, 4 replicates, no halving": ("gp", "fifo", 4),
     "ours: tpe, 4 replicates": ("tpe", "halving", 4),
     "ours: tpe, 1 replicate": ("tpe", "halving", 1),
     "ours: local, 4 replicates": ("local", "halving", 4),

@@ -19,8 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
+    from dendrite_automl.comparison import Comparison, compare
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
+    from dendrite_automl.run_compress import compress
+    from dendrite_automl.run_export import export_run
     from dendrite_automl.run_search import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
@@ -29,11 +32,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Budget",
+    "Comparison",
     "GrowSettings",
     "Run",
     "SearchSpace",
     "Task",
+    "compare",
+    "compress",
     "estimate_growth",
+    "export_run",
     "grow",
     "load_run",
     "load_space",
@@ -44,11 +51,15 @@ __all__ = [
 # Where each public name lives; imported when it is used, so that `import dendrite_automl` needs no torch.
 _HOMES = {
     "Budget": "budget",
+    "Comparison": "comparison",
+    "compress": "run_compress",  # not a module `compress`: it would hide the function
     "GrowSettings": "train.cycles",
     "Run": "run",
     "SearchSpace": "space",
     "Task": "tasks",
+    "compare": "comparison",
     "estimate_growth": "measure.growth",
+    "export_run": "run_export",
     "grow": "train.cycles",
     "load_run": "run",
     "load_space": "space",

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.space import Point, SearchSpace, Value
+from dendrite_automl.space import GIVEN, Point, SearchSpace, Value
 
 ARMS = ("dendritic", "baseline")
 # A new network learns for twice as long as one that only adapts to a changed structure.
 _EPOCH_SHARE = {"fit": 2.0, "shrink": 1.0, "prune": 1.0, "grow": 1.0}
+_GIVEN_FIT_SHARE = 0.25  # of one that is trained already
 
 _LEAST_EPOCHS = 2  # of a stage: a dendrite cycle has two phases
 
@@ -124,7 +125,8 @@ def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -
         raise RequestError(
             f"epochs: expected at least {_LEAST_EPOCHS} for each of the {len(words)} stages, got {epochs}; raise --epochs"
         )
-    stages = tuple(_stage(word, n, point) for word, n in zip(words, split_epochs(words, epochs), strict=True))
+    split = split_epochs(words, epochs, fit_share=_GIVEN_FIT_SHARE if space.backbone.startswith(GIVEN) else None)
+    stages = tuple(_stage(word, n, point) for word, n in zip(words, split, strict=True))
     return Candidate(
         arm=arm,
         space=space.name,
@@ -135,13 +137,18 @@ def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -
     )
 
 
-def split_epochs(words: list[str], epochs: int) -> list[int]:
-    """Split `epochs` over stages in proportion to their shares: each gets at least 2, the sum is exact."""
-    total = sum(_EPOCH_SHARE[word] for word in words)
-    split = [max(_LEAST_EPOCHS, int(epochs * _EPOCH_SHARE[word] / total)) for word in words]
+def split_epochs(words: list[str], epochs: int, *, fit_share: float | None = None) -> list[int]:
+    """Split `epochs` over stages in proportion to their shares: each gets at least 2, the sum is exact.
+
+    Args:
+        fit_share: of the first stage, instead of its usual one.
+    """
+    shares = {**_EPOCH_SHARE, "fit": fit_share} if fit_share else _EPOCH_SHARE
+    total = sum(shares[word] for word in words)
+    split = [max(_LEAST_EPOCHS, int(epochs * shares[word] / total)) for word in words]
     while sum(split) > epochs:
         split[split.index(max(split))] -= 1
-    split[0] += epochs - sum(split)
+    split[0 if fit_share is None else -1] += epochs - sum(split)
     return split
 
 

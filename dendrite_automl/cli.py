@@ -54,9 +54,21 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "the front of a run as a table")
     show.add_argument("path", metavar="RUN", help="folder of a search")
     _add_json(show)
-    verify = _command(
-        commands, "verify", _verify, "an artifact against its hashes, counts and test vectors; exit 1 if it differs"
-    )
+    about = "dendritic arm against baseline arm of a run, or a run against another one: intervals, verdict; on the test split"
+    compare = _command(commands, "compare", _compare, about)
+    compare.add_argument("path", metavar="RUN", help="folder of a search")
+    compare.add_argument("other", metavar="RUN2", nargs="?", help="folder of another one, on the same data and budget")
+    compare.add_argument("--force", action="store_true", help="compare what should not be compared, with a warning")
+    _add_json(compare)
+    export = _command(commands, "export", _export, "the artifacts of a run again, or of one snapshot; trains nothing")
+    export.add_argument("path", metavar="RUN", help="folder of a search")
+    which = "this one alone, of the front or not (see candidates.csv); default: the whole front"
+    export.add_argument("--snapshot", metavar="ID", help=which)
+    free = "leave the batch of the ONNX files free (default: fixed at 1, as tools for microcontrollers want it)"
+    export.add_argument("--dynamic-batch", action="store_true", help=free)
+    _add_json(export)
+    about = "an artifact against its hashes, counts, test vectors and device; exit 1 if it differs"
+    verify = _command(commands, "verify", _verify, about)
     verify.add_argument("path", metavar="ARTIFACT", help="folder with an artifact.json")
     _add_json(verify)
     for name, run, about in (
@@ -83,9 +95,27 @@ def _add_search(commands: Any) -> None:
     add = _command(commands, "search", _search, about).add_argument
     add("--budget", metavar="B", help='upper limits, such as "2k-params" or "2k-params,64KiB-ram,300k-macs"')
     add("--device", metavar="NAME", help="add the limits of a device (see `automl devices`)")
-    data = "your data: an .npz with X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes"
+    data = (
+        "your data: an .npz (X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes); a .csv or "
+        ".parquet with --target; a folder with one sub-folder per class of .wav, .png, .jpg or .csv files; a folder of "
+        "IDX files; or module:function, which returns arrays, torch Datasets or a Task"
+    )
     add("--task", metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)")
-    add("--data", metavar="FILE", help=data)
+    add("--data", metavar="PATH", help=data)
+    add("--target", metavar="COL", help="column of a table that holds the class")
+    add("--recording", metavar="COL", help="column of one long table of a time series that tells the recordings apart")
+    add("--window", metavar="T", help="length of a window of a recording, such as 2s or 500ms")
+    add("--stride", metavar="T", help="from the start of one window to that of the next, such as 1s")
+    add("--rate", metavar="F", help="samples per second of a time series or of audio, such as 50Hz or 16kHz")
+    add("--features", metavar="NAME", help="features of audio, such as mfcc")
+    size = "bring images to HEIGHTxWIDTH pixels (default: their own size, up to 64x64 and if all are alike; else 32x32)"
+    add("--image-size", metavar="HxW", help=size)
+    add("--colour", metavar="C", help="grey or rgb (default: as the images are, if all are alike)")
+    metric = (
+        "what networks are judged by: accuracy (default), balanced_accuracy or macro_f1; the latter two weight the loss, "
+        "so that each class counts alike (a space's class_weights overrides that)"
+    )
+    add("--metric", metavar="M", help=metric)
     add("--space", metavar="NAME|PATH", help="search space (default: one that suits the data; see `automl spaces`)")
     knobs = "fix or narrow a knob of the space: width=1, width=0.5:2, kind=pool,subset or stages!=fit; repeatable"
     add("--set", metavar="KNOB=V", action="append", dest="set_knobs", help=knobs)
@@ -96,10 +126,13 @@ def _add_search(commands: Any) -> None:
     confirm = "fresh seeds, at most, that the front and its rivals are trained again with (default: 8; 0: none)"
     add("--confirm", metavar="S", type=_whole, help=confirm)
     add("--scheduler", metavar="S", help="halving (default): trials that are behind are stopped early; fifo: none is")
-    add("--sampler", metavar="S", help="what proposes candidates: tpe (default), local, nsga2, random")
+    add("--sampler", metavar="S", help="what proposes candidates: gp (default), tpe, local, nsga2, random")
     add("--arms", metavar="A", help="dendritic,baseline (default: both) or one of them")
-    objectives = "measures to trade off (default: val_accuracy,params,macs; also flash_bytes, peak_ram_bytes, latency_ms)"
+    objectives = "measures to trade off (default: val_accuracy,params,macs; also val_accuracy_int8, flash_bytes, "
+    objectives += "peak_ram_bytes, latency_ms)"
     add("--objectives", metavar="O", help=objectives)
+    teacher = "auto: the largest network of the space is trained first, and all others learn from it too; none (default)"
+    add("--teacher", metavar="T", help=teacher)
     add("--workers", metavar="W", type=_count, help="processes that train at the same time (default: all cores)")
     add("--ray-address", metavar="A", help="run on this Ray cluster (host:port, or auto) instead of this machine alone")
     add("--seed", metavar="S", type=_whole, help="seed of everything random (default: 0)")
@@ -117,6 +150,15 @@ def _search(options: argparse.Namespace) -> int:
             device=options.device,
             task=options.task,
             data=options.data,
+            target=options.target,
+            recording=options.recording,
+            window=options.window,
+            stride=options.stride,
+            rate=options.rate,
+            features=options.features,
+            image_size=options.image_size,
+            colour=options.colour,
+            metric=options.metric,
             space=options.space,
             set_knobs=options.set_knobs,
             trials=options.trials,
@@ -128,6 +170,7 @@ def _search(options: argparse.Namespace) -> int:
             sampler=options.sampler,
             arms=options.arms,
             objectives=options.objectives,
+            teacher=options.teacher,
             seed=options.seed,
             workers=options.workers,
             ray_address=options.ray_address,
@@ -147,7 +190,7 @@ def _print_run(run: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(run.summary()))
         return
-    print_front(run.front_rows(), optimism=run.info.get("optimism"))
+    print_front(run.front_rows(), optimism=run.info.get("optimism"), metric=run.metric)
     print(f"\n{run.path}: front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
 
 
@@ -155,6 +198,31 @@ def _show(options: argparse.Namespace) -> int:
     from dendrite_automl.run import load_run
 
     _print_run(load_run(options.path), options.json)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from dendrite_automl.comparison import compare
+    from dendrite_automl.report.compare_table import print_comparison
+    from dendrite_automl.run import load_run
+
+    other = load_run(options.other) if options.other else None
+    found = compare(load_run(options.path), other, force=options.force)
+    if options.json:
+        print(json.dumps(found.to_json()))
+    else:
+        print_comparison(found)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from dendrite_automl.run_export import export_run
+
+    folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
+    if options.json:
+        print(json.dumps({"artifacts": [str(folder.resolve()) for folder in folders]}))
+    else:
+        print("\n".join(str(folder) for folder in folders))
     return 0
 
 
@@ -168,6 +236,7 @@ def _verify(options: argparse.Namespace) -> int:
         print(
             f"{found['artifact']}: hashes, {found['params']:,} parameters, {found['macs']:,} MACs and "
             f"the logits of {found['vectors']} test vectors are as the artifact says"
+            + (f"; it fits {found['device']}" if found["device"] else "")
         )
     return 0
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, pareto_front
+from dendrite_automl.front import Objective, accuracy_name, pareto_front
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
 
@@ -47,26 +47,29 @@ def replicate_sd(run: Run, *, rounds: int | None = None) -> float:
 
 
 def choose_first(run: Run, aims: Aims, *, epochs: int) -> list[Snapshot]:
-    """Front members, best first, then close rivals, closest first: what a first round trains again.
+    """What a first round trains again: the front, best first; what else is on the front of its own arm; then close rivals.
 
-    A rival is no member, and would be one if its accuracy were a standard error of the difference higher. What was trained
-    again does not matter, so that a resumed confirmation chooses as if it had never stopped.
+    The arms' own fronts are what `compare` compares. A rival is no member of its arm's front, and would be one if its accuracy
+    were a standard error of the difference higher; the closest come first. What was trained again does not matter, so that a
+    resumed confirmation chooses as if it had never stopped.
 
     Args:
         epochs: at most so many are spent, what an earlier session spent included.
     """
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [row for s in snapshots.values() if aims.budget.fits(row := s.values())]
-    front = pareto_front(rows, aims.objectives)
-    members = {row["snapshot"] for row in front}
     sd = replicate_sd(run, rounds=0)
+    members = [row["snapshot"] for row in pareto_front(rows, aims.objectives)]
     rivals = []
-    for row in rows:
-        behind = _behind(row, front, aims.objectives)
-        if row["snapshot"] not in members and behind <= _CLOSE * sd * math.sqrt(2 / max(1, row["replicates"])):
-            rivals.append((behind, row["snapshot"]))
+    for of_arm in _by_arm(rows):
+        front = pareto_front(of_arm, aims.objectives)
+        members += [row["snapshot"] for row in front]
+        for row in of_arm:
+            behind = _behind(row, front, aims.objectives)
+            if behind <= _CLOSE * sd * math.sqrt(2 / max(1, row["replicates"])):
+                rivals.append((behind, row["snapshot"]))
     chosen: list[Snapshot] = []
-    for name in [*(row["snapshot"] for row in front), *(name for _, name in sorted(rivals))]:
+    for name in dict.fromkeys([*members, *(name for _, name in sorted(rivals))]):
         if chosen and _epochs([*chosen, snapshots[name]]) > epochs:
             break
         chosen.append(snapshots[name])
@@ -74,31 +77,37 @@ def choose_first(run: Run, aims: Aims, *, epochs: int) -> list[Snapshot]:
 
 
 def choose_next(run: Run, aims: Aims, *, after: int) -> list[Snapshot]:
-    """Those trained in round `after` whose place is still open after it: neither clearly out nor clearly in.
+    """Those trained in round `after` whose place in their arm is still open after it: neither clearly out nor clearly in.
 
     Later rounds do not matter, so that a resumed confirmation chooses as if it had never stopped.
     """
-    rows = confirmed_rows(run, aims, rounds=after)
     sd = replicate_sd(run, rounds=after)
-    open_ = set()
-    for row in rows:
-        for other in rows:
-            if row is other or not _costs_no_more(other, row, aims.objectives):
-                continue
-            lead = row["val_accuracy"] - other["val_accuracy"]
-            error = sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"])
-            if lead < -_CLOSE * error:
-                open_.discard(row["snapshot"])
-                break
-            if abs(lead) <= _CLOSE * error:
-                open_ |= {row["snapshot"]}
-    snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
+    open_ = {row["snapshot"] for of_arm in _by_arm(confirmed_rows(run, aims, rounds=after)) for row in _open(of_arm, aims, sd)}
     rounds = {name: {number for number, _ in again} for name, again in run.confirmed().items()}
-    return [snapshots[row["snapshot"]] for row in rows if row["snapshot"] in open_ and after in rounds[row["snapshot"]]]
+    return [s for s in run.snapshots() if s.id in open_ and after in rounds[s.id]]
+
+
+def _open(rows: Sequence[Row], aims: Aims, sd: float) -> list[Row]:
+    """Rows that no other is clearly ahead of at no more cost, and whose accuracy is close to that of one such."""
+    name, found = accuracy_name(aims.objectives), []
+    for row in rows:
+        rivals = [other for other in rows if row is not other and _costs_no_more(other, row, aims.objectives)]
+        leads = [row[name] - other[name] for other in rivals]
+        close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for other in rivals]
+        if any(abs(lead) <= error for lead, error in zip(leads, close, strict=True)) and all(
+            lead >= -error for lead, error in zip(leads, close, strict=True)
+        ):
+            found.append(row)
+    return found
+
+
+def _by_arm(rows: Sequence[Row]) -> list[list[Row]]:
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    return [[row for row in rows if row["arm"] == arm] for arm in arms]
 
 
 def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[Row]:
-    """Snapshots inside the budget that were trained again: `val_accuracy` and its error are those of the fresh seeds alone.
+    """Snapshots inside the budget that were trained again: their accuracies are those of the fresh seeds alone.
 
     `val_accuracy_selected` is what the search saw, `replicates` the number of fresh seeds.
 
@@ -106,7 +115,7 @@ def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[R
         rounds: that are looked at; default: all.
     """
     rows = []
-    accuracies = _fresh(run, rounds)
+    accuracies, of_int8 = _fresh(run, rounds), _fresh(run, rounds, int8=True)
     for snapshot in run.snapshots():
         fresh = accuracies.get(snapshot.id, [])
         row = snapshot.values()
@@ -114,19 +123,21 @@ def confirmed_rows(run: Run, aims: Aims, *, rounds: int | None = None) -> list[R
             error = statistics.stdev(fresh) / math.sqrt(len(fresh)) if len(fresh) > 1 else None
             selected = row["val_accuracy"]
             row |= {"val_accuracy": statistics.fmean(fresh), "val_accuracy_se": error, "replicates": len(fresh)}
+            if again := of_int8.get(snapshot.id):
+                row["val_accuracy_int8"] = statistics.fmean(again)
             rows.append(row | {"val_accuracy_selected": selected})
     return rows
 
 
-def final_front(run: Run, aims: Aims) -> list[Row]:
-    """The front to report, best accuracy first.
+def final_front(run: Run, aims: Aims, *, arm: str | None = None) -> list[Row]:
+    """The front to report, best accuracy first; of one arm where one is named.
 
     It is drawn over the snapshots that were trained again, with the accuracy of the fresh seeds; members of the search's own
     front that were not (no confirmation asked for, no time left, it failed) are among them with what the search saw, and
     `val_accuracy_selected` None.
     """
-    rows = [row for s in run.snapshots() if aims.budget.fits(row := s.values())]
-    again = confirmed_rows(run, aims)
+    rows = [row for s in run.snapshots() if aims.budget.fits(row := s.values()) and arm in (None, s.arm)]
+    again = [row for row in confirmed_rows(run, aims) if arm in (None, row["arm"])]
     names = {row["snapshot"] for row in again}
     others = [row for row in pareto_front(rows, aims.objectives) if row["snapshot"] not in names]
     return pareto_front([*again, *(row | {"val_accuracy_selected": None} for row in others)], aims.objectives)
@@ -156,10 +167,15 @@ def _epochs(chosen: Sequence[Snapshot]) -> int:
     )
 
 
-def _fresh(run: Run, rounds: int | None = None) -> dict[str, list[float]]:
+def _fresh(run: Run, rounds: int | None = None, *, int8: bool = False) -> dict[str, list[float]]:
     """Accuracies of the fresh seeds of each snapshot that was trained again in the first `rounds`; default: in any."""
     within = {
-        name: [value for number, snapshot in again if rounds is None or number <= rounds for value in snapshot.accuracies]
+        name: [
+            value
+            for number, snapshot in again
+            if rounds is None or number <= rounds
+            for value in (snapshot.accuracies_int8 if int8 else snapshot.accuracies)
+        ]
         for name, again in run.confirmed().items()
     }
     return {name: values for name, values in within.items() if values}
@@ -167,9 +183,10 @@ def _fresh(run: Run, rounds: int | None = None) -> dict[str, list[float]]:
 
 def _behind(row: Mapping[str, Any], front: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> float:
     """By how much the accuracy of a front member that costs no more is higher; the largest of these."""
-    better = [member["val_accuracy"] for member in front if _costs_no_more(member, row, objectives)]
-    return max(better, default=0.0) - row["val_accuracy"] if better else 0.0
+    name = accuracy_name(objectives)
+    better = [member[name] for member in front if _costs_no_more(member, row, objectives)]
+    return max(better, default=0.0) - row[name] if better else 0.0
 
 
 def _costs_no_more(one: Mapping[str, Any], other: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
-    return all(one[o.name] <= other[o.name] for o in objectives if o.name != "val_accuracy")
+    return all(one[o.name] <= other[o.name] for o in objectives if o.direction == "min")

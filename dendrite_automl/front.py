@@ -13,6 +13,7 @@ from dendrite_automl.errors import RequestError
 Row = TypeVar("Row", bound=Mapping[str, Any])
 DIRECTIONS = {
     "val_accuracy": "max",
+    "val_accuracy_int8": "max",
     "params": "min",
     "macs": "min",
     "flash_bytes": "min",
@@ -37,18 +38,23 @@ def parse_objectives(text: str) -> tuple[Objective, ...]:
     """Read `val_accuracy,params,macs`.
 
     Raises:
-        RequestError: an unknown measure, one given twice, or no val_accuracy among them.
+        RequestError: an unknown measure, one given twice, or no accuracy among them.
     """
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in DIRECTIONS:
             raise RequestError(f'objectives: expected of {", ".join(DIRECTIONS)}, got "{name}"')
-    if len(set(names)) != len(names) or "val_accuracy" not in names:
-        raise RequestError(f'objectives: expected val_accuracy and others, each once; got "{text}"')
+    if len(set(names)) != len(names) or not {"val_accuracy", "val_accuracy_int8"} & set(names):
+        raise RequestError(f'objectives: expected val_accuracy or val_accuracy_int8 and others, each once; got "{text}"')
     return tuple(Objective(name=name, direction=DIRECTIONS[name]) for name in names)
 
 
 DEFAULT_OBJECTIVES = parse_objectives("val_accuracy,params,macs")
+
+
+def accuracy_name(objectives: Sequence[Objective]) -> str:
+    """The accuracy that networks are ranked by: the first objective to be maximised."""
+    return next(objective.name for objective in objectives if objective.direction == "max")
 
 
 def dominates(a: Mapping[str, Any], b: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:

@@ -44,6 +44,15 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
     return parse_space(_to_toml(data), where="set")
 
 
+def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Value]]) -> SearchSpace:
+    """The space with these knobs and their choices in a section; those that it has already stay as they are."""
+    data = tomllib.loads(space.text)
+    known = {knob.name for knob in space.knobs}
+    new = {name: choices[0] if len(choices) == 1 else list(choices) for name, choices in knobs.items() if name not in known}
+    data[section] = {**data.get(section, {}), **new}
+    return parse_space(_to_toml({"anchors": [], **data}), where=space.name)
+
+
 def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str]]:
     """Knob, whether the values are excluded, and the values as texts."""
     match = _SETTING.fullmatch(setting)
@@ -79,8 +88,10 @@ def _narrowed(
 
 def _names(value: str, choice: Value) -> bool:
     """Whether a value as written, or a range, means this choice."""
-    if isinstance(choice, bool | str):
-        return value == _to_text(choice)
+    if isinstance(choice, bool):
+        return value.lower() == _to_text(choice)
+    if isinstance(choice, str):
+        return value == choice
     low, colon, high = value.partition(":")
     if not colon:
         return _number(value) == choice
@@ -90,9 +101,11 @@ def _names(value: str, choice: Value) -> bool:
 
 
 def _new_value(value: str, choices: tuple[Value, ...]) -> Value | None:
-    """A value that the space does not list, as what the knob's choices are: a number or a text; None when it is neither."""
+    """A value that the space does not list, as what the knob's choices are; None when it is nothing of the kind."""
     if any(isinstance(choice, str) for choice in choices):
         return value
+    if all(isinstance(choice, bool) for choice in choices):
+        return {"true": True, "false": False}.get(value.lower())
     numbers = [choice for choice in choices if not isinstance(choice, bool)]
     number = _number(value)
     if not numbers or not math.isfinite(number):

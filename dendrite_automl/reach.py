@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from torch import nn
+
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import make_candidate
 from dendrite_automl.devices import DeviceProfile
@@ -24,17 +26,23 @@ class Reach:
         input_shape: of one example of the task.
         classes: number of classes of the task.
         device: whose runtime and speed count.
+        given: the network that the candidates start from, where they do not start from a backbone.
     """
 
     def __init__(
-        self, space: SearchSpace, input_shape: tuple[int, ...], classes: int, device: DeviceProfile | None = None
+        self,
+        space: SearchSpace,
+        input_shape: tuple[int, ...],
+        classes: int,
+        device: DeviceProfile | None = None,
+        given: nn.Module | None = None,
     ) -> None:
-        self.space, self.input_shape, self.classes, self.device = space, input_shape, classes, device
+        self.space, self.input_shape, self.classes, self.device, self.given = space, input_shape, classes, device, given
 
     def costs(self, point: Point) -> list[Cost]:
         """Costs after each stage of the baseline candidate of a point: dendrites only add to them."""
         candidate = make_candidate(self.space, point, arm="baseline", epochs=1000)
-        return estimate_costs(candidate, self.input_shape, self.classes, self.device)
+        return estimate_costs(candidate, self.input_shape, self.classes, self.device, self.given)
 
     def check(self, budget: Budget) -> None:
         """Make sure that some network of the space fits the budget.
@@ -58,7 +66,7 @@ class Reach:
         """
         limits = dict(budget.limits)
         rng = random.Random(0)
-        costs = [self._fit_cost(self.space.sample(rng)) for _ in range(_SAMPLES)]
+        costs = [self._fit_cost(self.space.sample(rng)) for _ in range(_SAMPLES if self.given is None else 1)]
         inside = [cost for cost in costs if budget.fits(_values(cost))] or costs
         reference = {}
         for objective in objectives:

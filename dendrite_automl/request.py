@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from dendrite_automl.backbones import build_backbone, check_space
@@ -19,16 +18,24 @@ from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layer
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
-from dendrite_automl.narrow import narrow_space
+from dendrite_automl.given import Given, check_given
+from dendrite_automl.given_space import given_space
+from dendrite_automl.metrics import METRICS, imbalance_note
+from dendrite_automl.narrow import add_knobs, narrow_space
 from dendrite_automl.run import Run
-from dendrite_automl.space import SearchSpace, load_space, parse_space
-from dendrite_automl.tasks import TASKS, Task, from_arrays, load_npz, load_task
+from dendrite_automl.space import GIVEN, SearchSpace, Value, load_space, parse_space
+from dendrite_automl.tasks import TASKS, ReadOptions, Task, from_objects, load_task, read_data
+from dendrite_automl.tasks.reading import parse_colour, parse_hertz, parse_seconds, parse_size
+from dendrite_automl.train.augment import SUITS
 
 DEFAULT_TRIALS, DEFAULT_EPOCHS, DEFAULT_REPLICATES, DEFAULT_CONFIRM = 40, 30, 4, 8
-SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("tpe", "local", "nsga2", "random")
+TEACHERS = ("none", "auto", "given")
+SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
 NO_TRIAL_LIMIT = 10**6  # a time limit alone ends the search
 _SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
 _SPACE_FOR_RANK = {1: "tabular_mlp", 2: "keywords_sepconv1d", 3: "digits_conv2d"}
+# What a teacher adds to a space that does not say itself how to learn from one.
+_LEARN_FROM_TEACHER: dict[str, list[Value]] = {"distill": [0.5], "temperature": [2.0]}
 _PACKAGES = ("dendrite-automl", "torch", "ray", "optuna", "torch-pruning", "onnx", "onnxruntime", "numpy")
 
 
@@ -38,18 +45,31 @@ class SearchRequest:
 
     Attributes:
         budget: such as `2k-params,64KiB-ram`.
-        task: a built-in task; or `data`, the path of an .npz file.
+        task: a built-in task; or `data`, a path or `module:function` as for `read_data`.
+        target, recording, window, stride, rate, features, image_size, colour: how the data is to be read; texts such as `2s`,
+            `50Hz`, `32x32`; see `ReadOptions`.
+        metric: one of `METRICS`; what a network is judged by wherever `val_accuracy` stands.
         space: name of a shipped space, or a path.
         set_knobs: knobs of the space fixed, narrowed or excluded, such as `width=0.5:2`; see `narrow_space`.
         trials: candidates to train in all, shared by the arms.
         seconds: time limit of the search, the export comes after it.
         epochs: of each trial's whole schedule.
+        teacher: one of `TEACHERS`: `auto` for the largest network of the space, `given` for a network in memory.
     """
 
     budget: str | None = None
     device: str | None = None
     task: str | None = None
     data: str | None = None
+    target: str | None = None
+    recording: str | None = None
+    window: str | None = None
+    stride: str | None = None
+    rate: str | None = None
+    features: str | None = None
+    image_size: str | None = None
+    colour: str | None = None
+    metric: str | None = None
     space: str | None = None
     set_knobs: Sequence[str] | None = None
     trials: int | None = None
@@ -61,11 +81,29 @@ class SearchRequest:
     sampler: str | None = None
     arms: str | None = None
     objectives: str | None = None
+    teacher: str | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
         settings = (self.set_knobs,) if isinstance(self.set_knobs, str) else tuple(self.set_knobs or ())
         object.__setattr__(self, "set_knobs", settings or None)
+
+    def read_options(self) -> ReadOptions:
+        """How the data is to be read.
+
+        Raises:
+            RequestError: a length, a rate, a size or a colour that is none.
+        """
+        return ReadOptions(
+            target=self.target,
+            recording=self.recording,
+            window_seconds=parse_seconds(self.window, "--window"),
+            stride_seconds=parse_seconds(self.stride, "--stride"),
+            rate_hz=parse_hertz(self.rate, "--rate"),
+            features=self.features,
+            image_size=parse_size(self.image_size, "--image-size"),
+            colour=parse_colour(self.colour, "--colour"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +125,16 @@ class Plan:
     sampler: str
     seed: int
     request: SearchRequest
+    metric: str = METRICS[0]
+    teacher: str = "none"
+    given: Given | None = None
 
     def to_info(self) -> dict[str, Any]:
         """What run.json keeps."""
         return {
             "request": {
                 **asdict(self.request),
+                "metric": self.metric,
                 "trials": self.trials,
                 "seconds": self.seconds,
                 "epochs": self.epochs,
@@ -100,23 +142,35 @@ class Plan:
                 "confirm": self.confirm,
                 "scheduler": self.scheduler,
                 "sampler": self.sampler,
+                "teacher": self.teacher,
                 "arms": list(self.arms),
                 "objectives": ",".join(objective.name for objective in self.objectives),
                 "seed": self.seed,
             },
             "budget": self.budget.to_json(),
             "space": {"name": self.space.name, "sha256": self.space.digest, "text": self.space.text},
-            "data": {"name": self.task.name, "about": self.task.about, "sha256": self.task.fingerprint},
+            "data": {
+                "name": self.task.name,
+                "about": self.task.about,
+                "sha256": self.task.fingerprint,
+                "notes": list(self.notes()),
+            },
             "versions": _versions(),
         }
 
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the data before the search starts."""
+        note = imbalance_note(self.task.train.y, self.task.classes, self.metric)
+        return (*self.task.notes, note) if note else self.task.notes
 
-def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None, space: SearchSpace | None = None) -> Plan:
+
+def make_plan(request: SearchRequest, held: Any = None, space: SearchSpace | None = None, given: Given | None = None) -> Plan:
     """Find and check all that a request names; nothing is started and nothing is written.
 
     Args:
-        arrays: (X_train, y_train, X_test, y_test) in memory, instead of a task or a file.
+        held: data in memory, as for `from_objects`, instead of a task or a path.
         space: instead of the one that the request names and narrows.
+        given: the network that all candidates start from.
 
     Raises:
         RequestError: something is unknown or out of range; the message says what.
@@ -134,12 +188,22 @@ def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None, space
         raise RequestError("objectives: latency_ms needs a device to estimate it for; add --device NAME (see `automl devices`)")
     arms = _parse_arms(request.arms)
     numbers = _checked_numbers(request)
-    task = _find_task(request, arrays)
+    metric = _one_of("metric", request.metric, METRICS)
+    task = _find_task(request, held)
+    teacher = _one_of("teacher", request.teacher, TEACHERS)
     if space is None:
-        space = narrow_space(load_space(request.space or _default_space(request, task)), request.set_knobs or ())
+        if given is not None:
+            check_given(given, task.input_shape, len(task.classes))
+            space = given_space(given, task, budget, device)
+        else:
+            space = load_space(request.space or _default_space(request, task, held))
+        if teacher != "none":
+            space = add_knobs(space, "training", _LEARN_FROM_TEACHER)
+        space = narrow_space(space, request.set_knobs or ())
     return _checked(
         Plan(
             task=task,
+            metric=metric,
             space=space,
             budget=budget,
             device=device,
@@ -149,12 +213,14 @@ def make_plan(request: SearchRequest, arrays: Sequence[Any] | None = None, space
             scheduler=_one_of("scheduler", request.scheduler, SCHEDULERS),
             sampler=_one_of("sampler", request.sampler, SAMPLERS),
             request=request,
+            teacher=teacher,
+            given=given,
             **numbers,
         )
     )
 
 
-def resume_plan(run: Run, request: SearchRequest, arrays: Sequence[Any] | None = None) -> Plan:
+def resume_plan(run: Run, request: SearchRequest, held: Any = None, given: Given | None = None) -> Plan:
     """The plan of an earlier run, extended: other `trials`, `seconds` or `confirm`, or one more arm; all else is as it was.
 
     Raises:
@@ -164,13 +230,13 @@ def resume_plan(run: Run, request: SearchRequest, arrays: Sequence[Any] | None =
     arms = _extended_arms(request.arms, old["arms"], run)
     old = {**old, "arms": arms, "set_knobs": tuple(old.get("set_knobs") or ()) or None}
     for name, value in asdict(request).items():
-        if value is not None and name not in ("trials", "seconds", "confirm", "arms") and str(value) != str(old[name]):
+        if value is not None and name not in ("trials", "seconds", "confirm", "arms") and str(value) != str(old.get(name)):
             raise RequestError(
-                f"resume: {name}: expected {old[name]!r} as in {run.path}, got {value!r}; leave it out or start a new run"
+                f"resume: {name}: expected {old.get(name)!r} as in {run.path}, got {value!r}; leave it out or start a new run"
             )
     extended = {name: getattr(request, name) for name in ("trials", "confirm") if getattr(request, name) is not None}
     merged = SearchRequest(**{**old, **extended, "seconds": request.seconds})
-    plan = make_plan(merged, arrays, parse_space(run.info["space"]["text"], where=f"{run.path}/run.json"))
+    plan = make_plan(merged, held, parse_space(run.info["space"]["text"], where=f"{run.path}/run.json"), given)
     if plan.task.fingerprint != run.info["data"]["sha256"]:
         raise RequestError(f"resume: the data differs from what {run.path} was made with; start a new run")
     return plan
@@ -189,13 +255,59 @@ def _extended_arms(text: str | None, old: Sequence[str], run: Run) -> str:
 
 def _checked(plan: Plan) -> Plan:
     classes = len(plan.task.classes)
-    check_space(plan.space, plan.task.input_shape, classes)
-    _check_schedule_knobs(plan.space, plan.task.input_shape, classes)
+    if plan.given is None:
+        if plan.space.backbone.startswith(GIVEN):
+            raise RequestError(
+                "resume: expected the network that the run starts from, got none; use compress(model, …, resume=True)"
+            )
+        check_space(plan.space, plan.task.input_shape, classes)
+    elif plan.space.backbone != plan.given.backbone:
+        raise RequestError(
+            f"resume: expected the network that the run starts from ({plan.space.backbone}), got another one "
+            f"({plan.given.backbone}); start a new run"
+        )
+    _check_schedule_knobs(plan)
+    _check_training_knobs(plan)
     _check_epochs(plan)
     return plan
 
 
-def _check_schedule_knobs(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
+def _check_training_knobs(plan: Plan) -> None:
+    """Augmentation must suit the kind and size of the data; distillation needs a teacher."""
+    kind, shape = plan.task.kind, plan.task.input_shape
+    sizes = {
+        "time_mask": shape[-1],
+        "channel_mask": shape[0],
+        "shift": min(shape[1:] or shape),
+        "cutout": min(shape[1:] or shape),
+    }
+    for knob in plan.space.knobs:
+        where, largest = f'space "{plan.space.name}": knob "{knob.name}"', max(knob.choices, key=_amount)
+        if knob.section != "training" or not _amount(largest):
+            continue
+        if kind not in SUITS.get(knob.name, (kind,)):
+            suited = " and ".join(f"{word}s" for word in SUITS[knob.name])
+            raise RequestError(
+                f"{where}: suits {suited}, the data are {kind}s {list(shape)}; use --set {knob.name}={_off(largest)}"
+            )
+        if knob.name in sizes and _amount(largest) >= sizes[knob.name]:
+            raise RequestError(
+                f"{where}: expected less than the {sizes[knob.name]} steps of the data {list(shape)}, got {largest}"
+            )
+        if knob.name == "distill" and plan.teacher == "none":
+            raise RequestError(f"{where}: expected a teacher to learn from, got none; use --teacher auto, or --set distill=0")
+
+
+def _amount(value: Value) -> float:
+    return 0.0 if isinstance(value, str) else float(value)
+
+
+def _off(value: Value) -> str:
+    return "false" if isinstance(value, bool) else "0"
+
+
+def _check_schedule_knobs(plan: Plan) -> None:
+    space, input_shape, classes = plan.space, plan.task.input_shape, len(plan.task.classes)
     knobs = {knob.name: knob.choices for knob in space.knobs}
     where = f'space "{space.name}"'
     if not any("grow" in str(stages).split() for stages in knobs["stages"]):
@@ -205,7 +317,7 @@ def _check_schedule_knobs(space: SearchSpace, input_shape: tuple[int, ...], clas
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected of {", ".join(allowed)}, got {choice!r}')
     network = {knob.name: knob.choices[0] for knob in space.knobs if knob.section == "network"}
-    model = build_backbone(space.backbone, input_shape, classes, network)
+    model = plan.given.model if plan.given else build_backbone(space.backbone, input_shape, classes, network)
     for placement in knobs["placement"]:
         try:
             find_layers(model, str(placement))
@@ -257,25 +369,27 @@ def _checked_numbers(request: SearchRequest) -> dict[str, int]:
     return {"trials": trials, "epochs": epochs, "replicates": replicates, "confirm": confirm, "seed": request.seed or 0}
 
 
-def _find_task(request: SearchRequest, arrays: Sequence[Any] | None) -> Task:
-    if request.task is not None and (request.data is not None or arrays is not None):
+def _find_task(request: SearchRequest, held: Any) -> Task:
+    options = request.read_options()
+    if request.task is not None and (request.data is not None or held is not None):
         raise RequestError("data: expected a task or data of your own, got both; leave one out")
-    if arrays is not None:
-        if len(arrays) != 4:
-            raise RequestError(f"data: expected (X_train, y_train, X_test, y_test), got {len(arrays)} arrays")
-        return from_arrays(*arrays)
     if request.data is not None:
-        return load_npz(Path(request.data))
+        return read_data(request.data, options)
+    if held is not None:
+        options.refuse_all_but((), "data in memory")
+        return from_objects(held)
+    options.refuse_all_but((), "a built-in task")
     name = request.task or "keywords"
     if name not in TASKS:
         close = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ", or --data FILE.npz (see `automl tasks`)"
+        hint = f'; did you mean "{close[0]}"?' if close else ", or --data PATH (see `automl tasks`)"
         raise RequestError(f'task: unknown "{name}"; expected one of {", ".join(TASKS)}{hint}')
     return load_task(name)
 
 
-def _default_space(request: SearchRequest, task: Task) -> str:
-    return _SPACE_FOR_TASK.get(task.name if request.data is None else "", _SPACE_FOR_RANK[len(task.input_shape)])
+def _default_space(request: SearchRequest, task: Task, held: Any) -> str:
+    built_in = request.data is None and held is None
+    return _SPACE_FOR_TASK.get(task.name if built_in else "", _SPACE_FOR_RANK[len(task.input_shape)])
 
 
 def _versions() -> dict[str, str]:

@@ -31,8 +31,10 @@ class Measurement(Cost):
     """Cost and quality of a trained network.
 
     Attributes:
-        val_accuracy: fraction of the validation split classified right; mean over replicates.
+        val_accuracy: fraction of the validation split classified right, or the metric that the run was asked for instead (see
+            `metrics`); mean over replicates.
         val_accuracy_se: its standard error over replicates; None with one replicate.
+        val_accuracy_int8: mean over the replicates' int8 files; None where it is no objective, so that it was not measured.
         trained_epochs: epochs that this snapshot took, those of the stages before it included; each replicate counts.
         train_seconds: wall-clock seconds of the same, all replicates together.
     """
@@ -41,6 +43,7 @@ class Measurement(Cost):
     val_accuracy_se: float | None = None
     trained_epochs: int
     train_seconds: float
+    val_accuracy_int8: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ class Snapshot:
         dendrites: dendrite sets per grown layer (0: none).
         seeds: of the replicates, those that diverged included, so that the training can be repeated.
         accuracies: validation accuracy of each replicate that did not diverge.
+        accuracies_int8: likewise of its int8 file; empty where that was not measured.
     """
 
     candidate: str
@@ -63,6 +67,7 @@ class Snapshot:
     seeds: tuple[int, ...]
     accuracies: tuple[float, ...]
     measurement: Measurement
+    accuracies_int8: tuple[float, ...] = ()
 
     @property
     def stage(self) -> int:
@@ -101,7 +106,7 @@ class Snapshot:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
         """Inverse of `to_json`."""
-        rows = {name: tuple(data[name]) for name in ("path", "seeds", "accuracies")}
+        rows = {name: tuple(data.get(name, ())) for name in ("path", "seeds", "accuracies", "accuracies_int8")}
         return cls(**{**data, **rows, "measurement": Measurement(**data["measurement"])})
 
 
@@ -113,6 +118,8 @@ class Artifact:
         path: its folder.
         test_accuracy: fraction of the locked test split, float32 file in onnxruntime; opened once, at export.
         test_accuracy_int8: likewise of the int8 file.
+        val_accuracy: of the float32 file on the validation split; `val_accuracy_int8` of the int8 file.
+        int8_made_by: `calibration`, or `fine-tuning` where that lost less; see `export.quantise`.
         logit_error: largest absolute difference between torch and the float32 file on the test vectors; None when read back.
     """
 
@@ -122,4 +129,7 @@ class Artifact:
     macs: int
     test_accuracy: float
     test_accuracy_int8: float | None
+    val_accuracy: float | None = None
+    val_accuracy_int8: float | None = None
+    int8_made_by: str | None = None
     logit_error: float | None = None

@@ -10,21 +10,29 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume, parse_objectives
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.result import Artifact, Snapshot
 
 if TYPE_CHECKING:
     import pandas
+    from numpy.typing import NDArray
 
 FORMAT = 2
+# Not in the tables of earlier versions, which are read all the same.
+_LATER = ("val_accuracy_int8", "exported_val_accuracy", "exported_val_accuracy_int8", "int8_made_by")
 FRONT_COLUMNS = (
     "snapshot",
     "candidate",
@@ -44,6 +52,7 @@ FRONT_COLUMNS = (
     "trained_epochs",
     "schedule",
     "artifact",
+    *_LATER,
 )
 _CANDIDATE_COLUMNS = (
     "snapshot",
@@ -64,8 +73,10 @@ _CANDIDATE_COLUMNS = (
     "train_seconds",
     "seeds",
     "schedule",
+    "val_accuracy_int8",
 )
-_RESULTS, _CONFIRMED = "results.jsonl", "confirmed.jsonl"
+_RESULTS, _CONFIRMED, _PREDICTIONS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz"
+_TEACHER = "teacher.safetensors"
 
 
 class Run:
@@ -85,6 +96,8 @@ class Run:
         self.info = info
         self.records = records
         self.confirmations = confirmations
+        self._snapshots: dict[str, Snapshot] = {}  # parsed from the first `_parsed` records: asked for at each result
+        self._parsed = 0
 
     @classmethod
     def create(cls, path: Path, info: Mapping[str, Any]) -> Run:
@@ -146,6 +159,7 @@ class Run:
                     f"run: {self.path} is in use by another search; wait for it or choose another --out"
                 ) from None
             self.records, self.confirmations = _mend(file), _mend(confirmed)
+            self._snapshots, self._parsed = {}, 0
             yield
 
     def write_info(self) -> None:
@@ -155,6 +169,11 @@ class Run:
             AutoMLError: the disk does not take it; what was there stays.
         """
         _replace(self.path / "run.json", (json.dumps(self.info, indent=2) + "\n").encode())
+
+    @property
+    def metric(self) -> str:
+        """What stands as `val_accuracy` in every file and table of the run: accuracy, or what `--metric` said."""
+        return str(self.info["request"].get("metric") or METRICS[0])
 
     def append(self, record: dict[str, Any], weights: bytes | None = None) -> None:
         """Add one line to results.jsonl, on disk before this returns; a snapshot's weights are written first."""
@@ -173,17 +192,27 @@ class Run:
         suffix = f".{confirmation}" if confirmation else ""
         return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
 
+    def keep_teacher(self, logits: bytes) -> None:
+        """Store what a teacher says of the training set, so that a resumed search learns from the same one."""
+        _replace(self.path / _TEACHER, logits)
+
+    def teacher(self) -> bytes | None:
+        """What an earlier session stored by `keep_teacher`; None when there is none."""
+        path = self.path / _TEACHER
+        return path.read_bytes() if path.is_file() else None
+
     def of_kind(self, record: str) -> list[dict[str, Any]]:
         """Records of one kind, in order."""
         return [line for line in self.records if line["record"] == record]
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, in order; each counted once."""
-        found: dict[str, Snapshot] = {}
-        for line in self.of_kind("snapshot"):
-            snapshot = Snapshot.from_json(line["value"])
-            found.setdefault(snapshot.id, snapshot)
-        return list(found.values())
+        for line in self.records[self._parsed :]:
+            if line["record"] == "snapshot":
+                snapshot = Snapshot.from_json(line["value"])
+                self._snapshots.setdefault(snapshot.id, snapshot)
+        self._parsed = len(self.records)
+        return list(self._snapshots.values())
 
     def confirmed(self) -> dict[str, list[tuple[int, Snapshot]]]:
         """For each snapshot that was trained again: rounds and what they gave, in order; each round counted once."""
@@ -220,9 +249,11 @@ class Run:
 
     def keep_artifact(self, scratch: Path, snapshot_id: str) -> Path:
         """Put a finished artifact in its place, instead of an earlier one of the same snapshot."""
-        target = self.path / "artifacts" / snapshot_id
-        shutil.rmtree(target, ignore_errors=True)
+        target, earlier = self.path / "artifacts" / snapshot_id, scratch.with_name(f"{scratch.name}.earlier")
+        if target.exists():
+            target.replace(earlier)
         scratch.replace(target)
+        shutil.rmtree(earlier, ignore_errors=True)
         return target
 
     def drop_artifacts(self, keep: Sequence[str] = ()) -> None:
@@ -231,6 +262,33 @@ class Run:
         for folder in (self.path / "artifacts").glob("*"):
             if folder.name in ours or folder.name.startswith("."):
                 shutil.rmtree(folder)
+
+    def write_predictions(self, labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> None:
+        """Keep what networks said of the test split, for `compare`.
+
+        Args:
+            labels: [samples].
+            predicted: by snapshot: classes [replicates, samples].
+        """
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, labels=labels, **{f"of_{name}": p for name, p in predicted.items()})
+        _replace(self.path / _PREDICTIONS, content.getvalue())
+
+    def predictions(self) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Labels of the test split and the classes that networks said, as for `write_predictions`.
+
+        Raises:
+            RequestError: the run has none, or the file is damaged.
+        """
+        path = self.path / _PREDICTIONS
+        if not path.is_file():
+            raise RequestError(f"run: {self.path} has no test predictions; write them with `automl export {self.path}`")
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return stored["labels"], {name[3:]: stored[name] for name in stored.files if name.startswith("of_")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            text = f"damaged: {error}".splitlines()[0]
+            raise RequestError(f"run: {path}: {text}; write it again with `automl export {self.path}`") from None
 
     def write_tables(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Write front.csv and candidates.csv; artifact paths are relative to the run folder."""
@@ -251,8 +309,10 @@ class Run:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
-                missing = set(FRONT_COLUMNS) - set(reader.fieldnames or ())
-                rows = [{key: _typed(key, value) for key, value in row.items()} for row in reader]
+                missing = set(FRONT_COLUMNS) - set(_LATER) - set(reader.fieldnames or ())
+                rows = [
+                    dict.fromkeys(FRONT_COLUMNS) | {key: _typed(key, value) for key, value in row.items()} for row in reader
+                ]
         except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
             raise RequestError(f"run: {path}: damaged: {error}; write it again with --resume") from None
         if missing:
@@ -270,6 +330,7 @@ class Run:
         rows = self.front_rows()
         return {
             "run": str(self.path.resolve()),
+            "metric": self.metric,
             "trials": len(self.of_kind("end")),
             "snapshots": len(self.snapshots()),
             "refused": len(self.of_kind("refused")),
@@ -409,4 +470,6 @@ def _typed(key: str, text: str) -> Any:
         return text
     if text == "":
         return None
-    return float(text) if key.startswith(("val_", "test_")) or key == "latency_ms" else int(text)
+    if key == "int8_made_by":
+        return text
+    return float(text) if "accuracy" in key or key == "latency_ms" else int(text)

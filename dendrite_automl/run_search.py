@@ -14,13 +14,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.export.check import check_export
 from dendrite_automl.export.front import ExportPlan, export_front
+from dendrite_automl.given import Given
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import NO_TRIAL_LIMIT, Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run, check_free_space
+from dendrite_automl.tasks.objects import is_function_name
+from dendrite_automl.teacher import Teacher, ask_teacher, find_teacher
 from dendrite_automl.tune.local_ray import check_address, new_ray_folder, ray_for, remove_ray
 from dendrite_automl.tune.stop import HOPELESS, Stop
 
@@ -48,7 +55,16 @@ def search(
     budget: str | None = None,
     device: str | None = None,
     task: str | None = None,
-    data: str | Path | Sequence[Any] | None = None,
+    data: Any = None,
+    target: str | None = None,
+    recording: str | None = None,
+    window: str | None = None,
+    stride: str | None = None,
+    rate: str | None = None,
+    features: str | None = None,
+    image_size: str | None = None,
+    colour: str | None = None,
+    metric: str | None = None,
     space: str | None = None,
     set_knobs: Sequence[str] | None = None,
     trials: int | None = None,
@@ -60,6 +76,7 @@ def search(
     sampler: str | None = None,
     arms: str | None = None,
     objectives: str | None = None,
+    teacher: str | nn.Module | None = None,
     seed: int | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
@@ -71,9 +88,15 @@ def search(
 
     Args:
         budget: such as `2k-params,64KiB-ram`; None for no limit but the device's.
-        data: path of an .npz file, or (X_train, y_train, X_test, y_test) in memory.
+        data: a path or `module:function` as for `read_data`; or in memory (X_train, y_train, X_test, y_test), a dict of arrays,
+            torch Datasets (train, test) or (train, val, test), or a Task.
+        target, recording, window, stride, rate, features, image_size, colour: how the data at a path is to be read; texts, such
+            as `2s`, `50Hz`, `32x32`.
+        metric: `accuracy` (default), `balanced_accuracy` or `macro_f1`: what the search goes by wherever `val_accuracy` stands.
         set_knobs: knobs of the space fixed, narrowed or excluded, such as `["width=0.5:2", "kind!=pool"]`.
         seconds: time limit of search and confirmation; the export comes after it.
+        teacher: `auto`: the space's largest network is trained first, in this process, and all others learn from its outputs
+            too (knowledge distillation); or a trained torch module to learn from; `none` by default.
         workers: processes that train at the same time, one core each; default: all cores.
         ray_address: of a Ray cluster (`host:port` or `auto`) to run on; `workers` is then what the cluster has.
         out: the run folder, which must not exist; default: runs/<task>-<time>.
@@ -88,13 +111,22 @@ def search(
         BudgetUnreachable: nothing in the space can fit the budget.
         Interrupted: after Ctrl-C, with everything so far exported.
     """
-    arrays = data if data is not None and not isinstance(data, str | Path) else None
-    path = str(Path(data).absolute()) if isinstance(data, str | Path) else None
+    held = data if not isinstance(data, str | Path) else None
+    path = absolute_path(data) if isinstance(data, str | Path) else None
     request = SearchRequest(
         budget=budget,
         device=device,
         task=task,
         data=path,
+        target=target,
+        recording=recording,
+        window=window,
+        stride=stride,
+        rate=rate,
+        features=features,
+        image_size=image_size,
+        colour=colour,
+        metric=metric,
         space=space,
         set_knobs=set_knobs,
         trials=trials,
@@ -106,18 +138,29 @@ def search(
         sampler=sampler,
         arms=arms,
         objectives=objectives,
+        teacher=teacher if teacher is None or isinstance(teacher, str) else "given",
         seed=seed,
     )
-    folder = Path(out) if out else None
+    if isinstance(teacher, str) and teacher not in ("auto", "none"):
+        raise RequestError(f'teacher: expected auto, none, or in Python a trained torch.nn.Module, got "{teacher}"')
     return run_search(
-        request, arrays=arrays, workers=workers, ray_address=ray_address, out=folder, resume=resume, callbacks=callbacks
+        request,
+        held=held,
+        teacher=None if isinstance(teacher, str) else teacher,
+        workers=workers,
+        ray_address=ray_address,
+        out=Path(out) if out else None,
+        resume=resume,
+        callbacks=callbacks,
     )
 
 
 def run_search(
     request: SearchRequest,
     *,
-    arrays: Sequence[Any] | None = None,
+    held: Any = None,
+    teacher: nn.Module | None = None,
+    given: Given | None = None,
     workers: int | None = None,
     ray_address: str | None = None,
     out: Path | None = None,
@@ -125,6 +168,11 @@ def run_search(
     callbacks: Sequence[Any] = (),
 ) -> Run:
     """Do what a request says; see `search`.
+
+    Args:
+        held: data in memory, instead of a task or a path.
+        teacher: to learn from, where the request says `given`.
+        given: the network that all candidates start from; see `compress`.
 
     Raises:
         RequestError, BudgetUnreachable, Interrupted: as for `search`.
@@ -142,23 +190,28 @@ def run_search(
         raise RequestError(f"out: expected a new folder, {out} is there already; use --resume or another --out")
     if resume:
         run = Run.open(str(out))
-        plan = resume_plan(run, request, arrays)
+        plan = resume_plan(run, request, held, given)
     else:
-        plan = make_plan(request, arrays)
-    reach = Reach(plan.space, plan.task.input_shape, len(plan.task.classes), plan.device)
+        plan = make_plan(request, held, given=given)
+    says = ask_teacher(teacher, plan.task) if teacher is not None else None
+    start = given.model if given else None
+    reach = Reach(plan.space, plan.task.input_shape, len(plan.task.classes), plan.device, start)
     reach.check(plan.budget)
+    if given is not None and not resume:
+        check_export(given, plan.task.input_shape)
     if not resume:
         path = out or _new_path(plan.task.name)
         check_free_space(path, _FREE_BYTES)
         reference = reach.reference(plan.objectives, plan.budget)
         created = datetime.now().astimezone().isoformat(timespec="seconds")
-        run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": _command(plan)})
+        command = _command(plan, in_memory=held is not None)
+        run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": command})
     with run.locked():
         machine = Machine(workers=workers or _cores(), ray_address=ray_address)
-        return _search_and_export(run, plan, machine, callbacks)
+        return _search_and_export(run, plan, machine, callbacks, says)
 
 
-def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequence[Any]) -> Run:
+def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequence[Any], teacher: Teacher | None = None) -> Run:
     start = time.monotonic()
     stop = Stop.after(plan.seconds, confirm=plan.confirm > 0)
     run.info["request"].update(trials=plan.trials, seconds=plan.seconds, confirm=plan.confirm, arms=list(plan.arms))
@@ -173,14 +226,19 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequen
     )
     where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
     progress.say(f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {where}; results in {run.path}")
+    for note in plan.notes():
+        progress.say(f"note: {note}")
     with _ctrl_c(stop, progress):
-        _run_trials(run, plan, machine, stop, progress, callbacks)
+        teacher = _keep_teacher(run, plan, teacher, stop, progress)
+        if teacher is not None or plan.teacher == "none":
+            _run_trials(run, plan, machine, stop, progress, callbacks, teacher)
         progress.update(final=True)
         if stop.hopeless:
             raise AutoMLError(
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
-        export = ExportPlan(task=plan.task, aims=Aims(objectives=plan.objectives, budget=plan.budget))
+        aims, given = Aims(objectives=plan.objectives, budget=plan.budget), plan.given.model if plan.given else None
+        export = ExportPlan(task=plan.task, aims=aims, device=plan.device, given=given)
         try:
             export_front(run, export, progress)
         except OSError as error:
@@ -199,7 +257,42 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequen
     return run
 
 
-def _run_trials(run: Run, plan: Plan, machine: Machine, stop: Stop, progress: Progress, callbacks: Sequence[Any]) -> None:
+def _keep_teacher(run: Run, plan: Plan, teacher: Teacher | None, stop: Stop, progress: Progress) -> Teacher | None:
+    """The teacher of the run: what an earlier session stored, the given one, or the one that is trained now; None for none."""
+    if plan.teacher == "none":
+        return None
+    stored = run.teacher()
+    if stored is not None:
+        return Teacher.from_bytes(stored, len(plan.task.train), len(plan.task.classes))
+    if teacher is None and plan.teacher == "given":
+        raise RequestError(f"teacher: expected the one that {run.path} began with, got none; give it again")
+    if teacher is None:
+        progress.say("training a teacher: the largest network of the space")
+        teacher = find_teacher(
+            plan.space,
+            plan.task,
+            epochs=plan.epochs,
+            replicates=plan.replicates,
+            seed=plan.seed,
+            metric=plan.metric,
+            stopped=stop.search_now,
+        )
+    if teacher is not None:
+        run.keep_teacher(teacher.to_bytes())
+        run.info["teacher"] = teacher.about
+        progress.say(f"teacher: {teacher.about}")
+    return teacher
+
+
+def _run_trials(
+    run: Run,
+    plan: Plan,
+    machine: Machine,
+    stop: Stop,
+    progress: Progress,
+    callbacks: Sequence[Any],
+    teacher: Teacher | None,
+) -> None:
     """Ray from its start to its end; what a killed session left of its own is removed first."""
     left = run.info.get("ray_folder")
     if left:
@@ -211,7 +304,16 @@ def _run_trials(run: Run, plan: Plan, machine: Machine, stop: Stop, progress: Pr
         with ray_for(folder, machine.workers, machine.ray_address) as workers:
             from dendrite_automl.tune.conduct import conduct
 
-            conduct(run, plan, storage=folder / "tune", workers=workers, stop=stop, progress=progress, callbacks=callbacks)
+            conduct(
+                run,
+                plan,
+                storage=folder / "tune",
+                workers=workers,
+                stop=stop,
+                progress=progress,
+                callbacks=callbacks,
+                teacher=teacher,
+            )
     finally:
         remove_ray(folder)
         run.info["ray_folder"] = None
@@ -244,20 +346,34 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def absolute_path(data: str | Path) -> str:
+    """A path as it will be found from any folder; `module:function` as it is."""
+    return str(data) if is_function_name(str(data)) else str(Path(data).absolute())
+
+
 def _new_path(task: str) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     names = (f"{task}-{stamp}", *(f"{task}-{stamp}-{i}" for i in range(2, 100)))
     return next(path for name in names if not (path := Path("runs") / name).exists())
 
 
-def _command(plan: Plan) -> str:
-    """The command line that repeats the search."""
+def _command(plan: Plan, *, in_memory: bool = False) -> str:
+    """The command line that repeats the search; of data in memory, it can only say that it was."""
     request = plan.request
     flags = {
         "budget": request.budget,
         "device": request.device,
         "task": plan.task.name if request.data is None and request.task is not None else None,
         "data": request.data,
+        "target": request.target,
+        "recording": request.recording,
+        "window": request.window,
+        "stride": request.stride,
+        "rate": request.rate,
+        "features": request.features,
+        "image-size": request.image_size,
+        "colour": request.colour,
+        "metric": plan.metric if plan.metric != METRICS[0] else None,
         "space": request.space,
         "trials": plan.trials if request.seconds is None else None,
         "time": None if request.seconds is None else f"{request.seconds:g}s",
@@ -268,8 +384,13 @@ def _command(plan: Plan) -> str:
         "sampler": plan.sampler,
         "arms": ",".join(plan.arms),
         "objectives": request.objectives,
+        "teacher": request.teacher,
         "seed": plan.seed,
     }
+    if plan.given is not None:
+        knobs = {**flags, "time": None, "seconds": request.seconds, "set_knobs": request.set_knobs, "teacher": None}
+        words = [f"{name}={value!r}" for name, value in knobs.items() if value is not None]
+        return f"dendrite_automl.compress(model, {', '.join(words)})"
     words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     words += [word for setting in request.set_knobs or () for word in ("--set", setting)]
-    return shlex.join(["automl", "search", *words])
+    return shlex.join(["automl", "search", *words]) + ("  # and data=... in memory, from Python" if in_memory else "")

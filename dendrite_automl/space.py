@@ -17,6 +17,9 @@ Value = int | float | str | bool
 Point = dict[str, Value]
 
 STAGE_WORDS = ("fit", "shrink", "prune", "grow")
+GIVEN = "given:"  # backbone of a space that starts from a network of the user's; its fingerprint follows
+LR_SCHEDULES = ("one_cycle", "cosine", "constant")
+CLASS_WEIGHTS = ("auto", "none", "balanced")
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
 _RULES: dict[str, dict[str, str]] = {
     "schedule": {
@@ -33,18 +36,32 @@ _RULES: dict[str, dict[str, str]] = {
         "batch_size": "count",
         "weight_decay": "nonnegative",
         "label_smoothing": "share",
-        "shift": "nonnegative",
+        "lr_schedule": "lr_schedule",
+        "shift": "whole",
         "noise": "nonnegative",
+        "time_mask": "whole",
+        "channel_mask": "whole",
+        "flip": "flag",
+        "cutout": "whole",
+        "mixup": "nonnegative",
+        "distill": "unit",
+        "temperature": "positive",
+        "class_weights": "weights",
     },
 }
 _EXPECTED = {
     "stages": "a text of stages that starts with fit, of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
     "share": "a number from 0 to below 1",
+    "unit": "a number from 0 to 1",
+    "flag": "true or false",
+    "lr_schedule": "one of " + ", ".join(LR_SCHEDULES),
     "count": "a whole number >= 1",
+    "whole": "a whole number >= 0",
     "positive": "a number > 0",
     "nonnegative": "a number >= 0",
     "word": "a text",
+    "weights": "one of " + ", ".join(CLASS_WEIGHTS),
 }
 
 
@@ -201,13 +218,22 @@ def _follows(value: Any, rule: str) -> bool:
     if rule == "stages":
         words = value.split() if isinstance(value, str) else []
         return words[:1] == ["fit"] and words.count("fit") == 1 and all(word in STAGE_WORDS for word in words)
+    if rule == "weights":
+        return value in CLASS_WEIGHTS
     if rule == "word":
         return isinstance(value, str) and bool(value)
+    if rule == "lr_schedule":
+        return value in LR_SCHEDULES
+    if rule == "flag":
+        return isinstance(value, bool)
     if rule == "count":
         return _is_count(value)
+    if rule == "whole":
+        return _is_count(value) or (value == 0 and isinstance(value, int) and not isinstance(value, bool))
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
-    return {"fraction": 0 < value < 1, "share": 0 <= value < 1, "positive": value > 0, "nonnegative": value >= 0}[rule]
+    passes = {"fraction": 0 < value < 1, "share": 0 <= value < 1, "unit": 0 <= value <= 1, "positive": value > 0}
+    return {**passes, "nonnegative": value >= 0}[rule]
 
 
 def _is_value(value: Any) -> bool:

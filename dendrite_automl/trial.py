@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.devices import DeviceProfile
-from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.errors import AutoMLError, CandidateFailed
+from dendrite_automl.given import build_network
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.result import Cost, Measurement, Snapshot
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_
+from dendrite_automl.train.fit import Data, FitSettings, fit_replicates_, validate, weigh_classes
 from dendrite_automl.train.grow import sprout_
 from dendrite_automl.train.prune import take_out_
 
@@ -81,6 +81,7 @@ def run_trial(
     position: Position | None = None,
     networks: list[nn.Module] | None = None,
     rungs: Sequence[int] = (),
+    int8: bool = False,
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
@@ -88,8 +89,10 @@ def run_trial(
         seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the
             stage's index, so that a resumed trial goes on as if it had never stopped.
         position: where to start; default: the beginning.
-        networks: those of `position.base`, where there is one.
+        networks: those of `position.base`, where there is one; before the first stage, copies of a given network to start
+            from, instead of the backbone with random weights.
         rungs: epochs of the first stage after which a `Rung` is yielded, where that stage is longer.
+        int8: measure the validation accuracy of the replicates' int8 files too; seconds for each stage.
 
     Raises:
         CandidateFailed: a stage cannot be done: the training of all replicates diverged, nothing is left to prune.
@@ -105,7 +108,7 @@ def run_trial(
             if index == 0 and epoch in rungs and epoch < stage.epochs:
                 cost = measure_cost(tried[0], data.input_shape, device)
                 yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost)
-        snapshot = _measure(tried, candidate, index, data, seeds, device, position.base, time.perf_counter() - start)
+        snapshot = _measure(tried, candidate, index, data, seeds, device, position.base, time.perf_counter() - start, int8)
         position = position.after(candidate, snapshot)
         if position.base is snapshot:
             models = tried
@@ -120,24 +123,28 @@ def retrain(
     *,
     device: DeviceProfile | None = None,
     like: Mapping[int, nn.Module] | None = None,
+    int8: bool = False,
+    networks: list[nn.Module] | None = None,
 ) -> Iterator[tuple[Snapshot, list[nn.Module]]]:
     """Train a snapshot again with other seeds, along the path that it took; yield a snapshot for each stage of it.
 
     Args:
         like: for each stage that prunes, the network as it was after it: fresh replicates are given its widths.
+        int8: as for `run_trial`.
+        networks: copies of a given network to start from, as for `run_trial`.
 
     Raises:
         CandidateFailed: as for `run_trial`.
     """
     settings = FitSettings.from_knobs(dict(candidate.training))
-    models = [_build(candidate, data, seed) for seed in seeds]
+    models = networks or [_build(candidate, data, seed) for seed in seeds]
     snapshot = None
     for index in path:
         start = time.perf_counter()
         stage = candidate.stages[index]
         for _ in run_stage_(models, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
             pass
-        snapshot = _measure(models, candidate, index, data, seeds, device, snapshot, time.perf_counter() - start)
+        snapshot = _measure(models, candidate, index, data, seeds, device, snapshot, time.perf_counter() - start, int8)
         yield snapshot, models
 
 
@@ -152,25 +159,41 @@ def run_stage_(
     epochs = stage.epochs
     if stage.word == "grow":
         kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
-        epochs = sprout_(models, data, kind=kind, placement=placement, activation=activation, epochs=epochs, seed=seed)
+        epochs = sprout_(
+            models,
+            data,
+            kind=kind,
+            placement=placement,
+            activation=activation,
+            epochs=epochs,
+            seed=seed,
+            class_weights=weigh_classes(data, settings),
+        )
     elif stage.word in ("shrink", "prune"):
         take_out_(stage.word, models, data.x[:1], ratio=float(stage.ratio or 0), like=like)
     yield from fit_replicates_(models, data, settings, epochs=epochs, seed=seed)
 
 
 def estimate_costs(
-    candidate: Candidate, input_shape: tuple[int, ...], classes: int, device: DeviceProfile | None = None
+    candidate: Candidate,
+    input_shape: tuple[int, ...],
+    classes: int,
+    device: DeviceProfile | None = None,
+    given: nn.Module | None = None,
 ) -> list[Cost]:
     """What the snapshots of a candidate would cost, from untrained weights: no training, some milliseconds.
 
     Exact but after `prune`, where a trained network's ranking may take other layers' channels.
+
+    Args:
+        given: the network that the candidate starts from, where it does not start from a backbone.
 
     Raises:
         CandidateFailed: a stage cannot be done.
         RequestError: a placement does not suit the network.
     """
     torch.manual_seed(0)
-    model = build_backbone(candidate.backbone, input_shape, classes, dict(candidate.network))
+    model = build_network(candidate, input_shape, classes, given)
     costs = []
     for stage in candidate.stages:
         if stage.word == "grow":
@@ -184,11 +207,11 @@ def estimate_costs(
 
 def _build(candidate: Candidate, data: Data, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return build_backbone(candidate.backbone, data.input_shape, data.classes, dict(candidate.network))
+    return build_network(candidate, data.input_shape, data.classes)
 
 
 def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
-    """Validation accuracy of each replicate; one that diverged, so that it has none, is taken out of `models`.
+    """Validation accuracy (or the metric that the data names) of each replicate; one that diverged is taken out of `models`.
 
     The loss of its last batch may have been finite all the same: the last step came after it.
 
@@ -199,13 +222,27 @@ def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
     failure: CandidateFailed | None = None
     for model in models:
         try:
-            found.append((model, accuracy(model, data.x_val, data.y_val)))
+            found.append((model, validate(model, data)))
         except CandidateFailed as error:
             failure = error
     if failure is not None and not found:
         raise failure
     models[:] = [model for model, _ in found]
     return tuple(value for _, value in found)
+
+
+def _validate_int8(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]:
+    """Validation accuracy of each replicate's int8 file.
+
+    Raises:
+        CandidateFailed: the network cannot be quantised.
+    """
+    from dendrite_automl.export.int8 import int8_accuracies  # onnxruntime's quantiser takes a second to import
+
+    try:
+        return int8_accuracies(models, data)
+    except AutoMLError as error:
+        raise CandidateFailed(str(error)) from None
 
 
 def _measure(
@@ -217,8 +254,10 @@ def _measure(
     device: DeviceProfile | None,
     base: Snapshot | None,
     seconds: float,
+    int8: bool,
 ) -> Snapshot:
     accuracies = _validate_(models, data)
+    accuracies_int8 = _validate_int8(models, data) if int8 else ()
     cost = measure_cost(models[0], data.input_shape, device)
     sets = max((len(layer.dendrites) for layer in dendritic_layers(models[0]).values()), default=0)
     path = (*(base.path if base else ()), index)
@@ -231,6 +270,7 @@ def _measure(
         dendrites=sets,
         seeds=tuple(seeds),
         accuracies=accuracies,
+        accuracies_int8=accuracies_int8,
         measurement=Measurement(
             params=cost.params,
             macs=cost.macs,
@@ -241,6 +281,7 @@ def _measure(
             val_accuracy_se=statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None,
             trained_epochs=candidate.stages[index].epochs * len(seeds) + (before.trained_epochs if before else 0),
             train_seconds=seconds + (before.train_seconds if before else 0.0),
+            val_accuracy_int8=statistics.fmean(accuracies_int8) if accuracies_int8 else None,
         ),
     )
 

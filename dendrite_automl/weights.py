@@ -9,10 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.errors import RequestError
+from dendrite_automl.given import build_network
 
 
 def save_weights(models: Sequence[nn.Module]) -> bytes:
@@ -22,13 +22,19 @@ def save_weights(models: Sequence[nn.Module]) -> bytes:
 
 
 def load_networks(
-    candidate: Candidate, dendrites: int, weights: bytes, input_shape: tuple[int, ...], classes: int
+    candidate: Candidate,
+    dendrites: int,
+    weights: bytes,
+    input_shape: tuple[int, ...],
+    classes: int,
+    given: nn.Module | None = None,
 ) -> list[nn.Module]:
     """The replicates of a snapshot: the backbone, with its dendrites, cut to the sizes of the stored weights.
 
     Args:
         dendrites: sets per grown layer of the snapshot.
         weights: made by `save_weights`.
+        given: the network that the candidate started from, where it did not start from a backbone.
 
     Raises:
         RequestError: the weights are not those of such networks.
@@ -43,13 +49,14 @@ def load_networks(
         states.setdefault(replicate, {})[name] = tensor
     if not states or states.keys() != {str(r) for r in range(len(states))}:
         raise RequestError(f"weights: expected those of candidate {candidate.id}, by replicate; got {len(stored)} others")
-    return [_load(candidate, dendrites, states[str(r)], input_shape, classes) for r in range(len(states))]
+    networks = [build_network(candidate, input_shape, classes, given) for _ in states]
+    for r, model in enumerate(networks):
+        _fill_(model, candidate, dendrites, states[str(r)])
+    return networks
 
 
-def _load(
-    candidate: Candidate, dendrites: int, state: dict[str, Tensor], input_shape: tuple[int, ...], classes: int
-) -> nn.Module:
-    model = build_backbone(candidate.backbone, input_shape, classes, dict(candidate.network))
+def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[str, Tensor]) -> None:
+    """Turn the network that a candidate starts from into the stored one, in place."""
     grow = next((stage for stage in candidate.stages if stage.word == "grow"), None)
     if dendrites and grow is None:
         raise RequestError(f"weights: candidate {candidate.id} grows no dendrites, the snapshot has {dendrites} sets")
@@ -65,7 +72,6 @@ def _load(
     for layer in dendritic_layers(model).values():
         if layer.perforated:
             layer.freeze_()
-    return model
 
 
 def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> None:

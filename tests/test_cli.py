@@ -68,7 +68,15 @@ def npz(**changes: object) -> None:
         (["--replicates", "0"], "expected a whole number >= 1"),
         (["--confirm", "-1"], "expected a whole number"),
         (["--scheduler", "asap"], "expected one of halving, fifo"),
-        (["--sampler", "guess"], "expected one of tpe, local, nsga2, random"),
+        (["--sampler", "guess"], "expected one of gp, tpe, local, nsga2, random"),
+        (["--metric", "auc"], "expected one of accuracy, balanced_accuracy, macro_f1"),
+        (["--window", "2"], "expected a duration > 0 such as 2s or 500ms"),
+        (["--stride", "1m"], "expected a duration > 0 such as 2s or 500ms"),
+        (["--rate", "50"], "expected a rate > 0 such as 50Hz or 16kHz"),
+        (["--image-size", "32"], "expected HEIGHTxWIDTH"),
+        (["--colour", "gray"], "expected one of grey, rgb"),
+        (["--target", "label"], "--target does not concern a built-in task"),
+        (["--data", "no_such_module:load"], "No module named"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
@@ -157,7 +165,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixtu
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    assert all(word in out for word in ("search", "show", "verify", "devices", "spaces", "tasks", "exit codes"))
+    assert all(word in out for word in ("search", "show", "export", "verify", "devices", "spaces", "tasks", "exit codes"))
 
 
 def test_help_and_import_load_nothing_heavy() -> None:

@@ -353,3 +353,31 @@ def test_the_confirmed_front_is_closer_to_the_truth(simulations) -> None:
             hits[when].append(statistics.fmean(truth[row["snapshot"]] == best[row["params"]] for row in front))
     assert statistics.fmean(hits["after"]) > statistics.fmean(hits["before"]) + 0.05
     assert 0 < statistics.fmean(flatters["after"]) < 0.65 * statistics.fmean(flatters["before"])
+
+
+# Drawn on the int8 files
+
+
+def make_int8(name: str, flash: int, of_float: Sequence[float], of_int8: Sequence[float]) -> Snapshot:
+    snapshot = make(name, 100, *of_float)
+    measurement = dataclasses.replace(snapshot.measurement, flash_bytes=flash, val_accuracy_int8=statistics.fmean(of_int8))
+    return dataclasses.replace(snapshot, accuracies_int8=tuple(of_int8), measurement=measurement)
+
+
+def test_a_front_on_int8_accuracy_is_drawn_and_confirmed_on_the_int8_files(folder: Path) -> None:
+    aims = Aims(objectives=parse_objectives("val_accuracy_int8,flash_bytes"), budget=Budget())
+    fragile = make_int8("a", 200, [0.9, 0.92], [0.5, 0.52])  # best in float32, ruined by int8
+    sound = make_int8("b", 200, [0.8, 0.82], [0.79, 0.81])
+    small = make_int8("c", 100, [0.7, 0.72], [0.7, 0.72])
+    run = make_run(folder, [fragile, sound, small])
+    assert [row["snapshot"][0] for row in final_front(run, aims)] == ["b", "c"]
+    assert names(choose_first(run, aims, epochs=ALL)) == "bc"
+    for snapshot, of_int8 in ((sound, (0.6, 0.62)), (small, (0.63, 0.65))):
+        again = dataclasses.replace(snapshot, accuracies_int8=of_int8)
+        record = {"record": "confirmed", "round": 1, "epochs": 20, "value": again.to_json()}
+        run.append_confirmation(record)
+    rows = {row["snapshot"][0]: row for row in confirmed_rows(run, aims)}
+    assert rows["b"]["val_accuracy_int8"] == pytest.approx(0.61)
+    assert rows["c"]["val_accuracy_int8"] == pytest.approx(0.64)
+    assert [row["snapshot"][0] for row in final_front(run, aims)] == ["c"]
+    assert Run.open(run.path).snapshots() == run.snapshots()

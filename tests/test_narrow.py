@@ -186,3 +186,9 @@ def test_any_value_survives_the_text(word: str, key: str, number: float) -> None
 
 
 KEYS = {knob.name for knob in make_space().knobs}
+
+
+def test_a_switch_is_turned_on_where_the_space_lists_it_as_off() -> None:
+    space = make_space(depth=False)
+    assert [choices(narrow_space(space, [text]), "depth") for text in ("depth=true", "depth=True")] == [(True,), (True,)]
+    assert '"1" is none of them' in error_of("depth=1", space=space)

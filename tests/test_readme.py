@@ -37,7 +37,7 @@ def quickstart() -> ModuleType:
 
 
 def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp_path: Path) -> None:
-    search, deploy = BLOCKS[0], BLOCKS[1]
+    search, deploy = BLOCKS[0], BLOCKS[2]
     asked = 'task="keywords", budget="2k-params", trials=60'
     assert asked in search
     small = search.replace(asked, 'task="digits", budget="2k-params", trials=2, epochs=8, replicates=2, confirm=2, workers=1')
@@ -49,14 +49,20 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
 
 
 def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
-    assert "add_dendrites_" in BLOCKS[2]
-    run_block(BLOCKS[2], tmp_path)
-    assert "da.grow" in BLOCKS[3]
+    assert "add_dendrites_" in BLOCKS[3]
     run_block(BLOCKS[3], tmp_path)
+    assert "da.grow" in BLOCKS[4]
+    run_block(BLOCKS[4], tmp_path)
+
+
+def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> None:
+    assert "trials=30" in BLOCKS[1]
+    small = "trials=2, epochs=8, replicates=2, confirm=2, workers=1"
+    assert "snapshot" in run_block(BLOCKS[1].replace("trials=30", small), tmp_path)
 
 
 def test_there_are_no_further_python_blocks_that_nothing_runs() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
 
 
 @pytest.mark.parametrize("target", ["search", "test"])
@@ -70,9 +76,9 @@ def test_the_two_commands_are_targets_of_the_makefile(target: str) -> None:
 def test_every_flag_in_the_readme_is_offered_and_the_other_way_round(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["search", "--help"])
-    offered = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
+    offered = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     usage = README.split("automl search   ")[1].split("automl show")[0]
-    assert set(re.findall(r"--[a-z]+", usage)) == offered
+    assert set(re.findall(r"--[a-z-]+", usage)) == offered
 
 
 def test_the_quickstart_table_is_what_the_results_file_says() -> None:

@@ -1,5 +1,7 @@
 """Requests become plans, and plans of earlier runs go on as they were."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.narrow import narrow_space
 from dendrite_automl.request import Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run
+from dendrite_automl.run_search import _command
 from dendrite_automl.space import load_space
+from dendrite_automl.tasks import ReadOptions, load_task
 from tests.factories import make_space_text
 
 SETTINGS = ("filters=4:8", "stages=fit,fit grow", "cycles=1")
@@ -100,3 +104,82 @@ def test_a_resume_needs_neither_the_file_of_the_space_nor_one_that_suits_the_dat
     run = make_run(tmp_path / "run", plan)
     path.unlink()
     assert resume_plan(run, SearchRequest(trials=60)).space == plan.space
+
+
+def write_table(path: Path, examples: int = 60) -> Path:
+    rows = [f"{i * 7 % 11},{i * 3 % 5},{'many' if i % 12 else 'few'}" for i in range(examples)]
+    path.write_text("\n".join(["a,b,label", *rows]))
+    return path
+
+
+def test_the_metric_and_how_data_is_read_are_kept_and_repeated(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "meine tabelle.csv")
+    request = SearchRequest(data=str(path), target="label", metric="macro_f1")
+    plan = make_plan(request)
+    info = plan.to_info()["request"]
+    assert (plan.metric, info["metric"], info["target"], info["data"]) == ("macro_f1", "macro_f1", "label", str(path))
+    command = shlex.split(_command(plan))
+    for flag, value in (("--data", str(path)), ("--target", "label"), ("--metric", "macro_f1")):
+        assert command[command.index(flag) + 1] == value
+    run = make_run(tmp_path / "run", plan)
+    assert (run.metric, resume_plan(run, SearchRequest()).task.fingerprint) == ("macro_f1", plan.task.fingerprint)
+    assert resume_plan(run, SearchRequest(metric="macro_f1", target="label")).metric == "macro_f1"
+    for other in ({"metric": "accuracy"}, {"target": "a"}, {"window": "2s"}):
+        with pytest.raises(RequestError, match=f"resume: {next(iter(other))}: expected"):
+            resume_plan(run, SearchRequest(**other))
+
+
+def test_every_option_of_reading_is_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"target": "t", "recording": "r", "window": "2s", "stride": "1s", "rate": "50Hz", "features": "mfcc",
+            "image_size": "28x32", "colour": "rgb"}  # fmt: skip
+    seen: list[Any] = []
+    monkeypatch.setattr("dendrite_automl.request.read_data", lambda path, options: seen.append(options) or load_task("digits"))
+    plan = make_plan(SearchRequest(data="somewhere", **said))
+    options = ReadOptions(target="t", recording="r", window_seconds=2, stride_seconds=1, rate_hz=50, features="mfcc",
+                          image_size=(28, 32), colour="rgb")  # fmt: skip
+    assert seen == [options]
+    command = shlex.split(_command(plan))
+    assert {name: command[command.index("--" + name.replace("_", "-")) + 1] for name in said} == said
+
+
+def test_a_run_from_before_there_was_a_metric_goes_on_with_accuracy(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", make_plan(make_request()))
+    for name in ("metric", "target", "window", "colour"):
+        del run.info["request"][name]
+    assert (run.metric, resume_plan(run, SearchRequest()).metric) == ("accuracy", "accuracy")
+
+
+def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None:
+    path = str(write_table(tmp_path / "t.csv"))
+    assert '"many" has' in make_plan(SearchRequest(data=path, target="label")).notes()[-1]
+    assert make_plan(SearchRequest(data=path, target="label", metric="balanced_accuracy")).notes() == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"metric": "auc"}, 'metric: expected one of accuracy, balanced_accuracy, macro_f1, got "auc"'),
+        ({"window": "2"}, "--window: expected a duration"),
+        ({"rate": "50"}, "--rate: expected a rate"),
+        ({"image_size": "big"}, "--image-size: expected HEIGHTxWIDTH"),
+        ({"colour": "gray"}, "--colour: expected one of grey, rgb"),
+        ({"target": "y"}, "--target does not concern a built-in task"),
+    ],
+)
+def test_a_wrong_metric_or_option_is_refused(changes: dict[str, str], says: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(says)):
+        make_plan(make_request(**changes))
+
+
+def test_data_in_memory_may_be_a_task_or_datasets(tmp_path: Path) -> None:
+    task = load_task("digits")
+    assert make_plan(SearchRequest(), task).task is task
+    with pytest.raises(RequestError, match="--target does not concern data in memory"):
+        make_plan(SearchRequest(target="y"), task)
+    with pytest.raises(RequestError, match="leave one out"):
+        make_plan(make_request(), task)
+
+
+def test_a_command_says_that_its_data_was_in_memory() -> None:
+    plan = make_plan(make_request())
+    assert _command(plan, in_memory=True) == f"{_command(plan)}  # and data=... in memory, from Python"

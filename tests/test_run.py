@@ -331,3 +331,18 @@ def test_a_full_disk_is_refused_before_work_starts(tmp_path: Path) -> None:
     with pytest.raises(AutoMLError, match=r"^out: expected at least \d+ MiB free at "):
         check_free_space(tmp_path / "new" / "run", 2**70)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_front_of_an_earlier_version_is_read_without_the_columns_that_it_lacks(run: Run) -> None:
+    path = run.path / "front.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    old = [name for name in FRONT_COLUMNS if "int8" not in name or name == "test_accuracy_int8"]
+    old.remove("exported_val_accuracy")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, old, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    read = run.front_rows()
+    assert [tuple(row) for row in read] == [FRONT_COLUMNS] * 3
+    assert {row["exported_val_accuracy_int8"] for row in read} == {None}

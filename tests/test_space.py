@@ -181,7 +181,7 @@ def test_stages_and_learning_rate_are_always_needed(before: str) -> None:
         ("0.01", "0.01\nbatch_size = 0", "batch_size", "a whole number >= 1"),
         ("0.01", "0.01\nweight_decay = -1", "weight_decay", "a number >= 0"),
         ("0.01", "0.01\nlabel_smoothing = 1.0", "label_smoothing", "a number from 0 to below 1"),
-        ("0.01", "0.01\nshift = -1", "shift", "a number >= 0"),
+        ("0.01", "0.01\nshift = -1", "shift", "a whole number >= 0"),
         ("0.01", "0.01\nnoise = [0.1, false]", "noise", "a number >= 0"),
         ("0.01", "0.01\nmomentum = 0.9", "momentum", "unknown in [training]"),
         ("cycles = [1, 2]", "cycle = [1, 2]", "cycle", "unknown in [schedule]"),
@@ -262,3 +262,14 @@ def test_a_record_is_frozen() -> None:
 )
 def test_a_numeric_knob_has_numbers_alone(choices: tuple[Any, ...], numeric: bool) -> None:
     assert Knob(name="k", section="network", choices=choices).is_numeric == numeric
+
+
+def test_class_weights_are_one_of_three_words() -> None:
+    def parse(value: str) -> SearchSpace:
+        return parse_space(SMALL.replace("[training]", f"[training]\nclass_weights = {value}"), where="t")
+
+    found = {knob.name: knob.choices for knob in parse('["none", "balanced", "auto"]').knobs}
+    assert found["class_weights"] == ("none", "balanced", "auto")
+    for bad in ('"heavy"', "true", "2", '""', '["none", "even"]'):
+        with pytest.raises(RequestError, match=r"class_weights.*expected one of auto, none, balanced"):
+            parse(bad)

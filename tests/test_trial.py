@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import nn
 
 from dendrite_automl import trial as module
@@ -17,7 +18,7 @@ from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.result import Cost, Snapshot
 from dendrite_automl.tasks import load_task
-from dendrite_automl.train.fit import Data, accuracy
+from dendrite_automl.train.fit import Data, accuracy, predict
 from dendrite_automl.train.stack import stack
 from dendrite_automl.trial import Position, Rung, estimate_costs, resume_position, retrain, run_trial
 from dendrite_automl.weights import load_networks, save_weights
@@ -63,7 +64,18 @@ def figures(snapshot: Snapshot) -> dict[str, object]:
 
 def stub_accuracy(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     left: Iterator[float] = iter(values)
-    monkeypatch.setattr(module, "accuracy", lambda *_: next(left))
+    monkeypatch.setattr(module, "validate", lambda *_: next(left))
+
+
+def test_snapshots_and_rungs_hold_the_metric_of_the_data(data) -> None:
+    """On an uneven validation split they differ."""
+    few = torch.cat([(data.y_val == label).nonzero()[: 5 if label < 2 else 1, 0] for label in range(CLASSES)])
+    uneven = dataclasses.replace(data, x_val=data.x_val[few], y_val=data.y_val[few])
+    for metric, reference in (("accuracy", accuracy_score), ("balanced_accuracy", balanced_accuracy_score)):
+        judged = dataclasses.replace(uneven, metric=metric)
+        *_, (snapshot, networks) = run_trial(make_candidate("fit grow", placement="head"), judged, SEEDS)
+        predicted = [predict(network, judged.x_val).argmax(1) for network in networks]
+        assert snapshot.accuracies == pytest.approx([reference(judged.y_val, found) for found in predicted])
 
 
 @pytest.mark.parametrize("words", SCHEDULES)
@@ -248,7 +260,7 @@ def test_the_same_seeds_along_the_same_path_give_the_same_networks(words, kind, 
     stub_accuracy(monkeypatch, [0.5, 0.5, 0.6, 0.6, 0.4, 0.4, 0.7, 0.7])
     found = finish(candidate, data, SEEDS)
     last = found[-1]
-    monkeypatch.setattr(module, "accuracy", lambda *_: 0.7)
+    monkeypatch.setattr(module, "validate", lambda *_: 0.7)
     again = [(snapshot, save_weights(models)) for snapshot, models in retrain(candidate, data, SEEDS, last[0].path)]
     assert again[-1][1] == last[1]
     assert [snapshot.path for snapshot, _ in again] == [last[0].path[: i + 1] for i in range(len(again))]

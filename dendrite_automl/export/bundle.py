@@ -1,97 +1,72 @@
-"""The artifact of one front member: a folder that can be deployed, checked against the network that it was made from."""
+"""The artifact of one network: a folder that can be deployed, checked against the network that it was made from."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from dendrite_automl.errors import ArtifactMismatch
-from dendrite_automl.export.int8 import export_int8
-from dendrite_automl.export.onnx import INPUT, OUTPUT, count_onnx, export_onnx, run_onnx
+from dendrite_automl.export.card import write_card
+from dendrite_automl.export.count import count_onnx
+from dendrite_automl.export.describe import describe, make_metadata, write_description
+from dendrite_automl.export.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
+from dendrite_automl.export.onnx import export_onnx, run_onnx
+from dendrite_automl.export.quantise import quantise
+from dendrite_automl.export.seal import write_seal
 from dendrite_automl.result import Artifact, Snapshot
-from dendrite_automl.tasks import Split, Task
-from dendrite_automl.train.fit import predict
-
-TOLERANCE = 1e-4  # largest difference of logits between torch and the file, relative to the largest logit above 1
-_VECTORS, _CALIBRATION = 32, 512
-FORMAT = 2
-FILES = ("model.onnx", "model.int8.onnx", "vectors.npz")  # beside artifact.json, which holds their hashes
+from dendrite_automl.train.fit import FitSettings, predict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleContext:
-    """What all artifacts of one export share.
-
-    Attributes:
-        test: the opened test split.
-        provenance: how to repeat it: command, versions, seed; written into each artifact.
-    """
-
-    task: Task
-    test: Split
-    provenance: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """What is known of a front member's validation accuracy.
-
-    Attributes:
-        accuracy: mean over `replicates` trainings, with its standard `error`; of fresh seeds where it was confirmed.
-        selected: what the search saw, where it was confirmed since; None otherwise.
-        exported: of the one replicate that is exported, the best one: flattering by its choice.
-    """
-
-    accuracy: float
-    error: float | None
-    replicates: int
-    selected: float | None
-    exported: float
-
-
-def export_artifact(
-    model: nn.Module, snapshot: Snapshot, validation: Validation, folder: Path, context: BundleContext
-) -> Artifact:
-    """Write model.onnx, model.int8.onnx, vectors.npz and artifact.json into `folder`, which must exist and be empty.
+def export_artifact(model: nn.Module, member: Member, folder: Path, context: BundleContext) -> Artifact:
+    """Write all files of an artifact into `folder`, which must exist and be empty.
 
     Raises:
         ArtifactMismatch: the file counts or computes otherwise than the network; what was written is incomplete.
+        AutoMLError: onnxruntime cannot quantise or run the file.
+        OSError: a file cannot be written.
     """
     task, test = context.task, context.test
     model_path, int8_path = folder / "model.onnx", folder / "model.int8.onnx"
-    export_onnx(model, task.input_shape, model_path)
-    _check_counts(model_path, snapshot)
-    vectors = task.val.x[:_VECTORS]
+    metadata = make_metadata(member, context)
+    export_onnx(model, task.input_shape, model_path, dynamic_batch=context.dynamic_batch, metadata=metadata)
+    _check_counts(model_path, member.snapshot)
+    vectors = task.val.x[:VECTORS]
     logits = run_onnx(model_path, vectors)
     error = _check_parity(model, vectors, logits, folder)
-    export_int8(model_path, int8_path, task.train.x[:: max(1, len(task.train) // _CALIBRATION)])
+    settings = FitSettings.from_knobs(dict(member.candidate.training))
+    int8 = quantise(
+        model,
+        model_path,
+        int8_path,
+        context.data,
+        settings=settings,
+        seed=member.snapshot.seeds[0],
+        metadata=metadata,
+        dynamic_batch=context.dynamic_batch,
+    )
     np.savez(folder / "vectors.npz", inputs=vectors, logits=logits, logits_int8=run_onnx(int8_path, vectors))
-    artifact = Artifact(
-        snapshot=snapshot.id,
+    predictions, predictions_int8 = (run_onnx(path, test.x).argmax(1) for path in (model_path, int8_path))
+    found = Exported(logit_error=error, int8=int8, test_predictions=predictions, test_predictions_int8=predictions_int8)
+    description = describe(member, found, folder, context)
+    write_card(description, folder)
+    write_description(description, folder)
+    write_seal(folder)
+    return Artifact(
+        snapshot=member.snapshot.id,
         path=str(folder),
-        params=snapshot.measurement.params,
-        macs=snapshot.measurement.macs,
-        test_accuracy=_accuracy(run_onnx(model_path, test.x), test.y),
-        test_accuracy_int8=_accuracy(run_onnx(int8_path, test.x), test.y),
+        params=member.snapshot.measurement.params,
+        macs=member.snapshot.measurement.macs,
+        test_accuracy=float((predictions == test.y).mean()),
+        test_accuracy_int8=float((predictions_int8 == test.y).mean()),
+        val_accuracy=int8.val_accuracy_float,
+        val_accuracy_int8=int8.val_accuracy,
+        int8_made_by=int8.made_by,
         logit_error=error,
     )
-    _write_description(folder, artifact, snapshot, validation, context)
-    return artifact
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_counts(path: Path, snapshot: Snapshot) -> None:
@@ -111,41 +86,3 @@ def _check_parity(model: nn.Module, x: NDArray[np.float32], logits: NDArray[np.f
     if not error <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ArtifactMismatch(f"{folder}: expected logits of the file within {TOLERANCE:g} of the network, got {error:.2g}")
     return error
-
-
-def _accuracy(logits: NDArray[np.float32], y: NDArray[np.int64]) -> float:
-    return float((logits.argmax(1) == y).mean())
-
-
-def _write_description(
-    folder: Path, artifact: Artifact, snapshot: Snapshot, validation: Validation, context: BundleContext
-) -> None:
-    opset = next(entry.version for entry in onnx.load(folder / "model.onnx").opset_import if entry.domain == "")
-    task = context.task
-    description = {
-        "format": FORMAT,
-        "snapshot": snapshot.to_json(),
-        "accuracy": {
-            "val": validation.accuracy,
-            "val_standard_error": validation.error,
-            "val_replicates": validation.replicates,
-            "val_at_selection": validation.selected,
-            "val_of_this_network": validation.exported,
-            "chosen": "the replicate with the best validation accuracy; its test accuracy is its own",
-            "test": artifact.test_accuracy,
-            "test_int8": artifact.test_accuracy_int8,
-            "test_examples": len(context.test),
-        },
-        "parity": {"largest_logit_difference": artifact.logit_error, "tolerance": TOLERANCE, "vectors": _VECTORS},
-        "onnx": {
-            "opset": opset,
-            "input": [INPUT, ["batch", *task.input_shape]],
-            "output": [OUTPUT, ["batch", len(task.classes)]],
-        },
-        "labels": list(task.classes),
-        "data": {"task": task.name, "about": task.about, "sha256": task.fingerprint},
-        "preprocessing": task.preprocessing,
-        "provenance": dict(context.provenance),
-        "sha256": {name: sha256(folder / name) for name in FILES},
-    }
-    (folder / "artifact.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
+from dendrite_automl.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ def plot_front(
     title: str,
     limits: Mapping[str, float],
     front: Sequence[Mapping[str, Any]] | None = None,
+    metric: str = METRICS[0],
 ) -> None:
     """Draw every snapshot, and for each arm the front of accuracy against one cost.
 
@@ -31,6 +33,7 @@ def plot_front(
         rows: snapshots as `Snapshot.values`; those outside the limits are drawn, but on no front.
         front: rows that the fronts are drawn over, with error bars where they have a standard error; default: `rows`.
         path: a .png or .svg file.
+        metric: what `val_accuracy` holds, for the label of the axis.
         limits: budget by field; a dashed line where the cost of a panel has one.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -41,7 +44,7 @@ def plot_front(
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, _LABELS, strict=True):
         _draw_panel(axes, rows, rows if front is None else front, cost, limits)
-    panels[0].set_ylabel("validation accuracy (%)")
+    panels[0].set_ylabel(f"validation {metric.replace('_', ' ')} (%)")
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(loc="lower right")
     figure.suptitle(title)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.front import Objective, hypervolume, pareto_front
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.run import Run
 
 _EVERY_SECONDS = 5.0  # between two lines in a file
@@ -99,7 +100,8 @@ class Progress:
         self._front = pareto_front([*self._front, *fresh], self._objectives)
         best = max(self._front, key=lambda row: row["val_accuracy"], default=None)
         volume = hypervolume(self._front, self._objectives, self._reference)
-        accuracy = f"best {100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none inside yet"
+        metric = "" if self._run.metric == METRICS[0] else f"{self._run.metric.replace('_', ' ')} "
+        accuracy = f"best {metric}{100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none inside yet"
         trials = str(self._done()) if self._trials is None else f"{self._done()}/{self._trials}"
         facts = f"trials {trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
         again = len(self._run.confirmations)

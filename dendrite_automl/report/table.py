@@ -9,16 +9,21 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from dendrite_automl.metrics import METRICS
+
 _WIDE = 160  # columns where the output is not a terminal
 
 
-def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None) -> None:
+def print_front(
+    rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None, metric: str = METRICS[0]
+) -> None:
     """Print the front, best accuracy first; members that were not confirmed, where others were, have a mark.
 
     Args:
         rows: as `Run.front_rows`.
         file: default: standard output.
         optimism: by how much the search's own front was too good, as a fraction; None where it is not known.
+        metric: what the search went by; said where it is not accuracy.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm"):
@@ -28,14 +33,19 @@ def print_front(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *
     validation = [_validation(row, marked) for row, marked in zip(rows, unsure, strict=True)]
     # not aligned on the right: some have an error or a mark, some have none
     table.add_column("val %", no_wrap=True, min_width=max(map(len, validation), default=0))
-    for name in ("test %", "int8 %", "params", "MACs", "RAM B", "dendrites"):
+    by_int8 = any(row.get("val_accuracy_int8") is not None for row in rows)
+    more = ["val int8 %"] if by_int8 else []
+    for name in (*more, "test %", "int8 %", "int8 loss", "params", "MACs", "RAM B", "dendrites"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("schedule")
     for row, known in zip(rows, validation, strict=True):
-        accuracies = [known, *(_percent(row[name]) for name in ("test_accuracy", "test_accuracy_int8"))]
+        shown = (*(["val_accuracy_int8"] if by_int8 else []), "test_accuracy", "test_accuracy_int8")
+        accuracies = [known, *(_percent(row[name]) for name in shown), _int8_loss(row)]
         counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
+    if metric != METRICS[0]:
+        print(f"val % is the {metric.replace('_', ' ')} that was searched for; test % and int8 % are accuracy", file=file)
     if any(unsure):
         print("* not trained again with other seeds: the accuracy that the search chose by, which flatters", file=file)
     if optimism is not None:
@@ -54,6 +64,16 @@ def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = 
     _print(table, file)
 
 
+def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO | None = None) -> None:
+    """Print rows of texts under a header; all but the first column stand on the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    _print(table, file)
+
+
 def _print(table: Table, file: TextIO | None) -> None:
     console = Console(file=file, highlight=False, markup=False)
     if not console.is_terminal:
@@ -66,6 +86,12 @@ def _print(table: Table, file: TextIO | None) -> None:
 def _validation(row: Mapping[str, Any], marked: bool) -> str:
     error = "" if row["val_accuracy_se"] is None else f" ± {_percent(row['val_accuracy_se'])}"
     return _percent(row["val_accuracy"]) + error + (" *" if marked else "")
+
+
+def _int8_loss(row: Mapping[str, Any]) -> str:
+    """Points of validation accuracy that the exported int8 file has less than the float32 file."""
+    exported, of_int8 = row.get("exported_val_accuracy"), row.get("exported_val_accuracy_int8")
+    return "-" if exported is None or of_int8 is None else f"{round(100 * (exported - of_int8), 1) + 0.0:.1f}"
 
 
 def _percent(value: float | None) -> str:

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.task import (
+    SPLIT_SEED,
+    VAL_SHARE,
     Split,
     Standardisation,
     Task,
+    check_classes,
+    check_size,
     fit_standardisation,
     make_task,
     stratified_split,
@@ -25,7 +30,23 @@ from dendrite_automl.tasks.task import (
 
 _NEEDED = ("X_train", "y_train", "X_test", "y_test")
 _USED = (*_NEEDED, "X_val", "y_val", "groups_train", "classes")
-_VAL_SHARE, _SPLIT_SEED = 0.2, 20240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where arrays come from.
+
+    Attributes:
+        where: names the data in errors.
+        preprocessing: what was done to the raw data before they were arrays.
+        notes: of a Task.
+    """
+
+    name: str
+    about: str
+    where: str
+    preprocessing: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def load_npz(path: str | Path) -> Task:
@@ -41,7 +62,8 @@ def load_npz(path: str | Path) -> Task:
     """
     path = Path(path)
     arrays = _read(path)
-    return _make(arrays, name=path.stem, about=f"{path.name} (user data)", where=path.name, reread=lambda: _read(path))
+    origin = Origin(name=path.stem, about=f"{path.name} (user data)", where=path.name)
+    return make_array_task(arrays, origin, reread=lambda: _read(path))
 
 
 def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: str = "data", classes: Any = None) -> Task:
@@ -59,7 +81,7 @@ def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: s
             held[key] = np.asarray(value)
         except ValueError as error:
             raise RequestError(f"data: {key}: expected one array: {error}".splitlines()[0]) from None
-    return _make(held, name=name, about="arrays (user data)", where="data", reread=lambda: held)
+    return make_array_task(held, Origin(name=name, about="arrays (user data)", where="data"), reread=lambda: held)
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -67,6 +89,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise RequestError(f"data: expected a file, got {path}; check the path")
     try:
         with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
+            head = file.read(6)
+            if not head.startswith((b"PK", b"\x93NUMPY")):
+                raise RequestError(f"{path.name}: expected an .npz file, got one of another kind")
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise RequestError(f"{path.name}: expected an .npz with {', '.join(_NEEDED)}, got a single array")
@@ -84,9 +110,16 @@ def _read_array(data: Mapping[str, Any], key: str, where: str) -> NDArray[Any]:
         raise RequestError(f"{where}: {key}: expected a plain array: {error}".splitlines()[0]) from None
 
 
-def _make(
-    arrays: Mapping[str, NDArray[Any]], *, name: str, about: str, where: str, reread: Callable[[], Mapping[str, Any]]
-) -> Task:
+def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, reread: Callable[[], Mapping[str, Any]]) -> Task:
+    """A task from arrays under the names that `load_npz` knows.
+
+    Args:
+        reread: gives X_test and y_test again, when the test split is opened.
+
+    Raises:
+        RequestError: as for `load_npz`.
+    """
+    where = origin.where
     labels = _label_names(arrays, where)
     splits = {split: _check(arrays, split, labels, where) for split in ("train", "val", "test") if _has(arrays, split)}
     for split, data in splits.items():
@@ -101,14 +134,26 @@ def _make(
         train, val = Split(x=train.x[rest], y=train.y[rest]), Split(x=train.x[held], y=train.y[held])
     scale = fit_standardisation(train.x)
     return make_task(
-        name=name,
-        about=about,
+        name=origin.name,
+        about=origin.about,
         classes=_class_names(arrays, labels, where),
         train=_scaled(train, scale),
         val=_scaled(val, scale),
-        preprocessing={"standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
+        preprocessing={**origin.preprocessing, "standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
         open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale),
+        notes=(*origin.notes, *_constant_note(train.x)),
     )
+
+
+def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
+    """Channels (or features) that say nothing."""
+    axes = (0, *range(2, x.ndim))
+    constant = np.flatnonzero(x.max(axes) == x.min(axes)).tolist()
+    if not constant:
+        return ()
+    what = "features" if x.ndim == 2 else "channels"
+    which = ", ".join(map(str, constant[:10])) + (", …" if len(constant) > 10 else "")
+    return (f"{len(constant)} of {x.shape[1]} {what} are constant in train: {which}; leave them out to save parameters",)
 
 
 def _cut_validation(
@@ -120,10 +165,10 @@ def _cut_validation(
         alone = labels.tolist()[int(counts.argmin())]
         raise RequestError(f"{where}: y_train: expected at least 2 examples of each class, got {counts.min()} of {alone!r}")
     if groups is None:
-        return stratified_split(y, _VAL_SHARE, _SPLIT_SEED)
+        return stratified_split(y, VAL_SHARE, SPLIT_SEED)
     from sklearn.model_selection import StratifiedGroupKFold
 
-    folds = round(1 / _VAL_SHARE)
+    folds = round(1 / VAL_SHARE)
     if groups.shape != y.shape or len(np.unique(groups)) < folds:
         raise RequestError(
             f"{where}: groups_train: expected one group for each of {len(y)} examples, at least {folds} different ones, "
@@ -131,7 +176,7 @@ def _cut_validation(
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of small classes, which are checked below
-        split = next(StratifiedGroupKFold(folds, shuffle=True, random_state=_SPLIT_SEED).split(y, y, groups))
+        split = next(StratifiedGroupKFold(folds, shuffle=True, random_state=SPLIT_SEED).split(y, y, groups))
     if len(np.unique(y[split[0]])) < len(np.unique(y)):
         raise RequestError(f"{where}: groups_train: expected each class in several groups; give X_val and y_val instead")
     return split
@@ -154,8 +199,7 @@ def _label_names(arrays: Mapping[str, NDArray[Any]], where: str) -> NDArray[Any]
     if y.ndim != 1 or y.dtype.kind not in "iubU":
         raise RequestError(f"{where}: y_train: expected one integer or text label each, got {y.dtype} of shape {y.shape}")
     labels = np.unique(y)
-    if len(labels) < 2:
-        raise RequestError(f"{where}: y_train: expected at least 2 classes, got {len(labels)}")
+    check_classes(len(labels), f"{where}: y_train")
     return labels
 
 
@@ -187,6 +231,7 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
         )
     if y.shape != (len(x),):
         raise RequestError(f"{where}: y_{split}: expected {len(x)} labels, one for each of X_{split}, got shape {y.shape}")
+    check_size(len(x), x.shape[1:], f"{where}: X_{split}", "use fewer or smaller examples")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if not np.isfinite(x).all():

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, fields
+
+from dendrite_automl.errors import RequestError
+
+COLOURS = ("grey", "rgb")
+_LARGEST_SIDE = 1024
+_NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
+# Flags as they are typed, by field.
+FLAGS = {
+    "target": "--target",
+    "recording": "--recording",
+    "window_seconds": "--window",
+    "stride_seconds": "--stride",
+    "rate_hz": "--rate",
+    "features": "--features",
+    "image_size": "--image-size",
+    "colour": "--colour",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +45,72 @@ class ReadOptions:
     features: str | None = None
     image_size: tuple[int, int] | None = None
     colour: str | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the fields that were said."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+
+    def refuse_all_but(self, names: tuple[str, ...], where: str) -> None:
+        """An option that does not concern the data that was found is a mistake.
+
+        Raises:
+            RequestError: one beside `names` was given.
+        """
+        for name in self.given:
+            if name not in names:
+                allowed = ", ".join(FLAGS[known] for known in names) or "no option of reading"
+                raise RequestError(f"{FLAGS[name]} does not concern {where}; expected {allowed}; leave it out")
+
+
+def parse_seconds(text: str | None, flag: str) -> float | None:
+    """`2s` or `500ms` -> seconds.
+
+    Raises:
+        RequestError: of another form, or 0.
+    """
+    return _parse_unit(text, flag, {"s": 1.0, "ms": 1e-3}, "a duration > 0 such as 2s or 500ms")
+
+
+def parse_hertz(text: str | None, flag: str) -> float | None:
+    """`50Hz` or `16kHz` -> samples per second.
+
+    Raises:
+        RequestError: of another form, or 0.
+    """
+    return _parse_unit(text, flag, {"Hz": 1.0, "kHz": 1e3}, "a rate > 0 such as 50Hz or 16kHz")
+
+
+def parse_size(text: str | None, flag: str) -> tuple[int, int] | None:
+    """`28x32` -> (height, width) in pixels.
+
+    Raises:
+        RequestError: of another form, or a side of 0 or above 1024.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(text))
+    sides = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(1 <= side <= _LARGEST_SIDE for side in sides):
+        raise RequestError(f'{flag}: expected HEIGHTxWIDTH such as 32x32, each from 1 to {_LARGEST_SIDE}, got "{text}"')
+    return sides
+
+
+def parse_colour(text: str | None, flag: str) -> str | None:
+    """`grey` or `rgb`.
+
+    Raises:
+        RequestError: another one.
+    """
+    if text is not None and text not in COLOURS:
+        raise RequestError(f'{flag}: expected one of {", ".join(COLOURS)}, got "{text}"')
+    return text
+
+
+def _parse_unit(text: str | None, flag: str, units: dict[str, float], expected: str) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(rf"{_NUMBER}({'|'.join(units)})", str(text))
+    if not match or float(match[1]) == 0:
+        raise RequestError(f'{flag}: expected {expected}, got "{text}"')
+    return float(match[1]) * units[match[2]]

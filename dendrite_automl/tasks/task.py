@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from dendrite_automl.errors import RequestError
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 KINDS = {1: "vector", 2: "sequence", 3: "image"}
+MAX_CLASSES = 1000  # more are no task for a tiny network: identifiers or measured values taken for labels
+MAX_BYTES = 2 * 2**30  # of inputs as float32: a split is held in memory, by every worker
+TEST_SHARE, VAL_SHARE, SPLIT_SEED = 0.2, 0.2, 20240  # fixed for good: runs of different versions speak of the same examples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,7 @@ class Task:
         preprocessing: what stands between raw data and the network's input, for the artifact.
         fingerprint: SHA-256 over train and validation arrays, hex.
         open_test: reads the locked test split; only export calls it.
+        notes: what the reader decided and the user should know, one line each.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Task:
     preprocessing: dict[str, object]
     fingerprint: str
     open_test: Callable[[], Split]
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -78,8 +84,14 @@ def make_task(
     val: Split,
     preprocessing: dict[str, object],
     open_test: Callable[[], Split],
+    notes: tuple[str, ...] = (),
 ) -> Task:
-    """A task from checked splits, with its fingerprint."""
+    """A task from checked splits, with its fingerprint.
+
+    Raises:
+        RequestError: more than `MAX_CLASSES` classes.
+    """
+    check_classes(len(classes), name)
     return Task(
         name=name,
         about=about,
@@ -90,7 +102,37 @@ def make_task(
         preprocessing=preprocessing,
         fingerprint=_fingerprint(train, val),
         open_test=open_test,
+        notes=notes,
     )
+
+
+def check_classes(count: int, where: str) -> None:
+    """A classifier needs two classes, and a tiny one cannot tell thousands apart.
+
+    Raises:
+        RequestError: less than 2, or more than `MAX_CLASSES`.
+    """
+    if count < 2:
+        raise RequestError(f"{where}: expected at least 2 classes, got {count}")
+    if count > MAX_CLASSES:
+        raise RequestError(
+            f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; are the labels identifiers or measured values? "
+            "(regression is out of scope)"
+        )
+
+
+def check_size(examples: int, shape: tuple[int, ...], where: str, advice: str) -> None:
+    """Refuse inputs that would not fit into memory before any is read.
+
+    Raises:
+        RequestError: more than `MAX_BYTES` as float32; `advice` says what to do.
+    """
+    size = 4 * examples * math.prod(shape)
+    if size > MAX_BYTES:
+        raise RequestError(
+            f"{where}: expected at most {MAX_BYTES / 2**30:g} GiB of inputs in memory, got {examples:,} of "
+            f"{' x '.join(map(str, shape))}, which is {size / 2**30:.1f} GiB; {advice}"
+        )
 
 
 def fit_standardisation(x: NDArray[np.float32]) -> Standardisation:
@@ -117,6 +159,37 @@ def stratified_split(y: NDArray[np.int64], share: float, seed: int) -> tuple[NDA
         held.append(members[:cut])
         rest.append(members[cut:])
     return np.sort(np.concatenate(rest)), np.sort(np.concatenate(held))
+
+
+def cut_splits(y: NDArray[np.int64], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], ...]:
+    """Indices of train, validation and test, where data brings no split: a fifth each time, each class alike, fixed for good.
+
+    Args:
+        y: classes [N]; `names` of them.
+
+    Raises:
+        RequestError: a class with less than 3 examples, one for each split.
+    """
+    check_members(y, names, 3, where)
+    rest, test = stratified_split(y, TEST_SHARE, SPLIT_SEED)
+    train, val = stratified_split(y[rest], VAL_SHARE, SPLIT_SEED)
+    return rest[train], rest[val], test
+
+
+def check_members(y: NDArray[np.int64], names: Sequence[str], least: int, where: str) -> None:
+    """Each class must be there in every split.
+
+    Raises:
+        RequestError: a class with less than `least` examples.
+    """
+    counts = np.bincount(y, minlength=len(names))
+    if counts.min() < least:
+        small, few = names[int(counts.argmin())], int((counts < least).sum())
+        others = f" (and of {few - 1:,} more classes)" if few > 1 else ""
+        raise RequestError(
+            f'{where}: expected at least {least} examples of each class, got {counts.min()} of "{small}"{others}; '
+            "add some or leave the class out"
+        )
 
 
 def _fingerprint(*splits: Split) -> str:

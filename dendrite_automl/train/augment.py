@@ -1,35 +1,112 @@
-"""Augmentation of a batch in memory: shifts and noise, one draw for the whole batch."""
+"""Augmentation of a batch in memory: each example is disturbed on its own, all of them in one call."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+_POOL = 2**20
+# Kinds of data (see `Task.kind`) that a knob suits; those that are not here suit every kind.
+SUITS: dict[str, tuple[str, ...]] = {
+    "shift": ("sequence", "image"),
+    "time_mask": ("sequence",),
+    "channel_mask": ("sequence",),
+    "flip": ("image",),
+    "cutout": ("image",),
+}
 
 
-def augment(x: Tensor, *, shift: int, noise: float, generator: torch.Generator) -> Tensor:
-    """Move each example by up to `shift` steps along its last axes, zeros moving in, and add Gaussian noise.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """What is done to each example, in this order; nothing by default.
+
+    Attributes:
+        flip: pictures are mirrored left to right, every second one on average.
+        shift: largest shift in steps along time, or along both axes of a picture; zeros move in. For pictures that is the
+            random crop with padding.
+        noise: standard deviation of Gaussian noise, in units of the input.
+        time_mask: largest number of neighbouring steps of a sequence that are set to zero; `channel_mask`: of channels.
+        cutout: side in pixels of a square that is set to zero; parts of it may lie outside of the picture.
+
+    Source:
+        Masks: SpecAugment (Park et al. 2019), one mask on each axis, no warping; zero is the mean of standardised inputs.
+        Cutout: DeVries & Taylor 2017.
+    """
+
+    shift: int = 0
+    noise: float = 0.0
+    time_mask: int = 0
+    channel_mask: int = 0
+    flip: bool = False
+    cutout: int = 0
+
+
+def noise_pool(generator: torch.Generator, largest: int) -> Tensor:
+    """Standard normal numbers for `augment`, for batches of up to `largest` numbers."""
+    return torch.randn(_POOL + largest, generator=generator)
+
+
+def augment(x: Tensor, how: Augmentation, *, generator: torch.Generator, pool: Tensor | None = None) -> Tensor:
+    """Disturb each example of a batch; vectors only get noise.
 
     Args:
-        x: [B, C], [B, C, T] or [B, C, H, W]; vectors are not shifted, pictures along both axes.
-        shift: largest shift in steps; 0 for none.
-        noise: standard deviation of the noise, in units of the input; 0 for none.
+        x: [B, C], [B, C, T] or [B, C, H, W].
         generator: the only source of randomness.
+        pool: numbers that the noise is taken from, at a random place (see `noise_pool`), because drawing fresh ones takes
+            as long as a training step's largest layer; None: fresh ones.
 
     Returns:
-        A new tensor of the same shape.
+        A tensor of the same shape; x stays as it is.
     """
-    for axis in range(2, x.dim()) if shift else ():
-        x = _shifted(x, axis, shift, generator)
-    if noise:
-        x = x + noise * torch.randn(x.shape, generator=generator)
+    if how.flip and x.dim() == 4:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
+    if how.shift and x.dim() > 2:
+        x = _shifted(x, how.shift, generator)
+    if how.noise:
+        drawn = torch.randn(x.shape, generator=generator) if pool is None else _piece(pool, x.numel(), generator).view(x.shape)
+        x = torch.add(x, drawn, alpha=how.noise)
+    if how.time_mask and x.dim() == 3:
+        x = x.masked_fill(_spans(x, 2, how.time_mask, generator).unsqueeze(1), 0)
+    if how.channel_mask and x.dim() == 3:
+        x = x.masked_fill(_spans(x, 1, how.channel_mask, generator).unsqueeze(2), 0)
+    if how.cutout and x.dim() == 4:
+        x = x.masked_fill(_squares(x, how.cutout, generator).unsqueeze(1), 0)
     return x
 
 
-def _shifted(x: Tensor, axis: int, shift: int, generator: torch.Generator) -> Tensor:
+def _piece(pool: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    start = int(torch.randint(0, len(pool) - size + 1, (1,), generator=generator))
+    return pool[start : start + size]
+
+
+def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    windows = F.pad(x, [shift] * (2 * (x.dim() - 2)))
+    chosen: list[Tensor | slice] = [torch.arange(len(x)), slice(None)]
+    for axis in range(2, x.dim()):
+        windows = windows.unfold(axis, x.shape[axis], 1)  # the windows along this axis here, their steps at the end
+        chosen.append(torch.randint(0, 2 * shift + 1, (len(x),), generator=generator))
+    return windows[tuple(chosen)]
+
+
+def _spans(x: Tensor, axis: int, most: int, generator: torch.Generator) -> Tensor:
+    """True in one span of each example [B, size], of 0 to `most` places, wholly inside."""
     size = x.shape[axis]
-    offsets = torch.randint(-shift, shift + 1, (len(x), 1), generator=generator)
-    source = torch.arange(size) + offsets  # [B, size]: where each step comes from
-    view = [len(x) if i == 0 else size if i == axis else 1 for i in range(x.dim())]
-    inside = ((source >= 0) & (source < size)).view(view)
-    index = source.clamp(0, size - 1).view(view).expand_as(x)
-    return x.gather(axis, index) * inside
+    widths = torch.randint(0, min(most, size) + 1, (len(x), 1), generator=generator)
+    starts = (torch.rand(len(x), 1, generator=generator) * (size - widths + 1)).long()
+    places = torch.arange(size)
+    return (places >= starts) & (places < starts + widths)
+
+
+def _squares(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """True in one square of each picture [B, H, W], whose centre is anywhere in it."""
+    inside = []
+    for size in x.shape[2:]:
+        first = torch.randint(0, size, (len(x), 1), generator=generator) - side // 2
+        places = torch.arange(size)
+        inside.append((places >= first) & (places < first + side))
+    rows, columns = inside
+    return rows.unsqueeze(2) & columns.unsqueeze(1)

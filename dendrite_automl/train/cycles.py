@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dendrite_automl.dendrites import KINDS, Kind, add_dendrites_, drop_dendrites_, train_dendrites_
 from dendrite_automl.errors import RequestError
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, predict
+from dendrite_automl.train.fit import Data, FitSettings, fit_, predict, validate, weigh_classes
 
 SWITCHES = ("fixed", "plateau", "held_out")
 ERRORS = ("train", "held_out", "smoothed")
@@ -113,7 +113,7 @@ def grow(
     if cycles < 0:
         raise RequestError(f"grow: cycles: expected a whole number >= 0, got {cycles}")
     how, fit = how or GrowSettings(), fit or FitSettings(learning_rate=0.005)
-    before = best = accuracy(model, data.x_val, data.y_val)
+    before = best = validate(model, data)
     done: list[Cycle] = []
     kept, since = copy.deepcopy(model.state_dict()), 0
     pending: list[list[str]] = []  # layers grown since the best snapshot, cycle by cycle
@@ -122,7 +122,7 @@ def grow(
             torch.manual_seed(seed + index)
             placement = how.placement if isinstance(how.placement, str) else list(how.placement)
             pending.append(add_dendrites_(model, kind=how.kind, placement=placement, activation=how.activation))
-            correlation = _dendrite_phase(model, data, how)
+            correlation = _dendrite_phase(model, data, how, fit)
             found, epochs = _neuron_phase(model, data, how, fit, seed + index)
             better = found > best
             params = sum(parameter.numel() for parameter in model.parameters())
@@ -150,13 +150,15 @@ def grow(
     return Growth(val_accuracy_before=before, cycles=tuple(done))
 
 
-def _dendrite_phase(model: nn.Module, data: Data, how: GrowSettings) -> dict[str, float]:
+def _dendrite_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSettings) -> dict[str, float]:
     kind = KINDS[how.kind] if isinstance(how.kind, str) else how.kind
     if not kind.perforated:
         return {}
     pair = (data.x_val, data.y_val) if how.error == "held_out" else (data.x, data.y)
     smoothing = _SMOOTHING if how.error == "smoothed" else 0.0
-    loss: Callable[[Tensor, Tensor], Tensor] = functools.partial(F.cross_entropy, label_smoothing=smoothing)
+    loss: Callable[[Tensor, Tensor], Tensor] = functools.partial(
+        F.cross_entropy, weight=weigh_classes(data, fit), label_smoothing=smoothing
+    )
     return train_dendrites_(model, pair, loss, epochs=how.dendrite_epochs)
 
 
@@ -164,23 +166,21 @@ def _neuron_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSetti
     """Train until the switch; the accuracy that counts, whose weights the model then has, and the epochs."""
     if how.switch == "fixed":
         fit_(model, data, fit, epochs=how.epochs, seed=seed)
-        return accuracy(model, data.x_val, data.y_val), how.epochs
+        return validate(model, data), how.epochs
     best, best_epoch, last = -float("inf"), 0, 0
     state = copy.deepcopy(model.state_dict())
 
     def waited(epoch: int) -> bool:
         nonlocal best, best_epoch, last, state
         last = epoch
-        logits = predict(model, data.x_val)
-        score = (
-            (logits.argmax(1) == data.y_val).double().mean()
-            if how.switch == "plateau"
-            else -F.cross_entropy(logits, data.y_val)
-        )
-        if score.item() > best:
-            best, best_epoch, state = score.item(), epoch, copy.deepcopy(model.state_dict())
+        if how.switch == "plateau":
+            score = validate(model, data)
+        else:
+            score = -F.cross_entropy(predict(model, data.x_val), data.y_val).item()
+        if score > best:
+            best, best_epoch, state = score, epoch, copy.deepcopy(model.state_dict())
         return epoch - best_epoch >= how.wait
 
     fit_(model, data, fit, epochs=how.epochs, seed=seed, after_epoch=waited)
     model.load_state_dict(state)
-    return accuracy(model, data.x_val, data.y_val), last
+    return validate(model, data), last

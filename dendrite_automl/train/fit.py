@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dendrite_automl.errors import CandidateFailed
-from dendrite_automl.space import Value
+from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.metrics import METRICS, score
+from dendrite_automl.space import LR_SCHEDULES, Value
 from dendrite_automl.tasks import Split
-from dendrite_automl.train.augment import augment
+from dendrite_automl.train.augment import Augmentation, augment, noise_pool
+from dendrite_automl.train.loss import distilled, mix
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
@@ -26,16 +28,36 @@ class FitSettings:
     """How a network is trained; the names are those of a space's training knobs.
 
     Attributes:
-        learning_rate: peak of a schedule that rises for a tenth of the steps and falls to zero as a cosine.
-        shift: largest shift of the inputs in steps; `noise`: standard deviation added to them.
+        learning_rate: peak of the schedule.
+        lr_schedule: over the steps of a whole stage, whoever looks at it in between: `one_cycle` rises for a tenth of them and
+            falls to zero as a cosine, `cosine` only falls, `constant` does neither.
+        shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`.
+        mixup: alpha of the shares with which examples are mixed in pairs; 0: none are.
+        distill: share of the teacher in the loss, `temperature` softens its outputs and the network's; see `distilled`.
+        class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that each
+            class counts alike; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower.
     """
 
     learning_rate: float
     batch_size: int = 64
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    lr_schedule: str = LR_SCHEDULES[0]
     shift: int = 0
     noise: float = 0.0
+    class_weights: str = "auto"
+    time_mask: int = 0
+    channel_mask: int = 0
+    flip: bool = False
+    cutout: int = 0
+    mixup: float = 0.0
+    distill: float = 0.0
+    temperature: float = 4.0
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is done to each input."""
+        return Augmentation(**{field.name: getattr(self, field.name) for field in fields(Augmentation)})
 
     @classmethod
     def from_knobs(cls, knobs: Mapping[str, Value]) -> FitSettings:
@@ -45,13 +67,20 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`."""
+    """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`.
+
+    Attributes:
+        teacher: logits [N, classes] of a teacher on the training set as it is, that `FitSettings.distill` learns from.
+        metric: one of `METRICS`, that a network is judged by on the validation split.
+    """
 
     x: Tensor
     y: Tensor
     x_val: Tensor
     y_val: Tensor
     classes: int
+    metric: str = METRICS[0]
+    teacher: Tensor | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -59,11 +88,11 @@ class Data:
         return tuple(self.x.shape[1:])
 
     @classmethod
-    def from_splits(cls, train: Split, val: Split, classes: int) -> Data:
+    def from_splits(cls, train: Split, val: Split, classes: int, metric: str = METRICS[0]) -> Data:
         """Tensors over copies of the arrays: those in a shared object store are read-only."""
         arrays = (train.x, train.y, val.x, val.y)
         x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
-        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes)
+        return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
 
 
 def fit_(
@@ -110,25 +139,55 @@ def train_epochs(
     examples, size = len(data.x), settings.batch_size
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
     steps = epochs * -(-used // size)
-    warm_up = _WARM_UP if _WARM_UP * steps > 1 else 0.0  # OneCycleLR divides by zero when it rises for exactly one step
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
-    )
+    schedule = _make_schedule(optimizer, settings, steps)
+    how = settings.augmentation
+    class_weights = weigh_classes(data, settings)
+    pool = noise_pool(generator, replicates * size * data.x[0].numel()) if settings.noise else None
+    chance = np.random.default_rng(seed)  # of mixup: torch draws no Beta numbers from a generator
     for _ in range(epochs):
         model.train()  # whoever looked at an epoch may have evaluated
         orders = torch.stack([torch.randperm(examples, generator=generator)[:used] for _ in range(replicates)])
         for batch in orders.split(size, 1):  # [R, B]
             x = data.x.index_select(0, batch.flatten())  # [R * B, …]
-            x = augment(x, shift=settings.shift, noise=settings.noise, generator=generator)
+            x = augment(x, how, generator=generator, pool=pool)
+            if settings.mixup:
+                x, shares = mix(x, replicates, settings.mixup, chance)
             logits = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
-            losses = F.cross_entropy(
-                logits, data.y[batch].t().flatten(), label_smoothing=settings.label_smoothing, reduction="none"
-            ).view(-1, replicates)
+            losses = _losses(logits, data, settings, batch, class_weights)
+            if settings.mixup:
+                others = _losses(logits, data, settings, batch.roll(1, 1), class_weights)
+                losses = torch.lerp(others, losses, shares.t().flatten())
+            losses = losses.view(-1, replicates)
             optimizer.zero_grad()
             losses.mean(0).sum().backward()
             optimizer.step()
             schedule.step()
         yield losses.detach().mean(0).tolist()
+
+
+def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.lr_schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    if settings.lr_schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
+    if settings.lr_schedule != "one_cycle":
+        raise RequestError(f'lr_schedule: expected one of {", ".join(LR_SCHEDULES)}, got "{settings.lr_schedule}"')
+    warm_up = _WARM_UP if _WARM_UP * steps > 1 else 0.0  # OneCycleLR divides by zero when it rises for exactly one step
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=max(steps, 2), pct_start=warm_up, cycle_momentum=False
+    )
+
+
+def _losses(logits: Tensor, data: Data, settings: FitSettings, batch: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Loss of each row of logits [B * R, classes] for the examples with the indices `batch` [R, B]."""
+    y = data.y[batch].t().flatten()  # [B * R]
+    losses = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing, reduction="none")
+    if settings.distill:
+        if data.teacher is None:
+            raise RequestError(f"distill: expected a teacher to learn from at distill {settings.distill:g}, got none")
+        teacher = data.teacher[batch.t().flatten()]
+        losses = distilled(losses, logits, teacher, share=settings.distill, temperature=settings.temperature)
+    return losses if class_weights is None else losses * class_weights[y]
 
 
 def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, *, epochs: int, seed: int) -> Iterator[int]:
@@ -158,6 +217,14 @@ def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, 
     models[:] = [model for model, loss in zip(models, losses, strict=True) if math.isfinite(loss)]
 
 
+def weigh_classes(data: Data, settings: FitSettings) -> Tensor | None:
+    """The weight of each class in the loss, [classes], so that the mean over the training set is 1; None for no weights."""
+    if settings.class_weights == "none" or (settings.class_weights == "auto" and data.metric == "accuracy"):
+        return None
+    counts = torch.bincount(data.y, minlength=data.classes)
+    return len(data.y) / (data.classes * counts.clamp(min=1)).to(data.x.dtype)
+
+
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Logits [N, classes] in evaluation mode; the model's mode is left as it was."""
@@ -168,13 +235,28 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
+def validate(model: nn.Module, data: Data) -> float:
+    """The metric of `data` on its validation split, from 0 to 1.
+
+    Raises:
+        CandidateFailed: a logit is not finite.
+    """
+    predicted = _predict_classes(model, data.x_val)
+    return score(data.metric, data.y_val.numpy(), predicted.numpy(), data.classes)
+
+
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Fraction of the examples whose largest logit is that of their class.
 
     Raises:
         CandidateFailed: a logit is not finite.
     """
+    return (_predict_classes(model, x) == y).double().mean().item()
+
+
+def _predict_classes(model: nn.Module, x: Tensor) -> Tensor:
+    """Class of the largest logit, int64 [N]."""
     logits = predict(model, x)
     if not torch.isfinite(logits).all():
         raise CandidateFailed("evaluation: expected finite logits, got NaN or infinity")
-    return (logits.argmax(1) == y).double().mean().item()
+    return logits.argmax(1)

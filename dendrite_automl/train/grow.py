@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import KINDS, add_dendrites_, train_dendrites_
@@ -13,7 +15,17 @@ from dendrite_automl.train.fit import Data
 _DENDRITE_SHARE = 0.25  # of a cycle's epochs, for kinds with a dendrite phase
 
 
-def sprout_(models: list[nn.Module], data: Data, *, kind: str, placement: str, activation: str, epochs: int, seed: int) -> int:
+def sprout_(
+    models: list[nn.Module],
+    data: Data,
+    *,
+    kind: str,
+    placement: str,
+    activation: str,
+    epochs: int,
+    seed: int,
+    class_weights: Tensor | None = None,
+) -> int:
     """Add a dendrite set to networks of one architecture, in place, and train it where the kind has a dendrite phase.
 
     Kinds with a dendrite phase spend a quarter of the cycle's epochs (at least one) on it; an epoch there is a pass over
@@ -21,6 +33,7 @@ def sprout_(models: list[nn.Module], data: Data, *, kind: str, placement: str, a
 
     Args:
         epochs: of the whole cycle, at least 2.
+        class_weights: of the loss whose error the dendrites learn, [classes]; None for no weights.
         seed: of the fresh weights and the phase; each network has its own that follows from it.
         models: one whose loss is not finite is taken out.
 
@@ -32,6 +45,7 @@ def sprout_(models: list[nn.Module], data: Data, *, kind: str, placement: str, a
         CandidateFailed: the loss of none is finite.
     """
     phase = max(1, int(_DENDRITE_SHARE * epochs)) if KINDS[kind].perforated else 0
+    loss = functools.partial(F.cross_entropy, weight=class_weights)
     grown: list[nn.Module] = []
     failure: CandidateFailed | None = None
     for r, model in enumerate(models):
@@ -39,7 +53,7 @@ def sprout_(models: list[nn.Module], data: Data, *, kind: str, placement: str, a
         add_dendrites_(model, kind=kind, placement=placement, activation=activation)
         try:
             if phase:
-                train_dendrites_(model, (data.x, data.y), F.cross_entropy, epochs=phase)
+                train_dendrites_(model, (data.x, data.y), loss, epochs=phase)
             grown.append(model)
         except CandidateFailed as error:
             failure = error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,10 +12,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import TrialState, create_trial
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, pareto_front
+from dendrite_automl.front import Objective, accuracy_name, pareto_front
 from dendrite_automl.request import SAMPLERS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.space import Knob, Point, SearchSpace
+from dendrite_automl.tune.surrogate import Surrogate
 
 _START_UP = 8  # random proposals before the model of good points is trusted
 
@@ -36,6 +37,7 @@ class ArmStudy:
 
     Args:
         sampler: one of `SAMPLERS`. `local` proposes neighbours of the front: a member with one or two knobs moved.
+        surrogate: what `gp` asks; it is told of results by whoever made it.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class ArmStudy:
         seed: int,
         first: Sequence[Point] = (),
         sampler: str = SAMPLERS[0],
+        surrogate: Surrogate | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._objectives, self._budget = space, tuple(objectives), budget
         self._rng = random.Random(seed)
         self._local = sampler == "local"
+        self._surrogate = surrogate
         self._inside: list[tuple[Point, dict[str, Any]]] = []  # what was found inside the budget
         directions: list[Literal["maximize", "minimize"]] = [
             "maximize" if objective.direction == "max" else "minimize" for objective in objectives
@@ -60,10 +64,17 @@ class ArmStudy:
         self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
         self._first = list(first)
 
-    def ask(self) -> Proposal:
-        """The next point to try."""
+    def ask(self, known: Callable[[str], bool] = lambda _: False) -> Proposal:
+        """The next point to try.
+
+        Args:
+            known: whether a candidate, by id, was proposed already; for samplers that can avoid it.
+        """
         if self._first:
             return self.ask_for(self._first.pop(0))
+        point = self._surrogate.propose(known, self._neighbour if self._inside else None) if self._surrogate else None
+        if point is not None:
+            return self.ask_for(point)
         if self._local and len(self._inside) >= _START_UP:
             return self.ask_for(self._neighbour())
         trial = self._study.ask(self._distributions)
@@ -118,10 +129,11 @@ class ArmStudy:
 
     def _outcome(self, point: Point, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
         """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""
+        accuracy = accuracy_name(self._objectives)
 
         def rank(snapshot: Snapshot) -> tuple[float, float, int]:
             over = sum(max(0.0, x) for _, x in self._budget.excess(snapshot.values()))
-            return over, -snapshot.measurement.val_accuracy, snapshot.measurement.params
+            return over, -float(snapshot.values()[accuracy]), snapshot.measurement.params
 
         best = min(snapshots, key=rank).values()
         if self._budget.fits(best):
@@ -156,7 +168,7 @@ def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.NSGAIISampler(seed=seed)
     if name == "tpe":
         return optuna.samplers.TPESampler(multivariate=True, n_startup_trials=_START_UP, seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)  # also until the local search has a front
+    return optuna.samplers.RandomSampler(seed=seed)  # also until `local` has a front, `gp` data
 
 
 def _distribution(knob: Knob) -> BaseDistribution:

@@ -13,6 +13,7 @@ from dendrite_automl.errors import AutoMLError
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import Plan
 from dendrite_automl.run import Run
+from dendrite_automl.teacher import Teacher
 from dendrite_automl.tune.confirmer import Confirmer, ConfirmPlan
 from dendrite_automl.tune.halving import FrontHalving
 from dendrite_automl.tune.phases import Phases
@@ -24,7 +25,15 @@ from dendrite_automl.tune.watch import Watch
 
 
 def conduct(
-    run: Run, plan: Plan, *, storage: Path, workers: int, stop: Stop, progress: Progress, callbacks: Sequence[Any]
+    run: Run,
+    plan: Plan,
+    *,
+    storage: Path,
+    workers: int,
+    stop: Stop,
+    progress: Progress,
+    callbacks: Sequence[Any],
+    teacher: Teacher | None = None,
 ) -> None:
     """Run trials and confirmation under the Ray that is running.
 
@@ -46,7 +55,15 @@ def conduct(
     watch = Watch(tick, stop.now, progress.say)
     relay = Relay(Phases([searcher, confirmer]), searcher.keeps, stop)
     trainable = tune.with_parameters(
-        TrialTrainable, train=plan.task.train, val=plan.task.val, classes=len(plan.task.classes), device=plan.device
+        TrialTrainable,
+        train=plan.task.train,
+        val=plan.task.val,
+        classes=len(plan.task.classes),
+        metric=plan.metric,
+        device=plan.device,
+        int8=any(objective.name == "val_accuracy_int8" for objective in plan.objectives),
+        teacher=teacher.logits if teacher else None,
+        given=plan.given.model if plan.given else None,
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),

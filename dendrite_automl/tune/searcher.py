@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from dendrite_automl.candidate import Candidate, make_candidate, trial_seed
+from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.front import Objective
 from dendrite_automl.request import Plan
 from dendrite_automl.result import Cost, Snapshot
@@ -20,6 +21,7 @@ from dendrite_automl.trial import estimate_costs, resume_position
 from dendrite_automl.tune.arm import ArmStudy, Proposal
 from dendrite_automl.tune.halving import REDUCTION, goes_on, rungs
 from dendrite_automl.tune.repair import Repairer
+from dendrite_automl.tune.surrogate import Surrogate
 
 # A trial that was stopped before its first snapshot has no accuracy that others could be compared with: the sampler hears,
 # as of a constraint, that it was behind.
@@ -68,6 +70,8 @@ class BudgetSearcher(Searcher):
         started = run.of_kind("trial")
         self._known = {line["candidate"] for line in (*started, *run.of_kind("refused"))}
         self._known |= {line["repaired_from"] for line in started if "repaired_from" in line}
+        self._costs: dict[object, list[Cost]] = {}  # of networks and schedules, whatever their training
+        self._surrogates = {arm: self._make_surrogate(arm, len(started)) for arm in plan.arms} if plan.sampler == "gp" else {}
         self._studies = {arm: self._make_study(arm, len(started)) for arm in plan.arms}
         self._live: dict[str, _Live] = {}
         self._epochs = run.trained_epochs()
@@ -109,6 +113,8 @@ class BudgetSearcher(Searcher):
         live = self._live.get(trial_id)
         if live is None or not self._rungs:
             return True  # of the confirmation, or nothing is ever stopped
+        if self._plan.given and ("rung" in result or not live.snapshots):
+            return True  # so far all are the given network, a little longer trained
         if "rung" in result:
             where, share = f"rung {result['rung']}", 1 / REDUCTION
             row, others = _values(result, self._plan.objectives), self._at_rung(live.candidate, result["rung"])
@@ -134,16 +140,21 @@ class BudgetSearcher(Searcher):
         if "snapshot" in result:
             value = json.loads(result["snapshot"])
             live.snapshots.append(Snapshot.from_json(value))
+            self._learn(live.candidate, live.snapshots[-1])
             self._run.append({"record": "snapshot", "value": value}, weights=result["weights"])
         elif "rung" in result:
             live.begun = result["rung"]
             values = _values(result, self._plan.objectives)
             place = {"candidate": live.candidate.id, "arm": live.candidate.arm, "epoch": result["rung"]}
             self._run.append({"record": "rung", **place, "values": values})
+            if live.candidate.arm in self._surrogates:
+                self._surrogates[live.candidate.arm].saw(live.candidate, (0,), values["val_accuracy"], rung=result["rung"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial is over: finished, behind, failed, or stopped with the search."""
         live = self._live.pop(trial_id)
+        if live.candidate.arm in self._surrogates:
+            self._surrogates[live.candidate.arm].ended(live.candidate)
         if error:
             status, reason = "failed", "unexpected: the worker process ended"
         elif live.stopped:
@@ -211,19 +222,47 @@ class BudgetSearcher(Searcher):
         anchors = [dict(anchor) for anchor in plan.space.anchors]
         first = [anchor for anchor in anchors if self._design(anchor, arm=arm).id not in self._known]
         seed = trial_seed(plan.seed, f"sampler-{arm}", seen)
-        return ArmStudy(plan.space, plan.objectives, plan.budget, seed=seed, first=first, sampler=plan.sampler)
+        return ArmStudy(
+            plan.space,
+            plan.objectives,
+            plan.budget,
+            seed=seed,
+            first=first,
+            sampler=plan.sampler,
+            surrogate=self._surrogates.get(arm),
+        )
+
+    def _make_surrogate(self, arm: str, seen: int) -> Surrogate:
+        plan = self._plan
+        seed = trial_seed(plan.seed, f"surrogate-{arm}", seen)
+        design = partial(self._design, arm=arm)
+        return Surrogate(plan.space, plan.objectives, plan.budget, seed=seed, design=design, costs=self._known_costs)
 
     def _design(self, point: Point, *, arm: str) -> Candidate:
         return make_candidate(self._plan.space, point, arm=arm, epochs=self._plan.epochs)
 
     def _estimate(self, candidate: Candidate) -> list[Cost]:
-        return estimate_costs(candidate, self._input_shape, self._classes, self._plan.device)
+        key = (candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
+        if key not in self._costs:
+            given = self._plan.given.model if self._plan.given else None
+            self._costs[key] = estimate_costs(candidate, self._input_shape, self._classes, self._plan.device, given)
+        return self._costs[key]
+
+    def _known_costs(self, candidate: Candidate) -> list[Cost]:
+        try:
+            return self._estimate(candidate)
+        except (CandidateFailed, RequestError):
+            return []
+
+    def _learn(self, candidate: Candidate, snapshot: Snapshot) -> None:
+        if candidate.arm in self._surrogates:
+            self._surrogates[candidate.arm].saw(candidate, snapshot.path, snapshot.measurement.val_accuracy)
 
     def _propose(self, arm: str) -> tuple[Candidate, Proposal, dict[str, Any]] | None:
         """A new candidate that can fit, and what it was repaired from; None when the space seems to hold no more."""
         study, design = self._studies[arm], partial(self._design, arm=arm)
         for attempt in range(_ASKS):
-            proposal = study.ask() if attempt < _ASKS_BY_MODEL else study.ask_random()
+            proposal = study.ask(self._known.__contains__) if attempt < _ASKS_BY_MODEL else study.ask_random()
             candidate = design(proposal.point)
             if candidate.id in self._known:
                 study.tell_nothing(proposal)
@@ -269,9 +308,16 @@ class BudgetSearcher(Searcher):
         status = {line["candidate"]: line["status"] for line in self._run.of_kind("end")}
         for line in self._run.of_kind("refused"):
             self._studies[line["arm"]].replay_refused(line["point"], line["excess"])
+        rungs_seen: dict[str, list[dict[str, Any]]] = {}
+        for line in self._run.of_kind("rung"):
+            rungs_seen.setdefault(line["candidate"], []).append(line)
         for line in self._run.of_kind("trial"):
             candidate = Candidate.from_json(line["value"])
             self._started += 1
+            for rung in rungs_seen.get(candidate.id, []) if candidate.arm in self._surrogates else ():
+                self._surrogates[candidate.arm].saw(candidate, (0,), rung["values"]["val_accuracy"], rung=rung["epoch"])
+            for snapshot in found.get(candidate.id, []):
+                self._learn(candidate, snapshot)
             if "repaired_from" in line:
                 self._studies[candidate.arm].replay_refused(self._point(line["proposed"]), line["excess"])
             point = self._point(line["point"])

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray import tune
 from torch import nn
 
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
@@ -33,14 +37,23 @@ class TrialTrainable(tune.Trainable):
         train: Split | None = None,
         val: Split | None = None,
         classes: int = 0,
+        metric: str = METRICS[0],
         device: DeviceProfile | None = None,
+        int8: bool = False,
+        teacher: NDArray[np.float32] | None = None,
+        given: nn.Module | None = None,
     ) -> None:
-        """Called once for each actor; `train` and `val` come from Ray's object store."""
+        """Called once for each actor; arrays and the given network to start from come from Ray's object store.
+
+        `int8`: measure the int8 files, too.
+        """
         torch.set_num_threads(1)
         if train is None or val is None:
             raise ValueError("TrialTrainable: expected train and val by tune.with_parameters, got none")
-        self._data = Data.from_splits(train, val, classes)
-        self._device = device
+        self._data = Data.from_splits(train, val, classes, metric)
+        if teacher is not None:
+            self._data = replace(self._data, teacher=torch.from_numpy(np.array(teacher)))
+        self._device, self._int8, self._given = device, int8, given
         self._steps = self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -62,7 +75,10 @@ class TrialTrainable(tune.Trainable):
         except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
             return {"failed": f"unexpected {type(error).__name__}: {error}", "done": True, "unexpected": True}
         if isinstance(news, Rung):
-            values = {**asdict(news.cost), "val_accuracy": statistics.fmean(news.accuracies)}
+            accuracy = statistics.fmean(news.accuracies)
+            values = {**asdict(news.cost), "val_accuracy": accuracy}
+            if self._int8:
+                values["val_accuracy_int8"] = accuracy  # to export what is a third trained would cost more than it tells
             return {**values, "rung": news.epoch, "done": False}
         snapshot, models = news
         measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
@@ -79,7 +95,7 @@ class TrialTrainable(tune.Trainable):
         if "path" in config:
             return self._retrain(candidate, config)
         position = resume_position(candidate, [Snapshot.from_json(value) for value in json.loads(config["done"])])
-        networks = None
+        networks = self._copies(config)
         if position.base is not None:
             networks = self._load(candidate, position.base.dendrites, config["weights"])
         return run_trial(
@@ -90,12 +106,20 @@ class TrialTrainable(tune.Trainable):
             position=position,
             networks=networks,
             rungs=config["rungs"],
+            int8=self._int8,
         )
 
     def _retrain(self, candidate: Candidate, config: dict[str, Any]) -> Iterator[News]:
         """A snapshot again, with other seeds."""
         like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
-        yield from retrain(candidate, self._data, config["seeds"], config["path"], device=self._device, like=like)
+        seeds, path, networks = config["seeds"], config["path"], self._copies(config)
+        yield from retrain(
+            candidate, self._data, seeds, path, device=self._device, like=like, int8=self._int8, networks=networks
+        )
+
+    def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
+        """The given network for each replicate; None where candidates start from a backbone."""
+        return None if self._given is None else [copy.deepcopy(self._given) for _ in config["seeds"]]
 
     def _load(self, candidate: Candidate, dendrites: int, weights: bytes) -> list[nn.Module]:
-        return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes)
+        return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes, self._given)

@@ -60,7 +60,14 @@ class Search:
 
     def add(self, hidden: int, *accuracies: float) -> Snapshot:
         stages = (Stage(word="fit", epochs=4),)
-        design = Candidate(arm="baseline", space="t", backbone="mlp", network=(("hidden", hidden),), training=(), stages=stages)
+        design = Candidate(
+            arm="baseline",
+            space="t",
+            backbone="mlp",
+            network=(("hidden", hidden),),
+            training=(("learning_rate", 0.01),),
+            stages=stages,
+        )
         networks = make_networks(hidden, range(len(accuracies)))
         cost = measure_cost(networks[0], SHAPE)
         names = ("params", "macs", "flash_bytes", "peak_ram_bytes")

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
+from dendrite_automl.export.count import count_onnx
 from dendrite_automl.export.fuse import fuse_heads_
-from dendrite_automl.export.onnx import count_onnx, export_onnx, run_onnx
+from dendrite_automl.export.onnx import export_onnx, run_onnx
 from dendrite_automl.measure import count_macs, count_params, folded_copy, plan_memory
 from tests.networks import make_network, make_separable, randomise_scalars_
 

@@ -6,14 +6,18 @@ import math
 
 import numpy as np
 import onnx
+import onnxsim
 import pytest
 import torch
+from onnx import version_converter
 from torch import nn
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
 from dendrite_automl.errors import AutoMLError
-from dendrite_automl.export.onnx import INPUT, OUTPUT, count_onnx, export_onnx, run_onnx
+from dendrite_automl.export.count import count_onnx
+from dendrite_automl.export.int8 import export_int8
+from dendrite_automl.export.onnx import INPUT, OUTPUT, export_onnx, run_onnx
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.train.prune import prune_
 
@@ -34,6 +38,9 @@ CASES = [
 ]
 
 
+DYNAMIC = [("sepconv1d", None, 0, True), ("conv2d picture", "perforated", 1, True), ("mlp", "perforated", 2, True)]
+
+
 def make(name: str, kind: str | None, sets: int) -> tuple[nn.Module, tuple[int, ...]]:
     torch.manual_seed(0)
     backbone, shape, knobs = NETWORKS[name]
@@ -52,20 +59,21 @@ def make(name: str, kind: str | None, sets: int) -> tuple[nn.Module, tuple[int, 
     return model, shape
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.fixture(scope="module", params=[*[(*case, False) for case in CASES], *DYNAMIC], ids=lambda c: "-".join(map(str, c)))
 def exported(request, tmp_path_factory):
-    model, shape = make(*request.param)
+    *case, dynamic = request.param
+    model, shape = make(*case)
     before, training = copy.deepcopy(model.state_dict()), model.training
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    export_onnx(model, shape, path)
+    export_onnx(model, shape, path, dynamic_batch=dynamic, metadata={"labels": "[]"})
     assert model.training is training
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    return model.eval(), shape, path
+    return model.eval(), shape, path, dynamic
 
 
-@pytest.mark.parametrize("batch", [1, 3, 600])
+@pytest.mark.parametrize("batch", [1, 3, 130])
 def test_the_file_computes_what_the_network_computes_at_any_batch(exported, batch) -> None:
-    model, shape, path = exported
+    model, shape, path, _ = exported
     x = torch.randn(batch, *shape)
     with torch.no_grad():
         expected = model(x).numpy()
@@ -73,23 +81,57 @@ def test_the_file_computes_what_the_network_computes_at_any_batch(exported, batc
 
 
 def test_the_file_holds_what_was_counted_on_the_network(exported) -> None:
-    model, shape, path = exported
+    model, shape, path, _ = exported
     cost = measure_cost(model, shape)
     assert count_onnx(path) == (cost.params, cost.macs)
 
 
 def test_the_file_is_whole_and_its_interface_is_as_promised(exported) -> None:
-    _, shape, path = exported
+    _, shape, path, dynamic = exported
     onnx.checker.check_model(path, full_check=True)
     graph = onnx.load(path, load_external_data=False).graph
     assert [path] == list(path.parent.iterdir())
     (source,), (target,) = graph.input, graph.output
     assert (source.name, target.name) == (INPUT, OUTPUT)
     dims = source.type.tensor_type.shape.dim
-    assert dims[0].dim_param
+    assert (dims[0].dim_param, dims[0].dim_value) == (("batch", 0) if dynamic else ("", 1))
     assert tuple(dim.dim_value for dim in dims[1:]) == shape
     assert target.type.tensor_type.shape.dim[1].dim_value == 6
+    assert target.type.tensor_type.shape.dim[0] == dims[0]
     assert source.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_standard_consumers_take_both_files(exported, tmp_path) -> None:
+    """Strict shape inference, other opsets, and the simplifier: each gives a file that computes the same."""
+    _, shape, float_path, dynamic = exported
+    int8_path = tmp_path / "int8.onnx"
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    export_int8(float_path, int8_path, x)
+    for path in (float_path, int8_path):
+        model = onnx.load(path)
+        assert ([(e.domain, e.version) for e in model.opset_import], model.ir_version) == ([("", 17)], 8)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        known = {value.name for value in (*inferred.graph.value_info, *inferred.graph.output)}
+        assert {name for node in model.graph.node for name in node.output} <= known
+        if not dynamic:
+            fixed = [dim for value in inferred.graph.value_info for dim in value.type.tensor_type.shape.dim]
+            assert all(dim.HasField("dim_value") for dim in fixed), "every tensor has its size"
+        others = [version_converter.convert_version(model, opset) for opset in (18, 21)]
+        simplified, same = onnxsim.simplify(model)
+        assert same
+        expected = run_onnx(path, x)
+        for other in (*others, simplified):
+            onnx.checker.check_model(other, full_check=True)
+            onnx.save(other, tmp_path / "other.onnx")
+            np.testing.assert_allclose(run_onnx(tmp_path / "other.onnx", x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path) -> None:
+    model, shape = make("conv2d picture", "perforated", 1)
+    files = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    for path in files:
+        export_onnx(model, shape, path, metadata={"labels": "[]"})
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_batchnorm_is_folded_into_the_file(exported) -> None:

@@ -245,3 +245,11 @@ def test_the_default_is_standard_error(run: Run, capsys: pytest.CaptureFixture[s
     )
     progress.say("hello")
     assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_the_progress_names_a_metric_that_is_not_accuracy(run: Run, clock: Clock) -> None:
+    finish(run, make_snapshot(val_accuracy=0.8, params=500))
+    run.info["request"]["metric"] = "balanced_accuracy"
+    file = io.StringIO()
+    watch(run, file).update(final=True)
+    assert "best balanced accuracy 80.0 % (500 params)" in file.getvalue()

@@ -26,10 +26,22 @@ def front_of(*rows: dict[str, Any], file: io.StringIO | None = None, optimism: f
 
 def test_a_front_is_one_line_per_member_under_its_headings() -> None:
     head, line = front_of(ROW).splitlines()
-    headings = ["snapshot", "arm", "val %", "test %", "int8 %", "params", "MACs", "RAM B", "dendrites", "schedule"]
+    headings = ["snapshot", "arm", "val %", "test %", "int8 %", "int8 loss", "params", "MACs", "RAM B", "dendrites", "schedule"]
     positions = [head.index(heading) for heading in headings]
     assert positions == sorted(positions)
-    assert line.split() == ["0123456789-0", "dendritic", "93.5", "87.5", "75.0", "1,500", "1,234,567", "23,456", "0", "fit"]
+    figures = ["93.5", "87.5", "75.0", "25.0", "1,500", "1,234,567", "23,456", "0"]
+    assert line.split() == ["0123456789-0", "dendritic", *figures, "fit"]
+    assert "val int8 %" not in head
+
+
+@pytest.mark.parametrize(("of_float", "of_int8", "shown"), [(0.9, 0.88, "2.0"), (0.9, 0.9004, "0.0"), (0.9, 0.91, "-1.0")])
+def test_the_loss_by_int8_is_in_points_and_the_mean_over_replicates_is_shown_where_it_is_known(
+    of_float: float, of_int8: float, shown: str
+) -> None:
+    exported = {"exported_val_accuracy": of_float, "exported_val_accuracy_int8": of_int8, "val_accuracy_int8": 0.654}
+    head, line = front_of(ROW | exported).splitlines()
+    assert "val int8 %" in head
+    assert line.split()[3:7] == ["65.4", "87.5", "75.0", shown]
 
 
 def test_a_refused_artifact_shows_dashes_instead_of_figures() -> None:
@@ -132,3 +144,9 @@ def test_an_empty_catalogue_prints_nothing_but_does_not_fail() -> None:
     file = io.StringIO()
     print_catalogue([], file)
     assert file.getvalue().strip() == ""
+
+
+def test_another_metric_than_accuracy_is_named_below_the_table() -> None:
+    file = io.StringIO()
+    print_front([ROW], file, metric="macro_f1")
+    assert file.getvalue().splitlines()[2] == "val % is the macro f1 that was searched for; test % and int8 % are accuracy"

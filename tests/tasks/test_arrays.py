@@ -255,3 +255,42 @@ def test_groups_of_another_length_or_too_few_are_refused(tmp_path: Path, groups:
     )
     with pytest.raises(RequestError, match=r"g\.npz: groups_train: expected"):
         load_npz(tmp_path / "g.npz")
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.truncate(2 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (sparse, "expected an .npz file of plain arrays"),
+        (write(b"\0" * 100), "got one of another kind"),
+        (
+            lambda path: np.savez(path, **{**make_arrays(), "y_train": np.arange(20)}),
+            "at least 2 examples of each class, got 1",
+        ),
+        (
+            lambda path: np.savez(path, **{**make_arrays(), "X_train": np.zeros((100_000, 1)), "y_train": np.arange(100_000)}),
+            "expected at most 1,000 classes, got 100,000",
+        ),
+    ],
+)
+def test_a_huge_file_and_very_many_classes_are_refused(tmp_path: Path, spoil: Callable[[Path], object], says: str) -> None:
+    path = tmp_path / "meine daten ü.npz"
+    spoil(path)
+    assert says in error_of(path)
+
+
+def test_constant_features_are_told_of(tmp_path: Path) -> None:
+    arrays = make_arrays()
+    assert load_npz(save(tmp_path, arrays)).notes == ()
+    arrays["X_train"][:, [1, 3]] = 7
+    assert "2 of 4 features are constant in train: 1, 3" in load_npz(save(tmp_path, arrays)).notes[0]
+
+
+def test_more_than_fits_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dendrite_automl.tasks.task.MAX_BYTES", 20 * 4 * 4 - 1)
+    assert "X_train: expected at most" in error_of(save(tmp_path, make_arrays()))

@@ -114,5 +114,5 @@ def test_every_task_keeps_the_contract(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "mnist", "Digits"])
 def test_an_unknown_task_is_told_the_known_ones(name: str) -> None:
-    with pytest.raises(RequestError, match=rf'^task: unknown "{name}"; expected one of keywords, digits, or --data FILE'):
+    with pytest.raises(RequestError, match=rf'^task: unknown "{name}"; expected one of keywords, digits, or --data PATH'):
         load_task(name)

@@ -66,7 +66,7 @@ def test_cycles_that_do_not_help_are_taken_back_and_patience_ends_the_growing(mo
     model = trained(data)
     before = copy.deepcopy(model.state_dict())
     scores = iter([0.9, 0.5, 0.6, 0.7])
-    monkeypatch.setattr(module, "accuracy", lambda *_: next(scores))
+    monkeypatch.setattr(module, "validate", lambda *_: next(scores))
     report = grow(model, data, cycles=9, how=GrowSettings(epochs=2, patience=2), fit=FIT)
     assert [cycle.val_accuracy for cycle in report.cycles] == [0.5, 0.6]
     assert model.state_dict().keys() == before.keys()
@@ -77,7 +77,7 @@ def test_a_cycle_after_one_that_did_not_help_is_kept_with_it(monkeypatch: pytest
     data = problem()
     model = trained(data)
     scores = iter([0.5, 0.4, 0.8, 0.1])
-    monkeypatch.setattr(module, "accuracy", lambda *_: next(scores))
+    monkeypatch.setattr(module, "validate", lambda *_: next(scores))
     report = grow(model, data, cycles=3, how=GrowSettings(epochs=2, patience=2), fit=FIT)
     assert [cycle.kept for cycle in report.cycles] == [False, True, False]
     assert [len(layer.dendrites) for layer in dendritic_layers(model).values()] == [2]

@@ -7,13 +7,25 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.tasks import Split
 from dendrite_automl.train import fit as module
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_, fit_replicates_, predict, train_epochs
+from dendrite_automl.train.fit import (
+    Data,
+    FitSettings,
+    accuracy,
+    fit_,
+    fit_replicates_,
+    predict,
+    train_epochs,
+    validate,
+    weigh_classes,
+)
 from dendrite_automl.train.stack import side_by_side, stack, unstack_
 from tests.networks import CLASSES, STACKED, make_replicates
 
@@ -31,7 +43,7 @@ def make_model(seed: int = 0, norm: bool = True) -> nn.Sequential:
     return nn.Sequential(nn.Conv1d(2, 4, 3), middle, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
-def settings(**changes: float) -> FitSettings:
+def settings(**changes: float | str) -> FitSettings:
     return FitSettings(**{"learning_rate": 0.05, "batch_size": 8, **changes})
 
 
@@ -355,3 +367,89 @@ def test_no_epochs_leave_the_replicates_as_they_are() -> None:
     models = [make_model(r) for r in range(2)]
     assert list(fit_replicates_(models, make_data(), settings(), epochs=0, seed=0)) == []
     assert all(torch.equal(weights(model), weights(make_model(r))) for r, model in enumerate(models))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("cosine", lambda t: (1 + np.cos(np.pi * t)) / 2), ("constant", lambda t: 1.0)],
+)
+def test_the_learning_rate_follows_its_schedule_over_the_whole_stage_whoever_stops_it(name, rate) -> None:
+    data, found = make_data(), []
+    for stop in (1, 4):  # a trial that is stopped at a rung has taken the same steps until then
+        model = make_model()
+        with recorded_rates() as rates:
+            fit_(model, data, settings(lr_schedule=name), epochs=4, seed=0, after_epoch=lambda epoch, stop=stop: epoch == stop)
+        found.append(rates)
+    assert found[1] == pytest.approx([0.05 * rate(step / 20) for step in range(20)])
+    assert found[0] == found[1][:5]
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(RequestError, match='lr_schedule: expected one of one_cycle, cosine, constant, got "linear"'):
+        fit_(make_model(), make_data(), settings(lr_schedule="linear"), epochs=1, seed=0)
+
+
+def make_uneven(metric: str = "accuracy") -> Data:
+    """100, 20 and 5 examples that overlap."""
+    y = torch.repeat_interleave(torch.arange(3), torch.tensor([100, 20, 5]))
+    x = torch.randn(125, 2, 6, generator=torch.Generator().manual_seed(0)) + 0.7 * y[:, None, None]
+    return Data(x=x, y=y, x_val=x, y_val=y, classes=3, metric=metric)
+
+
+def test_balanced_weights_are_those_of_scikit_learn_and_auto_follows_the_metric() -> None:
+    for metric, setting, weighted in [
+        ("accuracy", "auto", False),
+        ("accuracy", "balanced", True),
+        ("macro_f1", "auto", True),
+        ("balanced_accuracy", "auto", True),
+        ("balanced_accuracy", "none", False),
+    ]:
+        data = make_uneven(metric)
+        found = weigh_classes(data, FitSettings(learning_rate=0.1, class_weights=setting))
+        assert (found is not None) == weighted
+        if found is not None:
+            expected = compute_class_weight("balanced", classes=np.arange(3), y=data.y.numpy())
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+            assert found[data.y].mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_each_replicate_of_a_stack_has_the_weighted_loss(smoothing: float) -> None:
+    data, models = make_uneven(), [make_model(seed, norm=False) for seed in range(3)]
+    how = settings(batch_size=125, label_smoothing=smoothing, class_weights="balanced")
+    weight = torch.tensor([125 / 300, 125 / 60, 125 / 15])[data.y]
+    plain = [nn.functional.cross_entropy(m(data.x), data.y, reduction="none", label_smoothing=smoothing) for m in models]
+    losses = next(iter(train_epochs(stack(models), data, how, epochs=1, seed=0, replicates=3)))
+    assert losses == pytest.approx([(weight * loss).mean().item() for loss in plain], rel=1e-4)
+    alone = copy.deepcopy(models)
+    assert list(fit_replicates_(models, data, how, epochs=3, seed=0)) == [1, 2, 3]
+    for model, other in zip(models, alone, strict=True):  # one batch holds all, so that no order tells them apart
+        fit_(other, data, how, epochs=3, seed=9)
+        torch.testing.assert_close(weights(model), weights(other), atol=1e-4, rtol=1e-3)
+
+
+def test_balanced_weights_find_the_small_classes() -> None:
+    found = {}
+    for setting in ("none", "balanced"):
+        model, data = make_model(), make_uneven("balanced_accuracy")
+        fit_(model, data, settings(class_weights=setting), epochs=10, seed=0)
+        found[setting] = validate(model, data)
+    assert found["balanced"] > found["none"] + 0.05
+
+
+def test_what_a_network_is_judged_by_is_the_metric_of_the_data() -> None:
+    model = make_model()
+    data = make_uneven()
+    predicted = predict(model, data.x).argmax(1)
+    expected = {
+        "accuracy": (predicted == data.y).double().mean().item(),
+        "balanced_accuracy": balanced_accuracy_score(data.y, predicted),
+        "macro_f1": f1_score(data.y, predicted, average="macro"),
+    }
+    assert len(set(expected.values())) == 3
+    for metric, value in expected.items():
+        assert validate(model, make_uneven(metric)) == pytest.approx(value)
+    with pytest.raises(CandidateFailed, match="finite logits"):
+        validate(
+            nn.Identity(), Data(x=data.x, y=data.y, x_val=torch.tensor([[0.0, float("nan")]]), y_val=data.y[:1], classes=2)
+        )

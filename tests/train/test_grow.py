@@ -113,3 +113,12 @@ def test_where_no_loss_is_finite_the_candidate_fails(count) -> None:
         nn.init.constant_(model[0].weight, float("nan"))
     with pytest.raises(CandidateFailed):
         sprout(models)
+
+
+def test_the_dendrites_learn_the_error_of_the_weighted_loss(monkeypatch) -> None:
+    losses = []
+    monkeypatch.setattr(module, "train_dendrites_", lambda _model, _data, loss, epochs: losses.append(loss))
+    weight = torch.tensor([0.2, 1.8])
+    sprout(make_models(), class_weights=weight)
+    logits, y = torch.randn(24, 2, generator=torch.Generator().manual_seed(1)), make_data().y
+    torch.testing.assert_close(losses[0](logits, y), nn.CrossEntropyLoss(weight)(logits, y))

@@ -24,7 +24,8 @@ def make_study(
     space: SearchSpace, budget: str | None = None, seed: int = 0, objectives: str = "val_accuracy,params"
 ) -> ArmStudy:
     limits = Budget.parse(budget) if budget else Budget()
-    return ArmStudy(space, parse_objectives(objectives), limits, seed=seed, first=[dict(anchor) for anchor in space.anchors])
+    first = [dict(anchor) for anchor in space.anchors]
+    return ArmStudy(space, parse_objectives(objectives), limits, seed=seed, first=first, sampler="tpe")
 
 
 def snapshot(accuracy: float = 0.5, params: int = 100, stage: int = 0) -> Snapshot:
@@ -139,7 +140,7 @@ def test_what_was_refused_failed_or_repeated_is_never_told_as_complete(space) ->
 
 def test_good_points_are_proposed_more_often_than_bad_ones() -> None:
     space = make_space(**KNOBS)
-    study = ArmStudy(space, DEFAULT_OBJECTIVES[:2], Budget(), seed=0)
+    study = ArmStudy(space, DEFAULT_OBJECTIVES[:2], Budget(), seed=0, sampler="tpe")
     points = []
     for _ in range(60):
         proposal: Proposal = study.ask()

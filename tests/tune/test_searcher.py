@@ -39,7 +39,7 @@ def make_searcher(run: Run, *, space: SearchSpace | None = None, budget: str | N
         "seed": 0,
         "replicates": 1,
         "scheduler": "fifo",
-        "sampler": "tpe",
+        "sampler": "gp",
         **changes,
     }
     plan = Plan(

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dendrite_automl import trial
 from dendrite_automl.candidate import Candidate, Stage
+from dendrite_automl.export.int8 import int8_accuracies
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split
+from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import resume_position
 from dendrite_automl.tune import trainable as module
 from dendrite_automl.tune.trainable import TrialTrainable
@@ -55,10 +58,10 @@ def make_config(
     return {**values, **changes}
 
 
-def make_trainable(config: dict[str, Any]) -> TrialTrainable:
+def make_trainable(config: dict[str, Any], **changes: Any) -> TrialTrainable:
     """Set up as Ray does it, without Ray's own constructor."""
     trainable = TrialTrainable.__new__(TrialTrainable)
-    trainable.setup(config, train=TRAIN, val=VAL, classes=3)
+    trainable.setup(config, **{"train": TRAIN, "val": VAL, "classes": 3, **changes})
     return trainable
 
 
@@ -222,3 +225,27 @@ def test_a_confirmation_that_cannot_be_done_ends_with_its_reason() -> None:
 def test_without_data_an_actor_refuses_to_start() -> None:
     with pytest.raises(ValueError, match="with_parameters"):
         TrialTrainable.__new__(TrialTrainable).setup(make_config())
+
+
+def test_int8_files_are_measured_where_that_is_asked_for_and_float_stands_in_at_a_rung() -> None:
+    trainable = TrialTrainable.__new__(TrialTrainable)
+    trainable.setup(make_config("fit", rungs=[1]), train=TRAIN, val=VAL, classes=3, int8=True)
+    rung, result, _ = steps(trainable)
+    assert rung["val_accuracy_int8"] == rung["val_accuracy"]
+    snapshot = snapshot_of(result)
+    assert len(snapshot.accuracies_int8) == 2
+    assert all(round(12 * value, 6) == round(12 * value) for value in snapshot.accuracies_int8)
+    assert result["val_accuracy_int8"] == snapshot.measurement.val_accuracy_int8 == sum(snapshot.accuracies_int8) / 2
+    models = load_networks(make_candidate("fit"), 0, result["weights"], (4,), 3)
+    data = Data.from_splits(TRAIN, VAL, 3)
+    assert int8_accuracies(models, data) == snapshot.accuracies_int8
+    again = make_config("fit", path=[0], like=[])
+    trainable.reset_config(again)
+    assert len(snapshot_of(trainable.step()).accuracies_int8) == 2
+
+
+def test_the_metric_that_was_asked_for_is_what_is_measured(monkeypatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(trial, "validate", lambda _model, data: asked.append(data.metric) or 0.5)
+    steps(make_trainable(make_config("fit"), metric="macro_f1"))
+    assert asked == ["macro_f1"] * 2

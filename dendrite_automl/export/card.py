@@ -1,0 +1,201 @@
+"""CARD.md: an artifact on one page, for whoever decides whether to ship it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_RUN = """\
+import json, numpy as np, onnxruntime
+labels = json.load(open("artifact.json"))["labels"]
+session = onnxruntime.InferenceSession("model.int8.onnx")
+x = np.load("vectors.npz")["inputs"][:1]
+print(labels[session.run(None, {"input": x})[0].argmax()])
+"""
+_CLASSES = 30  # in the table
+_CONFUSIONS = 3  # of those made most often
+_LONGEST = 200  # characters of the preprocessing
+Description = Mapping[str, Any]
+
+
+def write_card(description: Description, folder: Path) -> None:
+    """Write CARD.md from the description that becomes artifact.json.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    (folder / "CARD.md").write_text(make_card(description), encoding="utf-8")
+
+
+def make_card(description: Description) -> str:
+    """The card's Markdown."""
+    parts = [_head, _quality, _classes, _sizes, _limits, _making, _running, _terms]
+    return "\n\n".join(part(description).strip() for part in parts) + "\n"
+
+
+def _head(d: Description) -> str:
+    figures, data = d["snapshot"]["measurement"], d["data"]
+    shape = " x ".join(map(str, d["onnx"]["input"][1][1:]))
+    return f"""\
+# {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {len(d["labels"])} classes, {figures["params"]:,} parameters
+
+A classifier for the task `{data["task"]}`: an input of {shape} numbers gives one logit for each class.
+`model.onnx` is float32, `model.int8.onnx` the same network in 8 bits. Data: {data["about"]}."""
+
+
+def _quality(d: Description) -> str:
+    accuracy, int8 = d["accuracy"], d["int8"]
+    error = "" if accuracy["val_standard_error"] is None else f" ± {_percent(accuracy['val_standard_error'])} (standard error)"
+    metric = "" if accuracy["val_metric"] == "accuracy" else f" {accuracy['val_metric'].replace('_', ' ')}"
+    return f"""\
+## How well it does
+
+| | float32 | int8 |
+|---|--:|--:|
+| **test** ({accuracy["test_examples"]:,} examples, looked at once) | **{_percent(accuracy["test"])}** | \
+**{_percent(accuracy["test_int8"])}** |
+| 95 % interval (Wilson) | {_interval(accuracy["test_ci95"])} | {_interval(accuracy["test_int8_ci95"])} |
+| validation{metric} ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | \
+{_percent(int8["val_accuracy_float"])} | \
+{_percent(int8["val_accuracy"])} |
+
+Networks of this design have {_percent(accuracy["val"])}{error}{metric} on validation, the mean of {_trainings(accuracy)}.
+{_int8(d)}"""
+
+
+def _trainings(accuracy: Mapping[str, Any]) -> str:
+    again = " with fresh seeds" if accuracy["val_at_selection"] is not None else ""
+    return f"{_times(accuracy['val_replicates'])}{again}"
+
+
+def _times(count: int) -> str:
+    return f"{count} training{'' if count == 1 else 's'}"
+
+
+def _int8(d: Description) -> str:
+    int8 = d["int8"]
+    points = f"{100 * abs(int8['val_loss']):.1f} points"
+    lost = f"Int8 costs {points} on validation" if int8["val_loss"] > 0 else f"Int8 costs nothing on validation (+{points})"
+    if not int8["epochs"]:
+        return f"{lost}, by calibration on training examples."
+    tried = int8["val_accuracy_fine_tuned"]
+    outcome = "which diverged" if tried is None else f"which has {_percent(tried)}"
+    kept = "kept" if int8["made_by"] == "fine-tuning" else "not kept"
+    return (
+        f"{lost}: calibration alone has {_percent(int8['val_accuracy_calibrated'])}, so {int8['epochs']} epochs of "
+        f"quantisation-aware fine-tuning were tried, {outcome} and was {kept}."
+    )
+
+
+def _classes(d: Description) -> str:
+    both = list(zip(d["test"]["float32"]["classes"], d["test"]["int8"]["classes"], strict=True))
+    if left_out := len(both) > _CLASSES:
+        both = sorted(both, key=lambda pair: (pair[0]["recall"] is None, pair[0]["recall"]))[:_CLASSES]
+    rows = [
+        f"| {_code(row['class'])} | {row['examples']} | {_percent(row['recall'])} | {_interval(row['recall_ci95'])} "
+        f"| {_percent(row['precision'])} | {_percent(of_int8['recall'])} |"
+        for row, of_int8 in both
+    ]
+    head = "| class | test examples | recall | 95 % interval | precision | recall, int8 |\n|---|--:|--:|--:|--:|--:|"
+    note = [f"\nThe {_CLASSES} weakest of {len(d['labels'])} classes; all of them are in artifact.json."] if left_out else []
+    return "\n".join([head, *rows, *note])
+
+
+def _sizes(d: Description) -> str:
+    figures, fit = d["snapshot"]["measurement"], d["fit"]
+    limits = {name: entry["limit"] for name, entry in fit["limits"].items()}
+    rows, runtime = [], ", runtime included" if fit["device"] else ""
+    for name, title in (
+        ("params", "parameters"),
+        ("macs", "multiply-accumulates"),
+        ("flash_bytes", f"flash, bytes, float32{runtime}"),
+        ("peak_ram_bytes", f"peak RAM, bytes, float32{runtime}"),
+        ("latency_ms", "latency, ms, estimated"),
+    ):
+        if figures[name] is not None:
+            limit = f"{limits[name]:,.10g}" if name in limits else "-"
+            digits = ".3g" if name == "latency_ms" else ",.10g"
+            rows.append(f"| {title} | {figures[name]:{digits}} | {limit} |")
+    where = f" on {fit['device']}" if fit["device"] else ""
+    verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"
+    return "\n".join(["## What it costs", "", f"| | this network | limit{where} |", "|---|--:|--:|", *rows, "", f"{verdict}."])
+
+
+def _limits(d: Description) -> str:
+    labels = [_code(label) for label in d["labels"]]
+    confusions = [
+        (count, i, j)
+        for i, row in enumerate(d["test"]["float32"]["confusion_matrix"] or [])
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    mistakes = [f"{labels[i]} as {labels[j]} {count} times" for count, i, j in sorted(confusions, reverse=True)]
+    lines = [
+        "Everything here was measured on this one data set. It says nothing of other sensors, rooms, speakers or users.",
+        "It has no class for what it does not know: any input gets one of its labels.",
+        *([f"On the test split it took {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
+        "The validation figures of this very network flatter, for it was chosen by them. The test split chose nothing.",
+        "RAM and flash are those of the float32 network; an int8 runtime needs less for tensors, and scratch of its own.",
+        *(["Latency is an estimate from assumed speeds."] if d["snapshot"]["measurement"]["latency_ms"] is not None else []),
+    ]
+    return "\n".join(["## Its limits", "", *(f"- {line}" for line in lines)])
+
+
+def _making(d: Description) -> str:
+    provenance, measured = d["provenance"], d["snapshot"]["measurement"]
+    design = provenance["candidate"]
+    knobs = ", ".join(f"{name}={value}" for name, value in {**design["network"], **design["training"]}.items())
+    seed = provenance.get("replicate_seed")
+    return f"""\
+## How it was made
+
+- **design**: backbone `{design["backbone"]}` of the space `{design["space"]}`, {design["arm"]} arm: {knobs}
+- **schedule**: `{d["snapshot"]["schedule"]}`, {measured["trained_epochs"]:,} epochs over all replicates of the search
+- **selection**: of {_times(d["accuracy"]["chosen_of"])}, search and confirmation together, the one that did best on \
+validation{"" if seed is None else f" (seed {seed})"}
+- **data**: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples; \
+SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
+
+```
+{provenance.get("command", "")}
+```"""
+
+
+def _running(d: Description) -> str:
+    free = "; the batch is free" if d["onnx"]["input"][1][0] == "batch" else "; the batch is 1, always"
+    preprocessing = json.dumps(d["preprocessing"])
+    if len(preprocessing) > _LONGEST:
+        preprocessing = f"{preprocessing[:_LONGEST]}…` (all of it is in artifact.json)"
+    else:
+        preprocessing += "`"
+    return f"""\
+## How to run it
+
+Input `input` {d["onnx"]["input"][1]} float32, output `logits`{free}; opset {d["onnx"]["opset"]}. What stands between raw
+data and the input: `{preprocessing}.
+
+```python
+{_RUN}```
+
+`vectors.npz` holds {d["parity"]["vectors"]} inputs with the logits of both files; `automl verify` checks the whole folder, \
+`sha256sum -c SHA256SUMS` its bytes."""
+
+
+def _terms(d: Description) -> str:
+    patent = f"\n\n**Patent**: {d['patent']}." if d["patent"] else ""
+    return f"## Terms\n\nLicence: {d['licence']}.{patent}"
+
+
+def _code(label: str) -> str:
+    """A class name as code that a table takes, whatever is in it."""
+    return "`" + " ".join(label.replace("`", "'").replace("|", "\\|").split()) + "`"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(ends: list[float] | None) -> str:
+    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"

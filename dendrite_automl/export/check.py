@@ -1,0 +1,34 @@
+"""Whether a network of the user's can be exported at all, tried before a search starts."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.export.count import count_onnx
+from dendrite_automl.export.onnx import export_onnx
+from dendrite_automl.given import Given
+from dendrite_automl.measure import measure_cost
+
+
+def check_export(given: Given, input_shape: tuple[int, ...]) -> None:
+    """Export the network once, and count the file again, before anything starts: what every front member will go through.
+
+    Raises:
+        RequestError: torch cannot export it, or the file counts otherwise than the network.
+    """
+    cost = measure_cost(given.model, input_shape)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        try:
+            export_onnx(given.model, input_shape, path)
+            params, macs = count_onnx(path)
+        except Exception as error:  # torch's exporter, on the user's code
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise RequestError(f"compress: model: torch cannot export it to ONNX: {line}") from None
+    if (params, macs) != (cost.params, cost.macs):
+        raise RequestError(
+            f"compress: model: expected a file of {cost.params} parameters and {cost.macs} MACs as measured, got {params} and "
+            f"{macs}: its code computes with weights or constants outside of its layers"
+        )

@@ -1,0 +1,97 @@
+"""An ONNX file counted: an account of its own, of operators and stored tensors only, beside the one made on the network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from dendrite_automl.errors import ArtifactMismatch
+
+# Other operators read constants that are no weights, such as the zero of a neuron without a dendrite.
+_WEIGHTED = ("Conv", "Gemm", "MatMul", "Mul", "Add", "BatchNormalization")
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """A file that ONNX's own checker accepts, with all shapes, and with nothing but ONNX's own operators in it.
+
+    Raises:
+        ArtifactMismatch: it is no such file.
+    """
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's own class, which has no types, among others
+        raise ArtifactMismatch(f"{path}: expected an ONNX file, got {_line(error)}") from None
+    foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
+    if foreign or model.functions:
+        foreign += [f"the function {function.name}" for function in model.functions]
+        raise ArtifactMismatch(f"{path}: expected ONNX's own operators alone, got {', '.join(foreign)}")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except Exception as error:  # the checker's and shape inference's own classes share only Exception
+        raise ArtifactMismatch(f"{path}: expected an ONNX file that its checker accepts, got {_line(error)}") from None
+
+
+def count_onnx(path: Path) -> tuple[int, int]:
+    """Parameters and MACs counted on the file, at batch 1: the sums of `count_layers`.
+
+    Raises:
+        ArtifactMismatch: as for `load_graph`.
+    """
+    layers = count_layers(path)
+    return sum(layer["params"] for layer in layers), sum(layer["macs"] for layer in layers)
+
+
+def count_layers(path: Path) -> list[dict[str, Any]]:
+    """For each operator of a float32 file its name, type, output shape at batch 1, parameters and MACs.
+
+    Parameters are the float initializers that a Conv, Gemm, MatMul, Mul, Add or BatchNormalization reads, counted where they
+    are read first. MACs: Conv and Gemm by their shapes; a product with a stored tensor (a dendrite's gain) one for each
+    element.
+
+    Raises:
+        ArtifactMismatch: as for `load_graph`.
+    """
+    graph = load_graph(path).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    shapes = {v.name: _dims(v) for v in (*graph.value_info, *graph.output, *graph.input)}
+    seen: set[str] = set()
+    layers = []
+    for node in graph.node:
+        weights = [name for name in node.input if name in stored and node.op_type in _WEIGHTED]
+        fresh = [name for name in dict.fromkeys(weights) if name not in seen]
+        seen.update(fresh)
+        shape = shapes[node.output[0]]
+        layers.append(
+            {
+                "name": node.name,
+                "operator": node.op_type,
+                "output": shape,
+                "params": sum(math.prod(stored[name].dims) for name in fresh),
+                "macs": _macs(node, weights, stored, math.prod(shape)),
+            }
+        )
+    return layers
+
+
+def _macs(node: onnx.NodeProto, weights: list[str], stored: dict[str, onnx.TensorProto], elements: int) -> int:
+    if node.op_type == "Conv":
+        return math.prod(stored[node.input[1]].dims[1:]) * elements
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        return stored[node.input[1]].dims[1 if transposed else 0] * elements
+    if node.op_type == "MatMul" and weights:
+        return stored[weights[0]].dims[0] * elements
+    return elements if (node.op_type == "Mul" and weights) or node.op_type == "BatchNormalization" else 0
+
+
+def _dims(value: onnx.ValueInfoProto) -> list[int]:
+    """Shape with a dynamic batch as 1."""
+    return [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+
+
+def _line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,55 @@
+"""What the networks of every arm's front say of the test split: kept in the run folder, so that arms can be compared."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dendrite_automl.confirm import Aims, final_front
+from dendrite_automl.errors import RequestError
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run import Run
+from dendrite_automl.tasks import Split
+from dendrite_automl.train.fit import predict
+from dendrite_automl.weights import load_networks
+
+
+def write_predictions(run: Run, aims: Aims, test: Split, *, classes: int, given: nn.Module | None = None) -> None:
+    """Predict with all fresh replicates of each arm's front; with those of the search where a member was not confirmed.
+
+    A network whose weights are gone is left out.
+
+    Args:
+        test: the opened test split.
+        given: the network that the candidates started from, where they did not start from a backbone.
+
+    Raises:
+        OSError: the disk does not take the file.
+    """
+    snapshots, confirmed = {s.id: s for s in run.snapshots()}, run.confirmed()
+    predicted = {}
+    for arm in run.info["request"]["arms"]:
+        for row in final_front(run, aims, arm=arm):
+            snapshot = snapshots[row["snapshot"]]
+            rounds = [number for number, _ in confirmed.get(snapshot.id, [(0, snapshot)])]
+            with contextlib.suppress(OSError, RequestError):
+                predicted[snapshot.id] = _predict(run, snapshot, rounds, torch.from_numpy(test.x), classes, given)
+    run.write_predictions(test.y.astype(np.uint16), predicted)
+
+
+def _predict(
+    run: Run, snapshot: Snapshot, rounds: Sequence[int], x: Tensor, classes: int, given: nn.Module | None
+) -> NDArray[np.uint16]:
+    """Classes said by the replicates of all `rounds`, [replicates, samples]."""
+    candidate = run.candidates()[snapshot.candidate]
+    said = []
+    for number in rounds:
+        weights = run.weights_path(snapshot.id, number).read_bytes()
+        for network in load_networks(candidate, snapshot.dendrites, weights, tuple(x.shape[1:]), classes, given):
+            said.append(predict(network, x).argmax(1).numpy().astype(np.uint16))
+    return np.stack(said)

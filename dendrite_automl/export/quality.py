@@ -1,0 +1,43 @@
+"""How well a file does on examples whose classes are known: accuracy and recall with intervals, and what is taken for what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.metrics import class_report, confusion_matrix
+
+
+def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """What `metrics.class_report` says, and `examples`, `accuracy_ci95`, and `classes`: a row for each.
+
+    A row has the class, its number of examples, `recall` with `recall_ci95`, and `precision`; what has no examples to count is
+    None.
+    """
+    matrix = confusion_matrix(y, predicted, len(classes))
+    right, of_class, called = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    rows = [
+        {
+            "class": name,
+            "examples": int(of_class[i]),
+            "recall": float(right[i] / of_class[i]) if of_class[i] else None,
+            "recall_ci95": wilson(int(right[i]), int(of_class[i])) if of_class[i] else None,
+            "precision": float(right[i] / called[i]) if called[i] else None,
+        }
+        for i, name in enumerate(classes)
+    ]
+    report = class_report(y, predicted, classes)
+    for name in ("recall", "examples"):
+        del report[name]  # in the rows
+    return {"examples": len(y), **report, "accuracy_ci95": wilson(int(right.sum()), len(y)), "classes": rows}
+
+
+def wilson(right: int, of: int) -> list[float]:
+    """95 % interval of a share, both ends: Wilson's (1927), sound at shares near 0 and 1 and for few examples."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, of).proportion_ci(confidence_level=0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]

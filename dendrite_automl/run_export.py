@@ -1,0 +1,71 @@
+"""The artifacts of a run again, without training anything: all of its front, or one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.confirm import Aims
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
+from dendrite_automl.report.progress import Progress
+from dendrite_automl.request import SearchRequest, resume_plan
+from dendrite_automl.run import Run
+from dendrite_automl.tasks import TASKS
+
+
+def export_run(
+    path: str | Path,
+    *,
+    snapshot: str | None = None,
+    dynamic_batch: bool = False,
+    data: Sequence[Any] | None = None,
+) -> list[Path]:
+    """Write artifacts of a run again: the Python form of `automl export`.
+
+    An artifact takes the place of an earlier one once it is whole; what cannot be written leaves the others as they are.
+
+    Args:
+        path: the run folder.
+        snapshot: write this one alone, of the front or not; default: every member of the front, and the tables.
+        dynamic_batch: leave the batch of the ONNX files free, instead of fixed at 1.
+        data: (X_train, y_train, X_test, y_test), where the search got its data in memory.
+
+    Returns:
+        Folders of the artifacts.
+
+    Raises:
+        RequestError: no run, no such snapshot, or data that is not that of the run.
+        BudgetUnreachable: the front is empty.
+        AutoMLError: the disk does not take an artifact, or the one that was asked for is refused.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # see train: more threads only spin on tensors this small
+    run = Run.open(path)
+    asked = run.info["request"]
+    if data is None and asked["task"] is None and asked["data"] is None and run.info["data"]["name"] not in TASKS:
+        raise RequestError(
+            f"export: {run.path} was made with arrays in memory; expected them again: "
+            "da.export_run(path, data=(X_train, y_train, X_test, y_test))"
+        )
+    plan = resume_plan(run, SearchRequest(), data)
+    aims = Aims(objectives=plan.objectives, budget=plan.budget)
+    export_plan = ExportPlan(task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch)
+    with run.locked():
+        try:
+            if snapshot is not None:
+                return [export_snapshot(run, export_plan, snapshot)]
+            progress = Progress(
+                run,
+                trials=None,
+                deadline=None,
+                budget=plan.budget,
+                objectives=plan.objectives,
+                reference=run.info["reference"],
+            )
+            rows = export_front(run, export_plan, progress)
+            return [Path(row["artifact"]) for row in rows if row["artifact"]]
+        except OSError as error:
+            raise AutoMLError(f"export: cannot write into {run.path}: {error.strerror or error}; make room") from None

@@ -1,0 +1,166 @@
+"""Folders of WAV files, one sub-folder per class, as features: MFCC or log-mel [rows, frames]."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.clips import Source, decode_all, feature_shape, read_features, read_heads
+from dendrite_automl.tasks.features import FeatureSettings
+from dendrite_automl.tasks.folders import file_names
+from dendrite_automl.tasks.reading import ReadOptions
+from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed
+from dendrite_automl.tasks.task import Split, Task, check_size, fit_standardisation, make_task
+from dendrite_automl.tasks.waves import ClipPlan, WaveHead
+
+OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features")
+BACKGROUND = "_background_noise_"  # of Speech Commands; its clips become a class of this name
+_SPANS = {"train": (0.0, 0.64), "val": (0.64, 0.8), "test": (0.8, 1.0)}  # of a background recording
+_LONGEST_SECONDS = 60.0  # of a clip
+_RATE_HZ = 16_000.0
+
+
+def read_audio(path: str | Path, options: ReadOptions) -> Task:
+    """A task from a folder of recordings; inputs are [features, frames], standardised for each feature by train.
+
+    Any rate and any number of channels: all become the mean of the channels at `rate_hz` (16 kHz if not said). One clip is
+    taken of each recording: its middle, or the whole with zeros on both sides where it is shorter; its length is the median
+    of the training recordings. With `window_seconds` a clip is that long, and a longer recording gives several clips,
+    `stride_seconds` apart (end to end if not said); those of one recording stand in one split. Splits: see `find_recordings`.
+    A folder `_background_noise_` becomes a class of that name: clips end to end from its recordings, of each the first 64 %
+    for training, the next 16 % for validation, the rest for test.
+
+    The test recordings are decoded here, so that a broken one shows before a search, and dropped; their features are
+    computed when export opens them. Recordings of train and validation in which nothing is heard are left out, unless their
+    class has no others; `notes` names them.
+
+    Raises:
+        RequestError: no such folder, an option that does not suit it, or recordings that cannot be read, by name.
+    """
+    folder = Path(path)
+    options.refuse_all_but(OPTIONS, f"{folder}, a folder of recordings")
+    _need_library()
+    settings = FeatureSettings.make(options.features or "mfcc", _rate(options))
+    recordings = find_recordings(folder, ".wav")
+    heads = read_heads([one.path for one in recordings], folder)
+    plan = _make_plan(options, settings, [heads[one.path] for one in recordings if one.split == "train"], folder)
+    parts = {split: _sources(recordings, heads, plan, split) for split in _SPANS}
+    notes = [_length_note(parts["train"] + parts["val"], plan)]
+    background, note = _background(folder, plan)
+    notes.append(note)
+    for split, sources in background.items():
+        parts[split] += sources
+    classes = class_names([source.label for source in parts["train"]])
+    for split, sources in parts.items():
+        clips = sum(len(source.starts) for source in sources)
+        check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", "take a longer --stride")
+    tested = parts["test"]
+    decode_all(tested, plan, folder)
+    heard = {}
+    silent: list[str] = []
+    for split in ("train", "val"):
+        heard[split], left_out = read_features(parts[split], plan, settings, classes, folder).without_silence()
+        silent += [str(parts[split][i].path.relative_to(folder)) for i in left_out]
+    if silent:
+        notes.append(f"left out of training and validation, nothing is heard in them: {listed(silent)}")
+    scale = fit_standardisation(heard["train"].x)
+
+    def open_test() -> Split:
+        part = read_features(tested, plan, settings, classes, folder)
+        return Split(x=scale.apply(part.x), y=part.y)
+
+    return make_task(
+        name=folder.resolve().name,
+        about=f"{folder.resolve().name} (user data): {len(recordings):,} recordings, {settings.preset}",
+        classes=classes,
+        train=Split(x=scale.apply(heard["train"].x), y=heard["train"].y),
+        val=Split(x=scale.apply(heard["val"].x), y=heard["val"].y),
+        preprocessing={
+            "audio": {
+                "rate_hz": plan.rate_hz,
+                "channels": "mean",
+                "clip_samples": plan.samples,
+                "stride_samples": plan.stride_samples,
+                "longer": "middle" if plan.stride_samples is None else "windows",
+                "shorter": "zeros, half of them before",
+            },
+            "features": settings.to_json(),
+            "standardise": {"mean": list(scale.mean), "std": list(scale.std)},
+        },
+        open_test=open_test,
+        notes=tuple(note for note in notes if note),
+    )
+
+
+def _need_library() -> None:
+    missing = [name for name in ("librosa", "soundfile", "soxr") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RequestError(f'data: recordings need {", ".join(missing)}; install "dendrite-automl[audio]"')
+
+
+def _rate(options: ReadOptions) -> int:
+    rate = options.rate_hz or _RATE_HZ
+    if not (math.isfinite(rate) and rate == int(rate)):
+        raise RequestError(f"rate: expected whole samples per second for sound, got {rate:g} Hz")
+    return int(rate)
+
+
+def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[WaveHead], folder: Path) -> ClipPlan:
+    rate = settings.rate_hz
+    if options.window_seconds is None and options.stride_seconds is not None:
+        raise RequestError(f"stride: expected beside a window, got {options.stride_seconds:g} s alone; add --window")
+    seconds = options.window_seconds or statistics.median(head.seconds for head in heads)
+    if not settings.frame_samples / rate <= seconds <= _LONGEST_SECONDS:
+        what = "window" if options.window_seconds is not None else f"{folder}: clips (the median of the recordings)"
+        raise RequestError(
+            f"{what}: expected {1000 * settings.frame_samples / rate:g} ms to {_LONGEST_SECONDS:g} s, got {seconds:g} s; "
+            "say with --window how long a clip is to be"
+        )
+    stride = None if options.window_seconds is None else options.stride_seconds or seconds
+    if stride is not None and not (math.isfinite(stride) and stride * rate >= 1):
+        raise RequestError(f"stride: expected a duration > 0, got {stride:g} s")
+    return ClipPlan(
+        rate_hz=rate, samples=round(seconds * rate), stride_samples=None if stride is None else round(stride * rate)
+    )
+
+
+def _sources(recordings: Sequence[Recording], heads: dict[Path, WaveHead], plan: ClipPlan, split: str) -> list[Source]:
+    chosen = [one for one in recordings if one.split == split]
+    return [
+        Source(path=one.path, label=one.label, head=heads[one.path], starts=tuple(plan.starts(heads[one.path])))
+        for one in chosen
+    ]
+
+
+def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], str]:
+    """Clips of the background folder by split, and what to say of it; empty where they are too few for every split."""
+    place = folder / BACKGROUND
+    if not place.is_dir():
+        return {}, ""
+    names = [name for name in file_names(place) if name.lower().endswith(".wav")]
+    heads = read_heads([place / name for name in names], folder)
+    end_to_end = replace(plan, stride_samples=plan.samples)
+    parts: dict[str, list[Source]] = {split: [] for split in _SPANS}
+    for path, head in heads.items():
+        for split, span in _SPANS.items():
+            starts = tuple(start for start in end_to_end.starts(head, span) if start >= round(span[0] * head.frames))
+            if starts:
+                parts[split].append(Source(path=path, label=BACKGROUND, head=head, starts=starts))
+    counts = {split: sum(len(source.starts) for source in sources) for split, sources in parts.items()}
+    if not all(counts.values()):
+        return {}, f"{BACKGROUND}: left out, too short for a clip in every split"
+    return parts, f"{BACKGROUND}: a class of {sum(counts.values()):,} clips from {len(heads):,} recordings"
+
+
+def _length_note(sources: Sequence[Source], plan: ClipPlan) -> str:
+    sizes = [(source.head.frames, plan.native(plan.samples, source.head)) for source in sources]
+    longer, shorter = sum(frames > size for frames, size in sizes), sum(frames < size for frames, size in sizes)
+    done = ([f"of {longer:,} longer recordings the middle is used"] if longer and plan.stride_samples is None else []) + (
+        [f"{shorter:,} shorter ones are filled with zeros on both sides"] if shorter else []
+    )
+    return f"clips of {plan.samples / plan.rate_hz:g} s: {', '.join(done)}" if done else ""

@@ -1,0 +1,167 @@
+"""Clips of recordings as features, from the cache where they are there; files that cannot be read are reported together."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.feature_cache import load_or_compute
+from dendrite_automl.tasks.features import FeatureSettings, compute_features
+from dendrite_automl.tasks.recordings import listed
+from dendrite_automl.tasks.task import Split
+from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, read_clips, read_head
+
+_BATCH_SAMPLES = 2**19  # whose features are computed together: 32 clips of a second
+_CACHE_VERSION = 1  # raise it with any change of what is computed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A recording, or a part of one, and the first frame of each of its clips."""
+
+    path: Path
+    label: str
+    head: WaveHead
+    starts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clips:
+    """Clips of a split: features x [N, rows, frames], classes y [N], index of the `source` [N] that each comes from.
+
+    Attributes:
+        silent: whether nothing is heard in a source, by its index.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    source: NDArray[np.int64]
+    silent: NDArray[np.bool_]
+
+    def without_silence(self) -> tuple[Split, NDArray[np.int64]]:
+        """Clips of the other sources, and of the silent ones where a class has no others; then the sources left out."""
+        heard = ~self.silent[self.source]
+        kept = heard | ~np.isin(self.y, np.unique(self.y[heard]))
+        return Split(x=self.x[kept], y=self.y[kept]), np.setdiff1d(self.source, self.source[kept])
+
+
+def read_heads(paths: Sequence[Path], folder: Path) -> dict[Path, WaveHead]:
+    """Rate and length of every file.
+
+    Raises:
+        RequestError: some are no sound, or empty; it names the first of them.
+    """
+    heads: dict[Path, WaveHead] = {}
+    broken: list[str] = []
+    for path in paths:
+        try:
+            heads[path] = read_head(path)
+        except BrokenWave as error:
+            broken.append(f"{path.relative_to(folder)} ({error})")
+    _refuse(broken, folder)
+    return heads
+
+
+def _refuse(broken: Sequence[str], folder: Path) -> None:
+    if broken:
+        raise RequestError(
+            f"{folder}: expected WAV files that can be read, got {len(broken):,} that cannot: {listed(broken)}; "
+            "repair or remove them"
+        )
+
+
+def decode_all(sources: Sequence[Source], plan: ClipPlan, folder: Path) -> None:
+    """Read every clip and drop it.
+
+    Raises:
+        RequestError: some cannot be read.
+    """
+    broken: list[str] = []
+    for _ in _clips(sources, plan, folder, broken):
+        pass
+    _refuse(broken, folder)
+
+
+def _clips(
+    sources: Sequence[Source], plan: ClipPlan, folder: Path, broken: list[str]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Index of the source and clip, one after another; the names of sources that cannot be read go to `broken`."""
+    for i, source in enumerate(sources):
+        try:
+            for clip in read_clips(source.path, source.head, plan, list(source.starts)):
+                yield i, clip
+        except BrokenWave as error:
+            broken.append(f"{source.path.relative_to(folder)} ({error})")
+
+
+def _compute(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path) -> dict[str, NDArray[Any]]:
+    """Features `x` [N, rows, frames] of all clips, and for each source whether it is `silent`; a few clips are held at once."""
+    count = sum(len(source.starts) for source in sources)
+    x = np.empty((count, *feature_shape(plan, settings)), np.float32)
+    silent = np.ones(len(sources), bool)
+    broken: list[str] = []
+    done, batch = 0, []
+    together = max(1, _BATCH_SAMPLES // plan.samples)
+    for i, clip in _clips(sources, plan, folder, broken):
+        silent[i] &= is_silent(clip)
+        batch.append(clip)
+        if len(batch) == together:
+            x[done : done + len(batch)] = compute_features(np.stack(batch), settings)
+            done, batch = done + len(batch), []
+    _refuse(broken, folder)
+    if batch:
+        x[done:] = compute_features(np.stack(batch), settings)
+    return {"x": x, "silent": silent}
+
+
+def read_features(
+    sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, classes: Sequence[str], folder: Path
+) -> Clips:
+    """Features of a split, from the cache where they are there.
+
+    Raises:
+        RequestError: some files cannot be read; it names the first of them.
+    """
+    clips = np.array([len(source.starts) for source in sources])
+    shapes = {"x": (int(clips.sum()), *feature_shape(plan, settings)), "silent": (len(sources),)}
+    found = load_or_compute(
+        _cache_key(sources, plan, settings, folder), shapes, lambda: _compute(sources, plan, settings, folder)
+    )
+    place = {name: i for i, name in enumerate(classes)}
+    y = np.array([place[source.label] for source in sources], np.int64)
+    return Clips(x=found["x"], y=y.repeat(clips), source=np.arange(len(sources)).repeat(clips), silent=found["silent"])
+
+
+def _cache_key(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path) -> str:
+    """Stands for the content of the files, and all that is done to it."""
+    versions = [_CACHE_VERSION, importlib.metadata.version("librosa"), importlib.metadata.version("soxr")]
+    digest = hashlib.sha256(json.dumps([versions, settings.to_json(), plan.rate_hz, plan.samples]).encode())
+    contents: dict[Path, str] = {}
+    for source in sources:
+        if source.path not in contents:
+            contents[source.path] = _content(source.path, folder)
+        digest.update(f"{contents[source.path]} {source.starts}\n".encode())
+    return digest.hexdigest()
+
+
+def _content(path: Path, folder: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        _refuse([f"{path.relative_to(folder)} ({error.strerror})"], folder)
+        raise
+
+
+def feature_shape(plan: ClipPlan, settings: FeatureSettings) -> tuple[int, int]:
+    """[rows, frames] of one clip."""
+    return settings.rows, settings.frames(plan.samples)

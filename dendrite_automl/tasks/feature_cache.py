@@ -1,0 +1,66 @@
+"""Features on disk, by the hash of what they were computed from. Losing the cache loses nothing but time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/dendrite_automl/features`, else under `~/.cache`; a relative path there counts as not set."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(home if os.path.isabs(home) else os.path.expanduser("~/.cache")) / "dendrite_automl" / "features"
+
+
+def load_or_compute(key: str, shapes: Mapping[str, tuple[int, ...]], compute: Callable[[], Arrays]) -> Arrays:
+    """Arrays from the cache, else computed and kept there.
+
+    A file that is damaged or of other shapes is computed anew; a folder that cannot be written is no error. Files are
+    written beside their place and moved there whole, so processes that do the same at once do not meet.
+
+    Args:
+        key: hex digits that stand for all that the arrays depend on.
+        shapes: of the arrays, by name.
+    """
+    path = cache_folder() / f"{key}.npz"
+    found = _read(path, shapes)
+    if found is None:
+        found = compute()
+        _write(path, found)
+    return found
+
+
+def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Arrays | None:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:  # a zip: damage shows in its checksums
+            arrays = {name: np.asarray(data[name]) for name in shapes}
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError):
+        return None
+    return arrays if all(arrays[name].shape == shape for name, shape in shapes.items()) else None
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    beside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".new-", suffix=".npz", delete=False) as file:
+            beside = Path(file.name)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        beside.replace(path)
+    except BaseException as error:
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise

@@ -1,0 +1,150 @@
+"""Folders of PNG and JPEG images, one sub-folder per class, through Pillow; one image at a time is held in full size."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.arrays import Origin, make_array_task
+from dendrite_automl.tasks.folders import LabelledFiles, read_folder
+from dendrite_automl.tasks.reading import ReadOptions
+from dendrite_automl.tasks.task import Task, check_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+OPTIONS = ("image_size", "colour")
+_GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+_SMALL = 64  # images of one size up to this many pixels a side are taken as they are
+_DEFAULT_SIZE = (32, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """What every image is brought to: (height, width) and `grey` or `rgb`."""
+
+    size: tuple[int, int]
+    colour: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (1 if self.colour == "grey" else 3, *self.size)
+
+
+def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
+    """Images [1 or 3, height, width], values 0..255 standardised by channel with the figures of train.
+
+    Without `image_size`: the size that all have, up to 64 pixels a side, else 32x32 (bilinear, the ratio of the sides is not
+    kept). Without `colour`: as they are, where all are alike. Images are turned as their EXIF data says; transparency is left
+    out. Splits: the folders train, test and val where they are there; else a fifth of each class is the locked test split, and
+    a fifth of the rest validation, fixed for good.
+
+    Raises:
+        RequestError: an image that cannot be read, a class with too few, grey beside colour, or an option of other data.
+    """
+    folder, options = Path(path), options or ReadOptions()
+    options.refuse_all_but(OPTIONS, f"{folder}, a folder of images")
+    splits = read_folder(folder, SUFFIXES)
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    paths = [file for part in parts.values() if part is not None for file in part.paths]
+    form, notes = _choose_form([_read_head(file) for file in paths], options, str(folder))
+    check_size(len(paths), form.shape, str(folder), "choose a smaller --image-size")
+    if splits.passed_over:
+        notes.append(f"{splits.passed_over:,} files that are neither PNG nor JPEG were passed over")
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, part in parts.items():
+        if part is not None:
+            arrays |= _load(part, name, form)
+    image = {
+        "size": list(form.size),
+        "colour": form.colour,
+        "resize": "bilinear (Pillow), not keeping the ratio",
+        "values": "0..255",
+    }
+    origin = Origin(
+        name=folder.resolve().name,
+        about=f"images of {folder.resolve().name} (user data)",
+        where=str(folder),
+        preprocessing={"image": image},
+        notes=tuple(notes),
+    )
+    return make_array_task(arrays, origin, reread=lambda: _load(splits.test, "test", form))
+
+
+def _choose_form(heads: Sequence[tuple[tuple[int, int], str]], options: ReadOptions, where: str) -> tuple[_Form, list[str]]:
+    """Size and colour of all, and what is to be said of that."""
+    sizes, modes = Counter(size for size, _ in heads), Counter(mode for _, mode in heads)
+    notes = []
+    size = options.image_size
+    if size is None:
+        common = next(iter(sizes))
+        size = common if len(sizes) == 1 and max(common) <= _SMALL else _DEFAULT_SIZE
+        if size is not common:
+            smallest, largest = ("x".join(map(str, pick(sizes))) for pick in (min, max))
+            had = smallest if smallest == largest else f"{smallest} to {largest}"
+            notes.append(f"images of {had} are brought to {size[0]}x{size[1]}; choose with --image-size")
+    colour = options.colour
+    if colour is None:
+        if len(modes) > 1:
+            counts = " and ".join(f"{count:,} {mode}" for mode, count in sorted(modes.items()))
+            raise RequestError(f"{where}: expected all images in grey or all in colour, got {counts}; say --colour grey or rgb")
+        colour = next(iter(modes))
+    return _Form(size=size, colour=colour), notes
+
+
+def _read_head(file: Path) -> tuple[tuple[int, int], str]:
+    """(height, width) and `grey` or `rgb` of a file, without decoding it."""
+    with _opened(file) as image:
+        if image.mode not in (*_GREY, *_COLOUR):
+            raise RequestError(f"{file}: expected 8 bits a channel, got Pillow's mode {image.mode}; convert it")
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations from 5 on swap the sides
+        return ((width, height) if turned else (height, width)), "grey" if image.mode in _GREY else "rgb"
+
+
+def _load(files: LabelledFiles, split: str, form: _Form) -> dict[str, NDArray[Any]]:
+    """All images of a split, uint8, and their labels."""
+    x = np.empty((len(files.paths), *form.shape), np.uint8)
+    for index, file in enumerate(files.paths):
+        x[index] = _decode(file, form)
+    return {f"X_{split}": x, f"y_{split}": np.asarray(files.labels)}
+
+
+def _decode(file: Path, form: _Form) -> NDArray[np.uint8]:
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    with _opened(file) as image:
+        upright = ImageOps.exif_transpose(image)
+        converted = upright.convert("L" if form.colour == "grey" else "RGB")
+        height, width = form.size
+        pixels = np.asarray(converted.resize((width, height), Resampling.BILINEAR))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image]:
+    """An image; whatever Pillow says against it, its decompression bombs included, is said in one line."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd EXIF data, of palettes with transparency
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=("PNG", "JPEG")) as image:
+                yield image
+    except UnidentifiedImageError:
+        raise RequestError(f"{file}: expected a PNG or JPEG image, got something else; remove it") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"{file}: expected a readable image: {reason}; remove it") from None

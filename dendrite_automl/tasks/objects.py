@@ -1,0 +1,127 @@
+"""Data that Python hands over: arrays, torch Datasets or a Task, in memory or from a function named `module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.tasks.arrays import Origin, from_arrays, make_array_task
+from dendrite_automl.tasks.task import Task, check_size
+
+_EXPECTED = (
+    "expected (X_train, y_train, X_test, y_test), a dict of arrays named as in an .npz, "
+    "torch Datasets (train, test) or (train, val, test), or a Task"
+)
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_function_name(text: str) -> bool:
+    """Whether a text reads `module:function`, and is no path that exists."""
+    return bool(_FUNCTION.fullmatch(text)) and not os.path.exists(text)
+
+
+def from_function(text: str) -> Task:
+    """The task that `module:function` returns; the module is looked for in the working folder, too.
+
+    Raises:
+        RequestError: it cannot be imported or called, or what it returns is no data.
+    """
+    module_name, _, name = text.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # and it stays: the test split is read at the end
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+        found = function()
+    except AutoMLError:
+        raise
+    except Exception as error:  # whatever the user's code does is the request's fault, and said in one line
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RequestError(f"data: {text}: expected a function without arguments that returns data, got {reason}") from error
+    return from_objects(found, name=name, where=text)
+
+
+def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
+    """A task from what Python holds.
+
+    Args:
+        data: (X_train, y_train, X_test, y_test); a dict of arrays with the names of an .npz; (train, test) or
+            (train, val, test) of torch Datasets of pairs (input, label), map-style or iterable; or a Task, which is taken
+            as it is. Datasets are read once, without augmentation; the test one again when the test split is opened.
+
+    Raises:
+        RequestError: something else, or data that cannot be trained on.
+    """
+    if isinstance(data, Task):
+        return data
+    if isinstance(data, Mapping):
+        held = {str(key): np.asarray(value) for key, value in data.items()}
+        return make_array_task(held, Origin(name=name, about="arrays (user data)", where=where), reread=lambda: held)
+    if not isinstance(data, Sequence) or isinstance(data, str):
+        raise RequestError(f"{where}: {_EXPECTED}; got {type(data).__name__}")
+    if len(data) in (2, 3) and all(map(_is_dataset, data)):
+        return _from_datasets(data, name, where)
+    if len(data) != 4:
+        raise RequestError(f"{where}: {_EXPECTED}; got {len(data)} arrays")
+    return from_arrays(*data, name=name)
+
+
+def _is_dataset(part: Any) -> bool:
+    """Something to read examples from, time and again, which is neither a plain sequence nor an array or tensor."""
+    readable = hasattr(part, "__getitem__") or hasattr(part, "__iter__")
+    return readable and not isinstance(part, Sequence | Mapping | str | Iterator) and not hasattr(part, "shape")
+
+
+def _from_datasets(datasets: Sequence[Any], name: str, where: str) -> Task:
+    splits = ("train", "test") if len(datasets) == 2 else ("train", "val", "test")
+    arrays = {
+        key: array for split, part in zip(splits, datasets, strict=True) for key, array in _read(part, split, where).items()
+    }
+    names = getattr(datasets[0], "classes", None)
+    if isinstance(names, Sequence) and len(names) == len(np.unique(arrays["y_train"])):
+        arrays["classes"] = np.asarray(list(map(str, names)))
+    about = f"{type(datasets[0]).__name__} (user data)"
+    origin = Origin(name=name, about=about, where=where)
+    return make_array_task(arrays, origin, reread=lambda: _read(datasets[-1], "test", where))
+
+
+def _examples(dataset: Any) -> Iterator[Any]:
+    """By index up to the length, or as an iterable gives them."""
+    return iter(dataset) if hasattr(dataset, "__iter__") else (dataset[index] for index in range(len(dataset)))
+
+
+def _read(dataset: Any, split: str, where: str) -> dict[str, NDArray[Any]]:
+    """All examples of a dataset, in order."""
+    inputs: list[NDArray[np.float32]] = []
+    labels: list[Any] = []
+    examples = _examples(dataset)
+    for index in itertools.count():
+        at = f"{where}: {split}: example {index}"
+        try:
+            x, y = next(examples)
+            if not hasattr(x, "shape"):  # a PIL image, say, has its axes elsewhere
+                raise TypeError(f"an input of type {type(x).__name__}")
+            x, y = np.asarray(x, np.float32), np.asarray(y)
+        except StopIteration:
+            break
+        except Exception as error:  # of the user's code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RequestError(f"{at}: expected a pair of a tensor (or array) and a label, got {reason}") from error
+        if y.size != 1:
+            raise RequestError(f"{at}: expected one label, got shape {y.shape}")
+        check_size(index + 1, x.shape, f"{where}: {split}", "use fewer or smaller examples")
+        if index and x.shape != inputs[0].shape:
+            raise RequestError(f"{at}: expected shape {inputs[0].shape} as the first example has, got {x.shape}")
+        inputs.append(x)
+        labels.append(y.item())
+    if not inputs:
+        raise RequestError(f"{where}: {split}: expected examples, got an empty Dataset")
+    return {f"X_{split}": np.stack(inputs), f"y_{split}": np.asarray(labels)}

@@ -1,0 +1,199 @@
+"""Time series of sensors, cut into windows [channels, time]: CSV in class folders, or one long CSV."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.logs import Piece, like, make_log, measure_rate, read_frame
+from dendrite_automl.tasks.long_table import read_long_table
+from dendrite_automl.tasks.reading import FLAGS, ReadOptions
+from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed
+from dendrite_automl.tasks.task import Split, Task, check_members, check_size, fit_standardisation, make_task
+
+OPTIONS = ("window_seconds", "stride_seconds", "rate_hz")
+_ENOUGH_ROWS = 10  # to tell the rate from their times
+Reader = Callable[[str], Iterable[Piece]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPlan:
+    """Windows of `samples` rows of these channels, one every `stride_samples`, at `rate_hz`; `example`: a log with them."""
+
+    channels: tuple[str, ...]
+    rate_hz: float
+    samples: int
+    stride_samples: int
+    example: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of one window."""
+        return len(self.channels), self.samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Windows:
+    """Windows x [N, channels, samples] and the class of each; pieces too short for one; gaps in time that were found."""
+
+    x: NDArray[np.float32]
+    labels: tuple[str, ...]
+    short: tuple[str, ...]
+    gaps: int
+
+
+def read_series(path: str | Path, options: ReadOptions) -> Task:
+    """A task from logs of sensors; inputs are windows [channels, time], standardised for each channel by train.
+
+    A folder: one CSV per recording in one sub-folder per class, with splits as `find_recordings` says. A file: one long CSV
+    with a column of classes (`target`) and one of recordings (`recording`); a fifth of the recordings is for test, a fifth of
+    the rest for validation. Windows of one recording stand in one split, and none lies across a change of class or a gap in
+    time. They are `window_seconds` long and `stride_seconds` apart (end to end if not said). All other columns are channels,
+    but for one named `time` or `timestamp` (see `measure_rate`), against which `rate_hz` is checked, or from which the rate of
+    the first training recording is taken; all others must have it to 5 %.
+
+    The test recordings are read here, so that a broken one shows before a search, and dropped; export reads them again.
+
+    Raises:
+        RequestError: no such data, an option that does not suit it, or recordings that cannot be read, by name.
+    """
+    place = Path(path)
+    if os.path.isfile(place):  # unlike Path.is_file, False for a name that is too long
+        options.refuse_all_but(("target", "recording", *OPTIONS), f"{place.name}, a long CSV")
+        _check_durations(options)
+        pieces = read_long_table(place, options)
+        return _make(place, options, lambda split: pieces[split], lambda: read_long_table(place, options)["test"])
+    options.refuse_all_but(OPTIONS, f"{place}, a folder of CSV files")
+    recordings = find_recordings(place, ".csv")
+    _check_durations(options)
+    return _make(
+        place, options, lambda split: _read_files(recordings, split, place), lambda: _read_files(recordings, "test", place)
+    )
+
+
+def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable[[], Iterable[Piece]]) -> Task:
+    plan = _make_plan(place, options, read("train"))
+    parts = {split: _cut(read(split), plan, f"{place.name}: {split}") for split in ("train", "val", "test")}
+    classes = class_names([piece_label for part in parts.values() for piece_label in part.labels])
+    check_members(_indices(parts["train"].labels, classes), classes, 1, f"{place.name}: windows of train")
+    train, val = parts["train"], parts["val"]
+    scale = fit_standardisation(train.x)
+
+    def split_of(windows: _Windows) -> Split:
+        return Split(x=scale.apply(windows.x), y=_indices(windows.labels, classes))
+
+    return make_task(
+        name=place.resolve().stem if place.is_file() else place.resolve().name,
+        about=f"{place.resolve().name} (user data): windows of {plan.samples} samples at {plan.rate_hz:g} Hz",
+        classes=classes,
+        train=split_of(train),
+        val=split_of(val),
+        preprocessing={
+            "series": {
+                "channels": list(plan.channels),
+                "rate_hz": plan.rate_hz,
+                "window_samples": plan.samples,
+                "stride_samples": plan.stride_samples,
+            },
+            "standardise": {"mean": list(scale.mean), "std": list(scale.std)},
+        },
+        open_test=lambda: split_of(_cut(reread_test(), plan, f"{place.name}: test")),
+        notes=_notes(train, val, plan),
+    )
+
+
+def _check_durations(options: ReadOptions) -> None:
+    if options.window_seconds is None:
+        raise RequestError("data: a time series needs to know how long a window is; add --window, such as --window 2s")
+    for name in OPTIONS:
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise RequestError(f"{FLAGS[name]}: expected a number > 0, got {value:g}")
+
+
+def _make_plan(place: Path, options: ReadOptions, pieces: Iterable[Piece]) -> WindowPlan:
+    """Channels and rate are those of the first training recording that is long enough."""
+    for piece in pieces:
+        if len(piece.log.values) >= _ENOUGH_ROWS:
+            break
+    else:
+        raise RequestError(f"{place}: expected recordings of at least {_ENOUGH_ROWS} samples, got none in train")
+    measured, _ = measure_rate(piece.log, options.rate_hz)
+    rate = options.rate_hz or measured
+    seconds = options.window_seconds or 0.0
+    samples, stride = round(seconds * rate), round((options.stride_seconds or seconds) * rate)
+    if samples < 2 or stride < 1:
+        raise RequestError(
+            f"{place.name}: expected a window of at least 2 samples and a stride of 1, got {seconds * rate:.3g} and "
+            f"{(options.stride_seconds or seconds) * rate:.3g} at {rate:g} Hz; times in milliseconds stand in a column time_ms"
+        )
+    return WindowPlan(
+        channels=piece.log.channels, rate_hz=rate, samples=samples, stride_samples=stride, example=piece.log.where
+    )
+
+
+def _read_files(recordings: Sequence[Recording], split: str, folder: Path) -> Iterator[Piece]:
+    for one in recordings:
+        if one.split == split:
+            where = str(one.path.relative_to(folder))
+            yield Piece(log=make_log(read_frame(one.path, where), where), label=one.label)
+
+
+def _cut(pieces: Iterable[Piece], plan: WindowPlan, where: str) -> _Windows:
+    """All windows of some pieces, one piece in memory at a time.
+
+    Raises:
+        RequestError: other channels or another rate than planned, no window at all, or too many.
+    """
+    found: list[NDArray[np.float32]] = []
+    labels: list[str] = []
+    short: list[str] = []
+    gaps = 0
+    for piece in pieces:
+        log = like(piece.log, plan.channels, plan.example)
+        if len(log.values) < plan.samples:
+            short.append(log.where)
+            continue
+        _, spans = measure_rate(log, plan.rate_hz)
+        gaps += len(spans) - 1
+        count = 0
+        for start, stop in spans:
+            if stop - start >= plan.samples:
+                views = np.lib.stride_tricks.sliding_window_view(log.values[start:stop], plan.samples, axis=0)
+                views = views[:: plan.stride_samples]  # [W, channels, samples]
+                count += len(views)
+                check_size(len(labels) + count, plan.shape, where, "take a longer --stride")
+                found.append(views.copy())
+        labels += [piece.label] * count
+        if not count:
+            short.append(log.where)
+    if not found:
+        raise RequestError(
+            f"{where}: expected recordings of at least one window of {plan.samples} samples, got none; take a shorter --window"
+        )
+    return _Windows(x=np.concatenate(found), labels=tuple(labels), short=tuple(short), gaps=gaps)
+
+
+def _indices(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    place = {name: i for i, name in enumerate(classes)}
+    return np.array([place[label] for label in labels], np.int64)
+
+
+def _notes(train: _Windows, val: _Windows, plan: WindowPlan) -> tuple[str, ...]:
+    notes = []
+    short, gaps = train.short + val.short, train.gaps + val.gaps
+    if short:
+        notes.append(f"left out, shorter than a window: {listed(short)}")
+    if gaps:
+        notes.append(f"{gaps:,} gaps in time; no window lies across one")
+    constant = [name for i, name in enumerate(plan.channels) if np.ptp(train.x[:, i]) == 0]
+    if constant:
+        notes.append(f"constant in train, leave them out to save parameters: {listed(constant)}")
+    return tuple(notes)

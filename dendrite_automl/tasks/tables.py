@@ -1,0 +1,189 @@
+"""Tables: a CSV or Parquet file with a column that holds the class, the others numbers, truth values or categories."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+import warnings
+from numbers import Number
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.columns import encode, fit_columns
+from dendrite_automl.tasks.reading import ReadOptions
+from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_splits, make_task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+SUFFIXES = (".csv", ".parquet")
+OPTIONS = ("target",)
+MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")
+_LARGEST_CSV = 2**30  # bytes; pandas needs a few times as much
+_DELIMITERS = ",;\t|"
+_COMMA, _POINT = re.compile(r"\d,\d"), re.compile(r"\d\.\d")
+_MOST_FLOAT_LABELS = 20  # different numbers with a fraction, up to which they are taken for classes
+
+
+def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
+    """Rows of a table as vectors; `options.target` names the column of the class.
+
+    Numbers are standardised, a missing one is the median of train, with an input beside it that says so; truth values are 0
+    or 1; texts are one input per category. Constant columns, dates and columns of almost only different texts are dropped and
+    said. All of that is fitted on train and written into `preprocessing`. A fifth of the rows of each class is the locked test
+    split, a fifth of the rest validation, fixed for good.
+
+    Raises:
+        RequestError: no such column, a target that is measured rather than named, a table that cannot be read.
+    """
+    file, options = Path(path), options or ReadOptions()
+    options.refuse_all_but(OPTIONS, f"{file.name}, a table without --window")
+    frame = load_frame(file)
+    target = find_column(frame, options.target, "--target", file.name)
+    names, y = _classes(frame[target], f"{file.name}: column {target!r}")
+    features, counted = _without_row_numbers(frame.drop(columns=target))
+    rows = cut_splits(y, names, f"{file.name}: column {target!r}")
+    columns, notes = fit_columns(features.iloc[rows[0]], file.name)
+    check_size(len(frame), (sum(column.width for column in columns),), file.name, "use fewer rows or columns")
+
+    def split(table: DataFrame, labels: NDArray[np.int64], which: NDArray[np.int64]) -> Split:
+        return Split(x=encode(columns, table.iloc[which], file.name), y=labels[which])
+
+    def open_test() -> Split:
+        again = load_frame(file)
+        if target not in again or len(again) != len(y):
+            raise RequestError(
+                f"{file.name}: expected the {len(y):,} rows that it had when the search began; got another table"
+            )
+        return split(again, _classes(again[target], f"{file.name}: column {target!r}")[1], rows[2])
+
+    split(features, y, rows[2])  # the test rows are checked now, and dropped
+    return make_task(
+        name=file.stem,
+        about=f"{file.name}, target {target} (user data)",
+        classes=names,
+        train=split(features, y, rows[0]),
+        val=split(features, y, rows[1]),
+        preprocessing={"columns": [column.to_json() for column in columns]},
+        open_test=open_test,
+        notes=(*counted, *notes),
+    )
+
+
+def load_frame(file: Path) -> DataFrame:
+    """A whole CSV or Parquet file; empty cells and `MISSING` are missing values.
+
+    Raises:
+        RequestError: the file cannot be read, is too large, has no rows, or two columns of one name.
+    """
+    import pandas
+
+    try:
+        frame = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
+    except (OSError, ValueError, OverflowError, MemoryError, NotImplementedError, pandas.errors.ParserWarning) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"{file.name}: expected a readable {file.suffix[1:].lower()} table: {reason}") from None
+    if frame.empty:
+        raise RequestError(f"{file.name}: expected a table with rows and columns, got {len(frame)} x {frame.shape[1]}")
+    return frame
+
+
+def find_column(frame: DataFrame, name: str | None, flag: str, where: str) -> str:
+    """The name of a column, checked.
+
+    Raises:
+        RequestError: none was said, or no column has this name.
+    """
+    known = list(map(str, frame.columns))
+    listed = ", ".join(known[:20]) + (f", … ({len(known):,} in all)" if len(known) > 20 else "")
+    if name is None:
+        raise RequestError(f"{where}: expected {flag} COLUMN for a table; choose one of {listed}")
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"expected one of {listed}"
+        raise RequestError(f'{where}: {flag}: no column "{name}"; {hint}')
+    return name
+
+
+def _read_csv(file: Path) -> DataFrame:
+    import pandas
+
+    if file.stat().st_size > _LARGEST_CSV:
+        raise ValueError(f"expected at most {_LARGEST_CSV // 2**20:,} MiB, got {file.stat().st_size // 2**20:,}; use Parquet")
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        head = stream.readline(2**20)
+        sample = stream.read(2**16)
+    if "\0" in head or not head.strip():
+        raise ValueError("expected a first line with the names of the columns")
+    delimiter = max(_DELIMITERS, key=head.count)
+    names = next(csv.reader([head], delimiter=delimiter))
+    _check_names(names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)  # of rows that are longer than the first
+        return pandas.read_csv(
+            file,
+            sep=delimiter,
+            decimal="," if delimiter != "," and _COMMA.search(sample) and not _POINT.search(sample) else ".",
+            encoding="utf-8-sig",
+            keep_default_na=False,
+            na_values=list(MISSING),
+            low_memory=False,
+            index_col=False,
+        )
+
+
+def _read_parquet(file: Path) -> DataFrame:
+    import pandas
+    import pyarrow.parquet as parquet
+
+    with parquet.ParquetFile(file) as table:
+        facts, names = table.metadata, list(table.schema_arrow.names)
+    _check_names(names)
+    check_size(facts.num_rows, (len(names),), file.name, "use fewer rows or columns")
+    return pandas.read_parquet(file, engine="pyarrow")
+
+
+def _check_names(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'expected columns with different names, got "{twice}" twice')
+
+
+def _without_row_numbers(features: DataFrame) -> tuple[DataFrame, tuple[str, ...]]:
+    """Columns that count the rows tell how a file was sorted, not what its rows are."""
+    counting = []
+    for name in features.columns:
+        values = features[name]
+        if values.dtype.kind in "iu" and len(values) > 2 and not values.isna().any():
+            steps = np.diff(values.to_numpy(dtype=np.int64))
+            counting += [name] if steps[0] != 0 and (steps == steps[0]).all() else []
+    return features.drop(columns=counting), tuple(f"dropped {name}: it numbers the rows" for name in counting)
+
+
+def _classes(values: Series[Any], where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of the classes, sorted, and the class of each row."""
+    missing = int(values.isna().sum())
+    if missing:
+        raise RequestError(
+            f"{where}: expected a class in each row, got {missing:,} without; remove them (empty, NA, ? … are none)"
+        )
+    if values.dtype.kind == "f":
+        fractions = bool((values % 1 != 0).any() or (values.abs() > 2**53).any())
+        if fractions and values.nunique() > _MOST_FLOAT_LABELS:
+            raise RequestError(
+                f"{where}: expected classes, got {values.nunique():,} different measured values; regression is out of scope: "
+                "make classes of them, such as low and high"
+            )
+        values = values if fractions else values.astype(np.int64)
+    elif values.dtype.kind not in "iub":
+        if values.dtype.kind in "mM" or not all(isinstance(value, str | Number) for value in values):
+            raise RequestError(f"{where}: expected classes as texts, whole numbers or truth values, got {values.iloc[0]!r}")
+        values = values.astype(str)
+    labels, y = np.unique(values.to_numpy(), return_inverse=True)
+    check_classes(len(labels), where)
+    return tuple(map(str, labels.tolist())), y.astype(np.int64)

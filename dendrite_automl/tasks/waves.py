@@ -1,0 +1,121 @@
+"""WAV files read in pieces, through soundfile: one channel, one rate; a long file is never held whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SILENCE = 2 / 32768  # peak to peak: two steps of 16 bits
+
+
+class BrokenWave(Exception):
+    """The file cannot be read as sound; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveHead:
+    """What a file says of itself: `frames` samples of each channel at `rate_hz`."""
+
+    rate_hz: int
+    frames: int
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return self.frames / self.rate_hz
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipPlan:
+    """How clips of one length are taken out of recordings of any length.
+
+    Attributes:
+        rate_hz: of the clips; `samples`: of one clip.
+        stride_samples: from one clip's start to the next, at `rate_hz`, the remainder is dropped; None: one clip, the middle.
+    """
+
+    rate_hz: int
+    samples: int
+    stride_samples: int | None = None
+
+    def starts(self, head: WaveHead, span: tuple[float, float] = (0.0, 1.0)) -> list[int]:
+        """First frame of each clip, at the recording's own rate; negative where zeros are put before a short recording.
+
+        Args:
+            span: the part of the recording that is used.
+        """
+        first, last = (round(share * head.frames) for share in span)
+        size = self.native(self.samples, head)
+        if last - first < size or self.stride_samples is None:
+            return [first + (last - first - size) // 2]
+        return list(range(first, last - size + 1, max(1, self.native(self.stride_samples, head))))
+
+    def native(self, samples: int, head: WaveHead) -> int:
+        """A number of samples of ours as frames of a recording."""
+        return max(1, round(samples * head.rate_hz / self.rate_hz))
+
+
+def read_head(path: Path) -> WaveHead:
+    """Rate and length of a file.
+
+    Raises:
+        BrokenWave: it is no sound, or empty.
+    """
+    import soundfile
+
+    if not path.is_file():  # a pipe would be waited for
+        raise BrokenWave("no file" if path.exists() else "gone, or a link that leads nowhere")
+    try:
+        info = soundfile.info(str(path))
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise BrokenWave(_reason(error, path)) from None
+    if info.frames < 1 or info.samplerate < 1:
+        raise BrokenWave("no samples")
+    return WaveHead(rate_hz=info.samplerate, frames=info.frames)
+
+
+def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) -> Iterator[NDArray[np.float32]]:
+    """Clips [samples] in [-1, 1]: the mean of all channels, brought to the plan's rate, zeros around a short recording.
+
+    Raises:
+        BrokenWave: it cannot be decoded, or holds NaN or infinity.
+    """
+    import soundfile
+
+    size = plan.native(plan.samples, head)
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            for start in starts:
+                file.seek(max(0, start))
+                frames = file.read(min(size, head.frames), dtype="float32", always_2d=True)  # [frames, channels]
+                if not np.isfinite(frames).all():
+                    raise BrokenWave("NaN or infinity")
+                wave = np.zeros(size, np.float32)
+                begin = max(0, -start)
+                wave[begin : begin + len(frames)] = frames[: size - begin].mean(1)
+                yield _at_rate(wave, head.rate_hz, plan)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise BrokenWave(_reason(error, path)) from None
+
+
+def is_silent(clip: NDArray[np.float32]) -> bool:
+    """Whether nothing beyond a constant and two steps of 16 bits is heard."""
+    return bool(np.ptp(clip) <= _SILENCE)
+
+
+def _at_rate(wave: NDArray[np.float32], rate_hz: int, plan: ClipPlan) -> NDArray[np.float32]:
+    """Resampled, and exactly as long as planned: rounding may leave a sample too many or too few."""
+    if rate_hz != plan.rate_hz:
+        import soxr  # comes with librosa
+
+        wave = soxr.resample(wave, rate_hz, plan.rate_hz, quality="HQ")
+    return np.pad(wave[: plan.samples], (0, max(0, plan.samples - len(wave))))
+
+
+def _reason(error: Exception, path: Path) -> str:
+    text = " ".join(str(getattr(error, "error_string", error)).split())
+    return text.replace(str(path), path.name).rstrip(".") or type(error).__name__

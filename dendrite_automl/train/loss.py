@@ -1,0 +1,45 @@
+"""What a network is trained for beside the class of each example: a teacher's outputs, and mixtures of two examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, temperature: float) -> Tensor:
+    """(1 - share) * losses + share * T^2 * KL(teacher || student), both softened by the temperature T.
+
+    Args:
+        losses: cross-entropy of each example with its class, [N].
+        logits: of the student, [N, classes]; `teacher`: likewise.
+        share: of the teacher, from 0 to 1.
+
+    Source:
+        Hinton, Vinyals & Dean 2015, *Distilling the Knowledge in a Neural Network*; T^2 keeps the gradients' size whatever T.
+    """
+    soft = F.log_softmax(logits / temperature, 1)
+    aims = F.log_softmax(teacher / temperature, 1)
+    divergence = F.kl_div(soft, aims, reduction="none", log_target=True).sum(1)
+    return (1 - share) * losses + share * temperature**2 * divergence
+
+
+def mix(x: Tensor, replicates: int, alpha: float, source: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Each example mixed with the one before it in its replicate's batch; batches are in random order, so that pairs are.
+
+    Args:
+        x: [R * B, …], replicate after replicate.
+        alpha: of the Beta(alpha, alpha) distribution that shares are drawn from, one for each example.
+
+    Returns:
+        share * x + (1 - share) * other, and the shares [R, B]; the other's index is `roll(1, 1)` of that of x.
+
+    Source:
+        Zhang et al. 2018, *mixup*; there with one share for a whole batch.
+    """
+    parts = x.view(replicates, -1, *x.shape[1:])
+    drawn = source.beta(alpha, alpha, parts.shape[:2])
+    shares = torch.from_numpy(drawn).to(x.dtype)  # [R, B]
+    mixed = torch.lerp(parts.roll(1, 1), parts, shares.view(*shares.shape, *[1] * (x.dim() - 1)))
+    return mixed.view(x.shape), shares
