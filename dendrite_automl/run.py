@@ -284,7 +284,7 @@ class Run:
         if not path.is_file():
             raise RequestError(f"run: {self.path} has no test predictions; write them with `automl export {self.path}`")
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # it leaves a damaged file open
                 return stored["labels"], {name[3:]: stored[name] for name in stored.files if name.startswith("of_")}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             text = f"damaged: {error}".splitlines()[0]

@@ -20,9 +20,8 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
     first, second = found.sides
     for warning in found.warnings:
         print(f"WARNING: {warning}", file=file)
-    print(
-        f"Test accuracy of the network with the best confirmed validation accuracy, {found.samples:,} test samples\n", file=file
-    )
+    chosen = "Test accuracy of the network with the best confirmed validation accuracy"
+    print(f"{chosen}, {found.samples:,} test samples; * with dendrites\n", file=file)
     header = ["budget", f"{first} %", f"{second} %", "difference, points (95 %)", "p (Holm)", "seeds", "McNemar", "could show"]
     print_rows(header, [_accuracies(at) for at in found.accuracy_at], file)
     print(f"\nSize that an accuracy needs: {second} / {first}, above 1 where {first} is smaller\n", file=file)
