@@ -38,7 +38,8 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
     needed = [at.difference.seeds_needed(0.01) for at in found.accuracy_at]
     samples = [at.difference.samples_needed(0.01) for at in found.accuracy_at]
     print(f"to show one point anywhere: {_most(needed, 'seeds')}, or {_most(samples, 'test samples')}", file=file)
-    print(f"\nverdict: {found.verdict}", file=file)
+    luck = "Each side has searched once: the luck of the search is not in these intervals. Repeat with other seeds (--seed)."
+    print(f"{luck}\n\nverdict: {found.verdict}", file=file)
 
 
 def _accuracies(at: AccuracyAt) -> list[str]:
