@@ -311,10 +311,11 @@ def _judge(ladder: Sequence[AccuracyAt], words: tuple[str, str]) -> dict[str, st
     verdict = words[0] if better and not worse else words[1] if worse and not better else "no evidence"
     low, high = (100 * end(at.difference.value for at in ladder) for end in (min, max))
     points = [f"{100 * at.difference.value:+.1f} points at {at.budget:,.0f}" for at in (better or worse)]
+    of = "of a network with dendrites " if words[0] == "dendrites pay" else ""
     said = (
         f"{len(clear)} of {len(ladder)} budgets show a difference ({', '.join(points)})"
         if points
-        else f"no difference is clear at any of {len(ladder)} budgets; they lie between {low:+.1f} and {high:+.1f} points"
+        else f"no difference {of}is clear at any of {len(ladder)} budgets; all lie between {low:+.1f} and {high:+.1f} points"
     )
     detectable = sorted(100 * at.difference.detectable for at in ladder)
     said += f"; this run could have shown {detectable[0]:.1f} to {detectable[-1]:.1f} points"
