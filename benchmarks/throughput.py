@@ -9,7 +9,8 @@ Three questions, each answered side by side in one run:
 - what Ray and the driver cost: time of trials that is not spent inside them, once the workers run; and what our searcher and
   scheduler take for a trial on a real space (proposals, repairs, decisions, records on disk), where nothing is trained.
 
-    python benchmarks/throughput.py            # about 12 minutes on 2 quiet cores
+    python benchmarks/throughput.py            # about 8 minutes on 2 quiet cores
+    python benchmarks/throughput.py --driver   # the searcher's own time alone
     python benchmarks/throughput.py --render   # the tables from results/throughput.json only
 """
 
@@ -58,9 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--render", action="store_true", help="tables from the results file, run nothing")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them, for a try: nothing is written then")
+    parser.add_argument("--driver", action="store_true", help="measure the searcher's own time again, and nothing else")
     options = parser.parse_args()
+    if options.driver:
+        results = json.loads(RESULTS.read_text(encoding="utf-8")) | {"driver": measure_driver()}
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     chosen = [name for name in NETWORKS if name in options.networks]
-    if not options.render:
+    if not (options.render or options.driver):
         results = {
             "date": date.today().isoformat(),
             "torch": torch.__version__,

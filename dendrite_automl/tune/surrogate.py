@@ -26,7 +26,7 @@ from dendrite_automl.space import Point, SearchSpace
 Floats = NDArray[np.float64]
 
 _FEWEST = 8  # observations before the process is trusted
-_NEW, _POOL = 8, 256  # points that come into the pool for each proposal, and its largest size
+_FIRST, _NEW, _POOL = 32, 4, 256  # points that come into the pool at first, for each proposal, and its largest size
 _MOST = 300  # observations that the process is fitted to: its time grows with their cube
 _POINTS = 1024  # at which hypervolume is integrated
 _WORDS = ("kind", "placement", "activation")
@@ -106,7 +106,7 @@ class Surrogate:
         """
         if len(self._accuracies) < _FEWEST:
             return None
-        for i in range(_NEW):
+        for i in range(_NEW if self._pool else _FIRST):
             self._take_in(near() if near is not None and i % 2 else self._space.sample(self._rng))
         self._pool = {name: option for name, option in self._pool.items() if not known(name)}
         options = list(self._pool.values())

@@ -142,6 +142,21 @@ def test_the_best_replicate_of_search_and_rounds_is_exported(
     verify_artifact(str(row["artifact"]))
 
 
+def test_predictions_are_those_of_all_fresh_replicates_in_the_order_of_their_accuracies(search: Search, task: Task) -> None:
+    again, alone = search.add(5, 0.7, 0.8), search.add(7, 0.9, 0.85)
+    search.again(again, 5, 0.6, 0.65, number=1)
+    search.again(again, 5, 0.7, number=2)
+    search.export(task)
+    labels, predicted = search.run.predictions()
+    test = task.open_test()
+    np.testing.assert_array_equal(labels, test.y)
+    expected = {again.id: make_networks(5, [100, 101, 200]), alone.id: make_networks(7, [0, 1])}
+    assert predicted.keys() == expected.keys()
+    for name, networks in expected.items():
+        said = [predict(network, torch.from_numpy(test.x)).argmax(1).numpy() for network in networks]
+        np.testing.assert_array_equal(predicted[name], np.stack(said))
+
+
 def test_the_front_is_the_confirmed_one_and_the_optimism_is_kept(search: Search, task: Task) -> None:
     lucky, better, small = search.add(6, 0.9), search.add(5, 0.8), search.add(2, 0.7)
     search.again(lucky, 6, 0.6, 0.62)
