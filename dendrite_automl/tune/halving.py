@@ -9,17 +9,20 @@ from ray.tune.schedulers import FIFOScheduler
 
 from dendrite_automl.front import Objective, rank_rows
 
-REDUCTION = 3  # of the trials that reach a rung, about one in so many goes on
+_SPACING = 3  # between rungs, in epochs
+# Of the trials that reach a rung or the end of a stage, the better half goes on. A front is many networks: keeping a third, as
+# successive halving for one measure does, loses members of it (benchmarks/search_efficiency.py).
+SHARE = 1 / 2
 _FEWEST = 4  # at a rung before anything is stopped there
 
 
 def rungs(epochs: int) -> list[int]:
     """Epochs of the first stage after which trials are compared: a ninth and a third of the whole schedule."""
-    return sorted({max(1, round(epochs / REDUCTION**2)), max(1, round(epochs / REDUCTION))})
+    return sorted({max(1, round(epochs / _SPACING**2)), max(1, round(epochs / _SPACING))})
 
 
 def goes_on(
-    row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], *, share: float
+    row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], *, share: float = SHARE
 ) -> bool:
     """Whether a trial is among the best `share` of those that have reached its rung: its own row and the others.
 

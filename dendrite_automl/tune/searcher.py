@@ -19,7 +19,7 @@ from dendrite_automl.run import Run
 from dendrite_automl.space import Point
 from dendrite_automl.trial import estimate_costs, resume_position
 from dendrite_automl.tune.arm import ArmStudy, Proposal
-from dendrite_automl.tune.halving import REDUCTION, goes_on, rungs
+from dendrite_automl.tune.halving import goes_on, rungs
 from dendrite_automl.tune.repair import Repairer
 from dendrite_automl.tune.surrogate import Surrogate
 
@@ -105,7 +105,7 @@ class BudgetSearcher(Searcher):
         return self._config(candidate)
 
     def keeps(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether a trial goes on after a result: at a rung a third of its arm does, after a stage the better half.
+        """Whether a trial goes on after a result: at a rung or the end of a stage the better half of its arm does.
 
         A scheduler asks before `on_trial_result` is called; a trial that does not go on gets no such call, so that what it
         has found is recorded here.
@@ -116,19 +116,19 @@ class BudgetSearcher(Searcher):
         if self._plan.given and ("rung" in result or not live.snapshots):
             return True  # so far all are the given network, a little longer trained
         if "rung" in result:
-            where, share = f"rung {result['rung']}", 1 / REDUCTION
+            where = f"rung {result['rung']}"
             row, others = _values(result, self._plan.objectives), self._at_rung(live.candidate, result["rung"])
         elif "snapshot" in result:
             snapshot = Snapshot.from_json(json.loads(result["snapshot"]))
             if resume_position(live.candidate, [*live.snapshots, snapshot]).stage == len(live.candidate.stages):
                 return True  # there is nothing to save
-            where, share = f"stage {snapshot.stage}", 1 / 2
+            where = f"stage {snapshot.stage}"
             row = snapshot.values()
             same = [s for s in self._run.snapshots() if (s.arm, s.stage) == (snapshot.arm, snapshot.stage)]
             others = [s.values() for s in same if s.candidate != snapshot.candidate]
         else:
             return True
-        if goes_on(row, others, self._plan.objectives, share=share):
+        if goes_on(row, others, self._plan.objectives):
             return True
         self.on_trial_result(trial_id, result)
         live.stopped = where

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
 from dendrite_automl.front import DEFAULT_OBJECTIVES, parse_objectives
-from dendrite_automl.tune.halving import REDUCTION, FrontHalving, goes_on, rungs
+from dendrite_automl.tune.halving import FrontHalving, goes_on, rungs
 
 TWO = parse_objectives("val_accuracy,params")
-SHARE = 1 / REDUCTION
+SHARE = 1 / 3
 Row = dict[str, Any]
 
 rows_of_two = st.lists(
