@@ -4,7 +4,7 @@ A search with its confirmation is run; then every member of its front as selecte
 with ten more seeds. Spearman's rank correlation with their mean is taken for three scores: one seed (the first replicate, what
 a search without replicates would rank by), the mean over the replicates of the search, and the confirmed mean.
 
-    python benchmarks/ranking.py            # about 20 minutes on 2 quiet cores; --tasks digits for a part
+    python benchmarks/ranking.py            # about 12 minutes on 2 cores; --tasks digits for a part
     python benchmarks/ranking.py --render
 """
 
