@@ -54,7 +54,7 @@ def test_the_front_holds_smaller_networks_that_run_in_onnxruntime(run: da.Run, n
     best = run.best(max_params=700)
     task = da.load_task("digits")
     session = onnxruntime.InferenceSession(str(Path(best.path) / "model.onnx"))
-    logits = session.run(None, {"input": task.val.x})[0]
+    logits = np.concatenate([session.run(None, {"input": x[None]})[0] for x in task.val.x])
     right = (logits.argmax(1) == task.val.y).mean()
     data = Data.from_splits(task.train, task.val, 10)
     assert right > accuracy(network, data.x_val, data.y_val) - 0.25
