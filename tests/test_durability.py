@@ -205,7 +205,7 @@ def test_a_search_survives_kills_a_torn_line_a_full_disk_and_a_lost_worker(tmp_p
     assert results.read_text() == before, "the search was complete"
     assert confirmed.read_text().startswith(confirmations)
     run = assert_whole(folder)
-    assert [line["status"] for line in run.of_kind("end")] == ["done"] * 3
+    assert [(line["status"], line["reason"]) for line in run.of_kind("end")] == [("done", "")] * 3
     assert run.info["ray_folder"] is None
 
 

@@ -57,7 +57,7 @@ def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
 
 def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> None:
     assert "trials=30" in BLOCKS[1]
-    small = "trials=2, epochs=8, replicates=2, confirm=2, workers=1"
+    small = "trials=2, epochs=10, replicates=2, confirm=2, workers=1"
     assert "snapshot" in run_block(BLOCKS[1].replace("trials=30", small), tmp_path)
 
 
