@@ -120,6 +120,7 @@ class Artifact:
         test_accuracy_int8: likewise of the int8 file.
         val_accuracy: of the float32 file on the validation split; `val_accuracy_int8` of the int8 file.
         int8_made_by: `calibration`, or `fine-tuning` where that lost less; see `export.quantise`.
+        flash_bytes_int8: of the int8 file's weights and scales, and the device's runtime; `peak_ram_bytes_int8` of its tensors.
         logit_error: largest absolute difference between torch and the float32 file on the test vectors; None when read back.
     """
 
@@ -133,3 +134,5 @@ class Artifact:
     val_accuracy_int8: float | None = None
     int8_made_by: str | None = None
     logit_error: float | None = None
+    flash_bytes_int8: int | None = None
+    peak_ram_bytes_int8: int | None = None

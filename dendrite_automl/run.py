@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 # Not in the tables of earlier versions, which are read all the same.
-_LATER = ("val_accuracy_int8", "exported_val_accuracy", "exported_val_accuracy_int8", "int8_made_by")
+_LATER = (
+    "val_accuracy_int8",
+    "exported_val_accuracy",
+    "exported_val_accuracy_int8",
+    "int8_made_by",
+    "flash_bytes_int8",
+    "peak_ram_bytes_int8",
+)
 FRONT_COLUMNS = (
     "snapshot",
     "candidate",

@@ -107,23 +107,31 @@ def _sizes(d: Description) -> str:
     figures, fit = d["snapshot"]["measurement"], d["fit"]
     limits = {name: entry["limit"] for name, entry in fit["limits"].items()}
     rows, runtime = [], ", runtime included" if fit["device"] else ""
+    needs = d["footprint"]
+    flash, ram = needs["runtime_flash_bytes"], needs["runtime_ram_bytes"]
+    float32 = {**figures, "flash_bytes": needs["weights_bytes"] + flash, "peak_ram_bytes": needs["peak_ram_bytes"] + ram}
+    int8 = {"flash_bytes": needs["weights_bytes_int8"] + flash, "peak_ram_bytes": needs["peak_ram_bytes_int8"] + ram}
     for name, title in (
         ("params", "parameters"),
         ("macs", "multiply-accumulates"),
-        ("flash_bytes", f"flash, bytes, float32{runtime}"),
-        ("peak_ram_bytes", f"peak RAM, bytes, float32{runtime}"),
+        ("flash_bytes", f"flash, bytes{runtime}"),
+        ("peak_ram_bytes", f"peak RAM, bytes{runtime}"),
         ("latency_ms", "latency, ms, estimated"),
     ):
         if figures[name] is not None:
             limit = f"{limits[name]:,.10g}" if name in limits else "-"
             digits = ".3g" if name == "latency_ms" else ",.10g"
-            rows.append(f"| {title} | {figures[name]:{digits}} | {limit} |")
+            smaller = f"{int8[name]:,}" if name in int8 else ""
+            rows.append(f"| {title} | {float32[name]:{digits}} | {smaller} | {limit} |")
     where = f" on {fit['device']}" if fit["device"] else ""
     verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"
-    return "\n".join(["## What it costs", "", f"| | this network | limit{where} |", "|---|--:|--:|", *rows, "", f"{verdict}."])
+    return "\n".join(
+        ["## What it costs", "", f"| | float32 | int8 | limit{where} |", "|---|--:|--:|--:|", *rows, "", f"{verdict}."]
+    )
 
 
 def _limits(d: Description) -> str:
+    scratch = d["footprint"]["int8_scratch_bytes"]
     labels = [_code(label) for label in d["labels"]]
     confusions = [
         (count, i, j)
@@ -137,7 +145,7 @@ def _limits(d: Description) -> str:
         "It has no class for what it does not know: any input gets one of its labels.",
         *([f"On the test split it took {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
         "The validation figures of this very network flatter, for it was chosen by them. The test split chose nothing.",
-        "RAM and flash are those of the float32 network; an int8 runtime needs less for tensors, and scratch of its own.",
+        f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch beside it.",
         *(["Latency is an estimate from assumed speeds."] if d["snapshot"]["measurement"]["latency_ms"] is not None else []),
     ]
     return "\n".join(["## Its limits", "", *(f"- {line}" for line in lines)])

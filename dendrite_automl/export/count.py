@@ -11,7 +11,8 @@ import onnx
 from dendrite_automl.errors import ArtifactMismatch
 
 # Other operators read constants that are no weights, such as the zero of a neuron without a dendrite.
-_WEIGHTED = ("Conv", "Gemm", "MatMul", "Mul", "Add", "BatchNormalization")
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "Gemm", "MatMul", "Mul", "Add", "BatchNormalization")
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -61,7 +62,7 @@ def count_layers(path: Path) -> list[dict[str, Any]]:
     seen: set[str] = set()
     layers = []
     for node in graph.node:
-        weights = [name for name in node.input if name in stored and node.op_type in _WEIGHTED]
+        weights = [name for name in node.input if name in stored and node.op_type in WEIGHTED]
         fresh = [name for name in dict.fromkeys(weights) if name not in seen]
         seen.update(fresh)
         shape = shapes[node.output[0]]

@@ -68,6 +68,11 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
             "input": [INPUT, [batch, *task.input_shape]],
             "output": [OUTPUT, [batch, len(task.classes)]],
         },
+        "footprint": {
+            **asdict(found.footprint),
+            "runtime_flash_bytes": context.runtime("flash"),
+            "runtime_ram_bytes": context.runtime("ram"),
+        },
         "layers": count_layers(folder / "model.onnx"),
         "labels": list(task.classes),
         "data": {

@@ -141,6 +141,8 @@ def _as_columns(artifact: Artifact | None) -> dict[str, Any]:
         "exported_val_accuracy": artifact.val_accuracy if artifact else None,
         "exported_val_accuracy_int8": artifact.val_accuracy_int8 if artifact else None,
         "int8_made_by": artifact.int8_made_by if artifact else None,
+        "flash_bytes_int8": artifact.flash_bytes_int8 if artifact else None,
+        "peak_ram_bytes_int8": artifact.peak_ram_bytes_int8 if artifact else None,
     }
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.export.footprint import Footprint
 from dendrite_automl.export.quantise import Quantised
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split, Task
@@ -20,7 +21,7 @@ from dendrite_automl.train.fit import Data
 
 TOLERANCE = 1e-4  # largest difference of logits between torch and the file, relative to the largest logit above 1
 VECTORS = 32
-FORMAT = 3
+FORMAT = 4
 FILES = ("model.onnx", "model.int8.onnx", "vectors.npz", "CARD.md", "artifact.json")  # beside the seal
 
 
@@ -45,6 +46,12 @@ class BundleContext:
     device: DeviceProfile | None = None
     dynamic_batch: bool = False
     given: nn.Module | None = None
+
+    def runtime(self, memory: str) -> int:
+        """Bytes of `flash` or `ram` that the device's inference runtime takes; 0 without a device."""
+        if self.device is None:
+            return 0
+        return int(self.device.runtime_flash_bytes if memory == "flash" else self.device.runtime_ram_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +86,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What was found while the files were written: the largest difference of logits, the int8 file, both on the test split."""
+    """What was found while the files were written.
+
+    Attributes: the largest difference of logits, the int8 file, what both files need, both on the test split.
+    """
 
     logit_error: float
     int8: Quantised
+    footprint: Footprint
     test_predictions: NDArray[np.int64]
     test_predictions_int8: NDArray[np.int64]

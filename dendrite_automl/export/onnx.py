@@ -19,6 +19,7 @@ from torch import nn
 
 import dendrite_automl
 from dendrite_automl.errors import AutoMLError
+from dendrite_automl.export.footprint import sort_nodes_
 from dendrite_automl.export.fuse import fuse_heads_
 from dendrite_automl.measure import folded_copy
 
@@ -41,7 +42,8 @@ def export_onnx(
     Opset 17, or 18 for a network that it cannot express. Weights are inside the file; names of the exporter's machine and
     code are not. The model is left as it is.
 
-    A linear layer and its dendrites become one operator where that needs no more RAM; see `fuse_heads_`.
+    A linear layer and its dendrites become one operator where that needs no more RAM; see `fuse_heads_`. Operators are in
+    the order of execution that needs the least RAM, see `sort_nodes_`.
 
     Args:
         dynamic_batch: leave the first axis free, under the name `batch`; tools for microcontrollers want it fixed.
@@ -50,7 +52,9 @@ def export_onnx(
     Raises:
         OSError: the file cannot be written.
     """
-    save_model(make_model([deploy_form(model, input_shape)], input_shape, dynamic_batch=dynamic_batch), path, metadata or {})
+    exported = make_model([deploy_form(model, input_shape)], input_shape, dynamic_batch=dynamic_batch)
+    sort_nodes_(exported)
+    save_model(exported, path, metadata or {})
 
 
 def deploy_form(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
-from dendrite_automl.export.count import count_onnx, load_graph
+from dendrite_automl.export.count import count_onnx
 from dendrite_automl.export.describe import check_fit
+from dendrite_automl.export.footprint import count_stored_int8, measure_footprint
 from dendrite_automl.export.member import FILES, FORMAT, TOLERANCE
 from dendrite_automl.export.onnx import run_onnx
 from dendrite_automl.export.seal import SEAL, check_seal, sha256
@@ -48,7 +50,9 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
         raise ArtifactMismatch(
             f"{folder}: expected {measured.params} parameters and {measured.macs} MACs, model.onnx has {params} and {macs}"
         )
-    load_graph(folder / "model.int8.onnx")
+    if (stored := count_stored_int8(folder / "model.int8.onnx")) != measured.params:
+        raise ArtifactMismatch(f"{folder}: expected {measured.params} parameters, model.int8.onnx has {stored}")
+    _check_footprint(folder, description)
     errors = _compare_vectors(folder)
     device = _check_fit(folder, description, snapshot)
     return {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device, **errors}
@@ -78,6 +82,17 @@ def _check_description(folder: Path, description: Mapping[str, Any]) -> Snapshot
         return Snapshot.from_json(description["snapshot"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactMismatch(f"{path}: expected an artifact's description: {error!r}") from None
+
+
+def _check_footprint(folder: Path, description: Mapping[str, Any]) -> None:
+    """RAM and flash of both files as the description has them."""
+    said = description.get("footprint")
+    for name, value in asdict(measure_footprint(folder / "model.onnx", folder / "model.int8.onnx")).items():
+        if not isinstance(said, Mapping) or said.get(name) != value:
+            got = said.get(name) if isinstance(said, Mapping) else None
+            raise ArtifactMismatch(
+                f"{folder / 'artifact.json'}: footprint: {name}: expected {value} as the files need, got {got}"
+            )
 
 
 def _check_fit(folder: Path, description: Mapping[str, Any], snapshot: Snapshot) -> str | None:

@@ -8,11 +8,11 @@ from torch import nn
 
 from dendrite_automl.dendrites import fold_
 from dendrite_automl.devices import DeviceProfile
-from dendrite_automl.measure.count import count_macs, count_params
+from dendrite_automl.measure.count import count_executed_macs, count_macs, count_params
 from dendrite_automl.measure.memory import plan_memory
 from dendrite_automl.result import Cost
 
-__all__ = ["count_macs", "count_params", "folded_copy", "measure_cost", "plan_memory"]
+__all__ = ["count_executed_macs", "count_macs", "count_params", "folded_copy", "measure_cost", "plan_memory"]
 
 _BYTES = 4  # float32: the network whose accuracy is reported
 

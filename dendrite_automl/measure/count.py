@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dendrite_automl.dendrites import DendriticLayer, dendritic_layers
 
@@ -57,3 +58,15 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
         for hook in hooks:
             hook.remove()
     return macs
+
+
+@torch.no_grad()
+def count_executed_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of the products and convolutions that torch executes, by its own `FlopCounterMode`.
+
+    An account beside `count_macs`, of operators and not of layers; it knows nothing of elementwise products, such as those
+    with a dendrite's gain.
+    """
+    with FlopCounterMode(display=False) as counter:
+        folded(torch.zeros(1, *input_shape))
+    return int(counter.get_total_flops()) // 2

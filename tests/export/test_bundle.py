@@ -246,3 +246,25 @@ def test_a_card_of_many_oddly_named_classes_stays_a_page_of_whole_tables(exporte
     assert "validation (" in card
     macro = {**description, "accuracy": {**description["accuracy"], "val_metric": "macro_f1"}}
     assert "validation macro f1 (" in make_card(macro)
+
+
+def test_files_that_need_more_than_the_budget_are_refused(exported, tmp_path) -> None:
+    _, _, model, member, context = exported
+    needs = json.loads((exported[0] / "artifact.json").read_text())["footprint"]
+    for name, need in (
+        ("flash", needs["weights_bytes"] + needs["runtime_flash_bytes"]),
+        ("ram", needs["peak_ram_bytes"] + needs["runtime_ram_bytes"]),
+    ):
+        tight = dataclasses.replace(context, budget=Budget.parse(f"{need - 1}B-{name}"))
+        folder = tmp_path / name
+        folder.mkdir()
+        with pytest.raises(ArtifactMismatch, match=rf"{name}_bytes <= [\d,]+, the file needs {need:,}"):
+            export_artifact(model, member, folder, tight)
+
+
+@pytest.mark.parametrize("count", ["count_executed_macs", "count_stored_int8"])
+def test_a_third_account_that_differs_is_refused(exported, tmp_path, monkeypatch, count) -> None:
+    _, _, model, member, context = exported
+    monkeypatch.setattr(f"dendrite_automl.export.bundle.{count}", lambda *_: 7)
+    with pytest.raises(ArtifactMismatch, match=r"expected 7 MACs|the file has 7"):
+        export_artifact(model, member, tmp_path, context)

@@ -169,10 +169,10 @@ def test_a_description_that_is_none_is_noticed(artifact, content) -> None:
         verify_artifact(artifact)
 
 
-@pytest.mark.parametrize("number", [0, 2, 4, "3"])
+@pytest.mark.parametrize("number", [0, 3, 5, "4"])
 def test_another_format_is_a_wrong_request(artifact, number) -> None:
     edit(artifact, lambda d: d.update(format=number))
-    with pytest.raises(RequestError, match="expected format 3, got"):
+    with pytest.raises(RequestError, match="expected format 4, got"):
         verify_artifact(artifact)
 
 
@@ -206,8 +206,8 @@ def test_a_missing_list_of_hashes_is_noticed_and_another_format_that_has_none_is
     (artifact / SEAL).unlink()
     with pytest.raises(ArtifactMismatch, match=SEAL):
         verify_artifact(artifact)
-    (artifact / "artifact.json").write_text('{"format": 2}')
-    with pytest.raises(RequestError, match="expected format 3, got 2; verify it with the version that wrote it"):
+    (artifact / "artifact.json").write_text('{"format": 3}')
+    with pytest.raises(RequestError, match="expected format 4, got 3; verify it with the version that wrote it"):
         verify_artifact(artifact)
 
 
@@ -259,3 +259,10 @@ def test_the_command_line_says_what_differs_in_one_line(artifact, capsys) -> Non
     err = capsys.readouterr().err
     assert "CARD.md" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("figure", ["peak_ram_bytes", "peak_ram_bytes_int8", "weights_bytes_int8", "order_is_optimal"])
+def test_a_footprint_that_the_files_do_not_have_is_named(artifact, figure) -> None:
+    edit(artifact, lambda d: d["footprint"].update({figure: 3}))
+    with pytest.raises(ArtifactMismatch, match=rf"footprint: {figure}: expected .* as the files need, got 3"):
+        verify_artifact(artifact)

@@ -70,7 +70,11 @@ def test_chains(layers, shape, numbers, operators) -> None:
         (lambda m, x: m.a(x) + x.detach(), 40, 2),
         (lambda m, x: (lambda v: m.b(m.a(x)) + v)(x.view(1, 2, 10)), 60, 3),
         # a view whose storage is needed elsewhere must not be overwritten
-        (lambda m, x: torch.relu(x.view(1, 2, 10)) + m.a(x), 60, 3),
+        (lambda m, x: m.a(torch.relu(x.view(1, 2, 10))) + x, 60, 3),
+        # but here it may, because the convolution can go first
+        (lambda m, x: torch.relu(x.view(1, 2, 10)) + m.a(x), 40, 3),
+        # wide, narrow, wide, narrow instead of both wide ones first: x, narrow, wide
+        (lambda m, x: (lambda u, v: m.narrow(u) + m.narrow(v))(m.wide(x), m.wide(x)), 20 + 60 + 20, 5),
         # a mean makes a smaller tensor of its own
         (lambda m, x: m.a(x).mean(2), 40, 2),
     ],
@@ -86,10 +90,10 @@ def test_graphs(function, numbers, operators) -> None:
         (0, 10 + 30),
         # x, M(x), L(x); tanh, product and sum are in place
         (1, 10 + 2 * 30),
-        # x, M(x), a_0, L_1(x); then x is gone, but v * a_0 has its own room: 4 * 30
-        (2, 4 * 30),
-        # x, M(x), a_0, a_1, L_2(x); then without x v * a_0 beside M(x), a_0, a_1, L_2(x)
-        (3, 5 * 30),
+        # the dendrites go first: x, a_0, L_1(x) and v * a_0, which has its own room; then x, a_0, a_1, M(x)
+        (2, 10 + 3 * 30),
+        # x, a_0, a_1, L_2(x) and v * a_0, then v * a_1; then x, a_0, a_1, a_2, M(x)
+        (3, 10 + 4 * 30),
     ],
 )
 def test_dendrites_keep_their_outputs_until_they_are_added(kind, sets, numbers) -> None:
@@ -104,8 +108,8 @@ def test_dendrites_keep_their_outputs_until_they_are_added(kind, sets, numbers) 
     [
         # M(x), the features [1, 10], then their mixture beside both: x is gone
         ("low_rank", 1, 30 + 10 + 30),
-        # M(x), a_0 of two of the three neurons, a zero, and the three together; then M(x), these three in and out of order
-        ("subset", 1, 90),
+        # the dendrites go first: x, a_0 of two of the three neurons with a zero, in and out of order; then x, these, M(x)
+        ("subset", 1, 10 + 30 + 30),
     ],
 )
 def test_cheaper_dendrites_after_their_phase(kind, sets, numbers) -> None:
