@@ -76,7 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         ("spaces", _spaces, "search spaces for --space"),
         ("tasks", _tasks, "built-in tasks for --task"),
     ):
-        _add_json(_command(commands, name, run, about))
+        catalogue = _command(commands, name, run, about)
+        if name == "devices":
+            one = "all figures of one, or of a profile of your own (FILE.toml[:NAME], of the form that --json shows)"
+            catalogue.add_argument("name", metavar="NAME", nargs="?", help=one)
+        _add_json(catalogue)
     return parser
 
 
@@ -94,7 +98,11 @@ def _add_search(commands: Any) -> None:
     about = "search, train and export the Pareto front of networks within a budget"
     add = _command(commands, "search", _search, about).add_argument
     add("--budget", metavar="B", help='upper limits, such as "2k-params" or "2k-params,64KiB-ram,300k-macs"')
-    add("--device", metavar="NAME", help="add the limits of a device (see `automl devices`)")
+    add(
+        "--device",
+        metavar="NAME",
+        help="add the limits of a device (see `automl devices`), or of a profile of your own: FILE.toml[:NAME]",
+    )
     data = (
         "your data: an .npz (X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes); a .csv or "
         ".parquet with --target; a folder with one sub-folder per class of .wav, .png, .jpg or .csv files; a folder of "
@@ -242,17 +250,23 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
+    from dendrite_automl.devices import get_device, load_devices
+    from dendrite_automl.report.table import print_catalogue
 
-    from dendrite_automl.devices import load_devices
-
-    profiles = [asdict(profile) for profile in load_devices().values()]
-    for profile in profiles:
-        profile["sources"] = dict(profile["sources"])
+    if options.name is not None:
+        device = get_device(options.name).to_json()
+        sources = device.pop("sources")
+        if options.json:
+            print(json.dumps({**device, "sources": sources}))
+        else:
+            print(f"{device['name']}: {device['title']}, {device['cpu']}\n")
+            print_catalogue([{"figure": f, "value": device[f], "source": text} for f, text in sources.items()])
+        return 0
+    profiles = [profile.to_json() for profile in load_devices().values()]
     columns = ("name", "title", "cpu", "clock_mhz", "flash_bytes", "ram_bytes", "runtime_flash_bytes", "runtime_ram_bytes")
     _print_catalogue("devices", profiles, columns, options.json)
     if not options.json:
-        print("\nsources of the figures: `automl devices --json`; latency is an estimate from assumed speeds")
+        print("\nsources of the figures: `automl devices NAME`; latency is an estimate from assumed speeds")
     return 0
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dendrite_automl.errors import RequestError
 
 _CATALOGUE = Path(__file__).with_name("devices.toml")
-_NUMBERS = (
-    "clock_mhz",
-    "flash_bytes",
-    "ram_bytes",
-    "runtime_flash_bytes",
-    "runtime_ram_bytes",
-    "float_macs_per_second",
-    "operator_overhead_us",
-)
+# figure -> smallest and largest value that a device can have; beyond them somebody mistook the unit
+_RANGES = {
+    "clock_mhz": (0.01, 10_000),
+    "flash_bytes": (256, 2**44),
+    "ram_bytes": (16, 2**44),
+    "runtime_flash_bytes": (0, 2**44),
+    "runtime_ram_bytes": (0, 2**44),
+    "float_macs_per_second": (1, 1e15),
+    "int8_macs_per_second": (1, 1e15),
+    "operator_overhead_us": (0, 1e6),
+}
+_TEXTS = ("title", "cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,7 @@ class DeviceProfile:
         runtime_flash_bytes: code size assumed for the inference runtime.
         runtime_ram_bytes: RAM assumed for the inference runtime.
         float_macs_per_second: float32 multiply-accumulates per second, for the latency estimate.
+        int8_macs_per_second: likewise int8.
         operator_overhead_us: time assumed per operator beside its MACs.
         sources: pairs (figure, where it comes from: a document, or "assumed: why").
     """
@@ -44,37 +51,130 @@ class DeviceProfile:
     runtime_flash_bytes: float
     runtime_ram_bytes: float
     float_macs_per_second: float
+    int8_macs_per_second: float
     operator_overhead_us: float
     sources: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
-        for figure in _NUMBERS:
+        where = f'device "{self.name}"'
+        for figure, (low, high) in _RANGES.items():
             value = getattr(self, figure)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
-                raise RequestError(f'device "{self.name}": {figure}: expected a number >= 0, got {value!r}')
-            if figure not in dict(self.sources):
-                raise RequestError(f'device "{self.name}": {figure}: expected a source in [sources], got none')
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise RequestError(f"{where}: {figure}: expected a number, got {value!r}")
+            if not low <= value <= high:
+                raise RequestError(f"{where}: {figure}: expected {low:,g} to {high:,g}, got {value:,g}; look at its unit")
+            if not isinstance(source := dict(self.sources).get(figure), str) or not source.strip():
+                raise RequestError(f'{where}: {figure}: expected a source in [sources], such as a data sheet or "assumed: …"')
+        for memory in ("flash", "ram"):
+            has, taken = getattr(self, f"{memory}_bytes"), getattr(self, f"runtime_{memory}_bytes")
+            if taken >= has:
+                raise RequestError(
+                    f"{where}: runtime_{memory}_bytes: expected less than its {memory}_bytes, {has:,.10g}; got {taken:,.10g}"
+                )
 
     def limits(self) -> dict[str, float]:
         """The budget that this device sets: flash and RAM, in bytes."""
         return {"flash_bytes": float(self.flash_bytes), "peak_ram_bytes": float(self.ram_bytes)}
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the inverse is `from_json`."""
+        return {**asdict(self), "sources": dict(self.sources)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DeviceProfile:
+        """Inverse of `to_json`.
+
+        Raises:
+            RequestError: a figure is missing, unknown, or one that no device has.
+        """
+        figures, where = dict(data), f'device "{data.get("name")}"'
+        expected = ("name", *_TEXTS, *_RANGES, "sources")
+        for name in figures:
+            if name not in expected:
+                raise RequestError(
+                    f'{where}: unknown figure "{name}"; expected {", ".join(expected[1:])}{_close(name, expected)}'
+                )
+        for name in expected:
+            if name not in figures:
+                raise RequestError(
+                    f"{where}: {name}: expected it, got none; `automl devices NAME --json` shows a whole profile"
+                )
+        for name in _TEXTS:
+            if not isinstance(figures[name], str) or not figures[name].strip():
+                raise RequestError(f"{where}: {name}: expected a text, got {figures[name]!r}")
+        if not isinstance(figures["sources"], Mapping):
+            raise RequestError(f"{where}: sources: expected a table of texts, got {figures['sources']!r}")
+        for name in figures["sources"]:
+            if name not in _RANGES:
+                raise RequestError(f'{where}: sources: unknown figure "{name}"{_close(name, _RANGES)}')
+        return cls(**{**figures, "sources": tuple(figures["sources"].items())})
+
 
 def load_devices() -> dict[str, DeviceProfile]:
     """The shipped catalogue by name."""
-    entries = tomllib.loads(_CATALOGUE.read_text(encoding="utf-8"))
-    return {
-        name: DeviceProfile(name=name, sources=tuple(entry.pop("sources").items()), **entry) for name, entry in entries.items()
-    }
+    return {name: DeviceProfile.from_json({"name": name, **entry}) for name, entry in _read(_CATALOGUE).items()}
+
+
+def is_profile_path(name: str) -> bool:
+    """Whether a device is named by a file of the user's, `PATH.toml` or `PATH.toml:NAME`, and not by the catalogue."""
+    return name.partition(":")[0].endswith(".toml") or ".toml:" in name
 
 
 def get_device(name: str) -> DeviceProfile:
-    """One profile of the catalogue.
+    """One profile: of the catalogue by its name, or from a file of the same form as `PATH.toml` or `PATH.toml:NAME`.
+
+    A file with one profile needs no NAME; its figures may stand at the top, without a table.
 
     Raises:
-        RequestError: no device has this name.
+        RequestError: no device has this name, or the file cannot be read, or a figure is missing, unknown or absurd.
     """
+    if is_profile_path(name):
+        return _read_profile(name)
     devices = load_devices()
     if name not in devices:
-        raise RequestError(f'device: unknown "{name}"; expected one of {", ".join(devices)} (see `automl devices`)')
+        known = ", ".join(devices)
+        raise RequestError(f'device: unknown "{name}"; expected one of {known} (see `automl devices`){_close(name, devices)}')
     return devices[name]
+
+
+def _read_profile(name: str) -> DeviceProfile:
+    path, chosen = Path(name), ""
+    if not name.endswith(".toml"):
+        text, _, chosen = name.rpartition(":")
+        path = Path(text)
+    entries = _read(path)
+    if not entries:
+        raise RequestError(
+            f"{path}: expected a device profile, got an empty file; `automl devices NAME --json` shows a whole one"
+        )
+    if any(figure in entries for figure in (*_RANGES, *_TEXTS)):
+        entries = {str(entries.pop("name", path.stem)): entries}
+    if not chosen and len(entries) > 1:
+        raise RequestError(f"device: {path} has {len(entries)} profiles; name one as {path}:{next(iter(entries))}")
+    chosen = chosen or next(iter(entries))
+    if chosen not in entries:
+        raise RequestError(f'device: {path} has no "{chosen}"; expected one of {", ".join(entries)}{_close(chosen, entries)}')
+    entry = entries[chosen]
+    if not isinstance(entry, dict):
+        raise RequestError(
+            f"{path}: expected a table of figures for each device, got {chosen} = {entry!r}; see `automl devices`"
+        )
+    try:
+        return DeviceProfile.from_json({"name": chosen, **entry})
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"device: cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which says line and column
+        raise RequestError(f"{path}: expected a TOML file: {error}") from None
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    by_lower = {option.lower(): option for option in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f'; did you mean "{by_lower[close[0]]}"?' if close else ""

@@ -148,6 +148,7 @@ class Plan:
                 "seed": self.seed,
             },
             "budget": self.budget.to_json(),
+            "device": self.device.to_json() if self.device else None,
             "space": {"name": self.space.name, "sha256": self.space.digest, "text": self.space.text},
             "data": {
                 "name": self.task.name,
@@ -164,18 +165,26 @@ class Plan:
         return (*self.task.notes, note) if note else self.task.notes
 
 
-def make_plan(request: SearchRequest, held: Any = None, space: SearchSpace | None = None, given: Given | None = None) -> Plan:
+def make_plan(
+    request: SearchRequest,
+    held: Any = None,
+    space: SearchSpace | None = None,
+    given: Given | None = None,
+    device: DeviceProfile | None = None,
+) -> Plan:
     """Find and check all that a request names; nothing is started and nothing is written.
 
     Args:
         held: data in memory, as for `from_objects`, instead of a task or a path.
         space: instead of the one that the request names and narrows.
         given: the network that all candidates start from.
+        device: instead of the one that the request names.
 
     Raises:
         RequestError: something is unknown or out of range; the message says what.
     """
-    device = get_device(request.device) if request.device is not None else None
+    if device is None and request.device is not None:
+        device = get_device(request.device)
     budget = Budget.parse(request.budget) if request.budget is not None else Budget()
     if device is not None:
         budget = budget.with_defaults(device.limits())
@@ -236,7 +245,8 @@ def resume_plan(run: Run, request: SearchRequest, held: Any = None, given: Given
             )
     extended = {name: getattr(request, name) for name in ("trials", "confirm") if getattr(request, name) is not None}
     merged = SearchRequest(**{**old, **extended, "seconds": request.seconds})
-    plan = make_plan(merged, held, parse_space(run.info["space"]["text"], where=f"{run.path}/run.json"), given)
+    device = DeviceProfile.from_json(run.info["device"]) if run.info.get("device") else None
+    plan = make_plan(merged, held, parse_space(run.info["space"]["text"], where=f"{run.path}/run.json"), given, device)
     if plan.task.fingerprint != run.info["data"]["sha256"]:
         raise RequestError(f"resume: the data differs from what {run.path} was made with; start a new run")
     return plan

@@ -12,7 +12,7 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.given import make_given
 from dendrite_automl.request import SearchRequest
 from dendrite_automl.run import Run
-from dendrite_automl.run_search import absolute_path, run_search
+from dendrite_automl.run_search import absolute_path, absolute_profile, run_search
 
 
 def compress(
@@ -76,7 +76,7 @@ def compress(
     given = make_given(model)
     request = SearchRequest(
         budget=budget,
-        device=device,
+        device=absolute_profile(device),
         task=task,
         data=absolute_path(data) if isinstance(data, str | Path) else None,
         target=target,

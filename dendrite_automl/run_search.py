@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from dendrite_automl.confirm import Aims
+from dendrite_automl.devices import is_profile_path
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.check import check_export
 from dendrite_automl.export.front import ExportPlan, export_front
@@ -115,7 +116,7 @@ def search(
     path = absolute_path(data) if isinstance(data, str | Path) else None
     request = SearchRequest(
         budget=budget,
-        device=device,
+        device=absolute_profile(device),
         task=task,
         data=path,
         target=target,
@@ -344,6 +345,11 @@ def _ctrl_c(stop: Stop, progress: Progress) -> Iterator[None]:
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def absolute_profile(device: str | None) -> str | None:
+    """A device's name; of one in a file of the user's, with a path that is found from any folder."""
+    return str(Path(device).absolute()) if device is not None and is_profile_path(device) else device
 
 
 def absolute_path(data: str | Path) -> str:

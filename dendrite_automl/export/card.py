@@ -111,6 +111,7 @@ def _sizes(d: Description) -> str:
     flash, ram = needs["runtime_flash_bytes"], needs["runtime_ram_bytes"]
     float32 = {**figures, "flash_bytes": needs["weights_bytes"] + flash, "peak_ram_bytes": needs["peak_ram_bytes"] + ram}
     int8 = {"flash_bytes": needs["weights_bytes_int8"] + flash, "peak_ram_bytes": needs["peak_ram_bytes_int8"] + ram}
+    int8 |= {"latency_ms": needs["latency_ms_int8"]}
     for name, title in (
         ("params", "parameters"),
         ("macs", "multiply-accumulates"),
@@ -121,7 +122,7 @@ def _sizes(d: Description) -> str:
         if figures[name] is not None:
             limit = f"{limits[name]:,.10g}" if name in limits else "-"
             digits = ".3g" if name == "latency_ms" else ",.10g"
-            smaller = f"{int8[name]:,}" if name in int8 else ""
+            smaller = f"{int8[name]:{digits}}" if name in int8 else ""
             rows.append(f"| {title} | {float32[name]:{digits}} | {smaller} | {limit} |")
     where = f" on {fit['device']}" if fit["device"] else ""
     verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"

@@ -12,6 +12,7 @@ import onnx
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.dendrites import KINDS
+from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.export.count import count_layers
 from dendrite_automl.export.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.onnx import INPUT, OUTPUT
@@ -72,6 +73,7 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
             **asdict(found.footprint),
             "runtime_flash_bytes": context.runtime("flash"),
             "runtime_ram_bytes": context.runtime("ram"),
+            "latency_ms_int8": _latency_int8(member, found, context.device),
         },
         "layers": count_layers(folder / "model.onnx"),
         "labels": list(task.classes),
@@ -116,6 +118,14 @@ def check_fit(figures: Mapping[str, Any], budget: Budget, device: str | None) ->
 def onnx_opset(path: Path) -> int:
     """Version of ONNX's own operators that a file asks for."""
     return next(entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _latency_int8(member: Member, found: Exported, device: DeviceProfile | None) -> float | None:
+    """Estimated as the float32 figure is, from the device's int8 speed."""
+    if device is None:
+        return None
+    computing = 1e3 * member.snapshot.measurement.macs / device.int8_macs_per_second
+    return computing + 1e-3 * found.footprint.operators * device.operator_overhead_us
 
 
 def _accuracy(member: Member, report: Mapping[str, Any], report_int8: Mapping[str, Any]) -> dict[str, Any]:

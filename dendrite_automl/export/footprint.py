@@ -31,6 +31,7 @@ class Footprint:
             convolutions of CMSIS-NN gather them. A runtime with other kernels needs less or none.
         weights_bytes: float32 weights, and constants such as the zeros of neurons without a dendrite.
         weights_bytes_int8: int8 weights with their float32 scales, int32 biases, scale and zero point of each activation.
+        operators: that compute something.
         order_is_optimal: no order of execution has a lower peak.
     """
 
@@ -39,6 +40,7 @@ class Footprint:
     int8_scratch_bytes: int
     weights_bytes: int
     weights_bytes_int8: int
+    operators: int
     order_is_optimal: bool
 
 
@@ -57,6 +59,7 @@ def measure_footprint(float_path: Path, int8_path: Path) -> Footprint:
         int8_scratch_bytes=max((_scratch(node, graph) for node in graph.node if node.op_type == "Conv"), default=0),
         weights_bytes=sum(4 * _numbers(t) for t in graph.initializer if t.data_type == TensorProto.FLOAT and t.name in read),
         weights_bytes_int8=sum(size for _, size in _stored_int8(load_graph(int8_path).graph)),
+        operators=sum(node.op_type not in _VIEWS for node in _activation_nodes(graph)),
         order_is_optimal=plan.optimal and plan.order == tuple(range(len(plan.order))),
     )
 
