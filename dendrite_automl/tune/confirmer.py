@@ -41,6 +41,7 @@ class _Job:
     round: int
     epochs: int = 0  # trained, and in no record yet
     seen: list[str] = field(default_factory=list)
+    lost: bool = False  # its worker process ended once
 
 
 class Confirmer(Searcher):
@@ -84,7 +85,7 @@ class Confirmer(Searcher):
         job = self._live[trial_id]
         snapshot = Snapshot.from_json(json.loads(result["snapshot"]))
         job.epochs += job.candidate.stages[snapshot.stage].epochs * len(snapshot.seeds)
-        if snapshot.id not in job.wanted:
+        if snapshot.id not in job.wanted or snapshot.id in job.seen:
             return
         first, again = job.wanted[snapshot.id].measurement, snapshot.measurement
         if (again.params, again.macs) != (first.params, first.macs):
@@ -99,6 +100,10 @@ class Confirmer(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A training is over; what it should have given and did not is recorded, unless the search was stopped."""
         job = self._live.pop(trial_id)
+        if error and not job.lost:
+            job.lost = True
+            self._queue.insert(0, job)  # as in the search: Ray gives up a trial whose lost worker it hears of twice
+            return
         failed = "unexpected: the worker process ended" if error else (result or {}).get("failed")
         for name in job.wanted if failed else ():
             if name not in job.seen:

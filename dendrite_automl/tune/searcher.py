@@ -50,7 +50,7 @@ class BudgetSearcher(Searcher):
       goes in its place. It is refused where there is none, or where that one is known.
     - A candidate is trained once, whatever the sampler proposes.
     - Trials of an arm are compared at rungs and after each stage; `keeps` says which go on.
-    - An interrupted trial of an earlier session goes on where it stopped.
+    - An interrupted trial of an earlier session, or one whose worker was lost, goes on where it stopped.
 
     Everything is recorded in the run folder, and told again from there on resume.
 
@@ -77,6 +77,7 @@ class BudgetSearcher(Searcher):
         self._epochs = run.trained_epochs()
         self._started = 0
         self._unfinished: list[tuple[Candidate, Point]] = []
+        self._lost: set[str] = set()  # candidates whose worker process ended once
         self._replay()
 
     def finished(self) -> bool:
@@ -155,6 +156,9 @@ class BudgetSearcher(Searcher):
         live = self._live.pop(trial_id)
         if live.candidate.arm in self._surrogates:
             self._surrogates[live.candidate.arm].ended(live.candidate)
+        if error and live.candidate.id not in self._lost:
+            self._begin_again(live)
+            return
         if error:
             status, reason = "failed", "unexpected: the worker process ended"
         elif live.stopped:
@@ -181,6 +185,16 @@ class BudgetSearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
         return {}
+
+    def _begin_again(self, live: _Live) -> None:
+        """Queue a trial whose worker was lost, from its last snapshot on; once, for it may be what ends the workers.
+
+        Ray begins such a trial again by itself, but gives it up where the loss is reported a second time before it runs.
+        """
+        self._lost.add(live.candidate.id)
+        self._forget(live)
+        self._epochs[live.candidate.arm] -= self._cost(live.candidate) - self._trained(live.candidate, live.snapshots)
+        self._unfinished.append((live.candidate, live.point))
 
     def _tell(self, live: _Live, status: str) -> None:
         """The study hears of complete snapshots; a trial that has none is told as behind, or forgotten when it failed."""

@@ -259,6 +259,11 @@ def test_a_failed_training_is_recorded_and_the_confirmation_goes_on(search: Sear
     config = confirmer.suggest("a")
     confirmer.on_trial_result("a", fake_results(search.run, config)[0])
     confirmer.on_trial_complete("a", **ending)
+    if "error" in ending:  # a lost worker is replaced once
+        again = confirmer.suggest("b")
+        assert again == config
+        confirmer.on_trial_result("b", fake_results(search.run, again)[0])  # is not recorded twice
+        confirmer.on_trial_complete("b", **ending)
     rest = run_out(confirmer, search.run)
     assert [config["path"] for config in rest] == [[0]]
     assert [(name, number) for name, number, _ in lines(search.run)] == [(fit.id, 1), (other.id, 1)]

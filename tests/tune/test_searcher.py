@@ -308,11 +308,32 @@ def test_failures_are_recorded_with_their_reason_and_not_told_as_complete(run, e
     train(searcher, "t", config, stages=1)
     calls.clear()
     searcher.on_trial_complete("t", **ending)
+    if "error" in ending:  # a lost worker is replaced once
+        searcher.suggest("u")
+        searcher.on_trial_complete("u", **ending)
     (line,) = run.of_kind("end")
     assert (line["candidate"], line["status"]) == (candidate_of(config).id, "failed")
     assert line["reason"].startswith(reason)
     assert calls == ["tell_nothing"]
     assert searcher.finished()
+
+
+def test_a_trial_whose_worker_is_lost_goes_on_from_its_last_snapshot_and_counts_once(run, monkeypatch) -> None:
+    calls = spy(monkeypatch, "tell", "replay")
+    searcher = make_searcher(run, trials=1)
+    config = searcher.suggest("t")
+    train(searcher, "t", config, stages=1)
+    searcher.on_trial_complete("t", error=True)
+    assert (run.of_kind("end"), calls, searcher.finished()) == ([], [], False)
+    again = searcher.suggest("u")
+    assert candidate_of(again) == candidate_of(config)
+    assert [done["path"] for done in json.loads(again["done"])] == [[0]]
+    train(searcher, "u", again)
+    assert [line["status"] for line in run.of_kind("end")] == ["done"]
+    assert calls == ["replay"]
+    assert searcher.suggest("v") == Searcher.FINISHED
+    [epochs] = {sum(run.trained_epochs().values()), sum(searcher._epochs.values())}
+    assert epochs == candidate_of(config).epochs * len(config["seeds"])
 
 
 def test_a_trial_stopped_with_the_search_has_no_end_and_is_not_told_as_complete(run, monkeypatch) -> None:
