@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         if name == "devices":
             one = "all figures of one, or of a profile of your own (FILE.toml[:NAME], of the form that --json shows)"
             catalogue.add_argument("name", metavar="NAME", nargs="?", help=one)
+        if name == "spaces":
+            check = "check a file: its entries, and its backbone with every value of every knob; exit 2 if one is wrong"
+            catalogue.add_argument("--check", metavar="FILE", help=check)
+            about = "a space, by name or file: its knobs, its smallest and largest network, the share of it that fits --budget"
+            catalogue.add_argument("--describe", metavar="NAME", help=about)
+            catalogue.add_argument("--budget", metavar="B", help="for --describe")
+            catalogue.add_argument("--device", metavar="NAME", help="for --describe")
         _add_json(catalogue)
     return parser
 
@@ -273,6 +280,12 @@ def _devices(options: argparse.Namespace) -> int:
 def _spaces(options: argparse.Namespace) -> int:
     from dendrite_automl.space import available_spaces, load_space
 
+    if options.check is not None or options.describe is not None:
+        return _survey(options)
+    if options.budget is not None or options.device is not None:
+        from dendrite_automl.errors import RequestError
+
+        raise RequestError("spaces: --budget and --device need --describe NAME")
     spaces = [load_space(name) for name in available_spaces()]
     rows = [
         {
@@ -286,6 +299,43 @@ def _spaces(options: argparse.Namespace) -> int:
         for s in spaces
     ]
     _print_catalogue("spaces", rows, tuple(rows[0]), options.json)
+    return 0
+
+
+def _survey(options: argparse.Namespace) -> int:
+    from dendrite_automl.budget import Budget
+    from dendrite_automl.devices import get_device
+    from dendrite_automl.errors import RequestError
+    from dendrite_automl.report.table import print_catalogue
+    from dendrite_automl.space import load_space
+    from dendrite_automl.survey import check_file, survey_space
+
+    if options.check is not None and options.describe is not None:
+        raise RequestError("spaces: expected --check or --describe, got both")
+    device = get_device(options.device) if options.device is not None else None
+    budget = Budget.parse(options.budget) if options.budget is not None else Budget()
+    budget = budget.with_defaults(device.limits()) if device else budget
+    space = load_space(options.check or options.describe)
+    if options.check is not None:
+        check_file(space)
+        if options.json:
+            print(json.dumps({"space": space.name, "points": space.size}))
+        else:
+            print(f"{options.check}: a space of {space.size:,} points over {space.backbone}")
+        return 0
+    found = survey_space(space, budget, device)
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    print(f"{space.name}: {space.description}\n")
+    print_catalogue([{"knob": name, "values": ", ".join(map(str, values))} for name, values in found["knobs"].items()])
+    shape = " x ".join(map(str, found["input_shape"]))
+    print(f"\n{found['points']:,} points, {found['anchors']} anchors; input {shape}, {found['classes']} classes")
+    for which in ("smallest", "largest"):
+        print(f"{which} network: {found[which]['params']:,} parameters, {found[which]['macs']:,} MACs")
+    print(f"half of {found['sampled']} random points end with at most {found['median_params'] or 0:,} parameters")
+    if budget.limits:
+        print(f"within {budget}: {found['share_that_fits']:.0%} of them; a search moves the others to sizes that fit")
     return 0
 
 

@@ -99,6 +99,20 @@ class Reach:
                         best, point = found, {**point, knob.name: choice}
         return best
 
+    def largest(self) -> Cost:
+        """The largest network before its first stage changes it, by ascent along one knob after another."""
+        point = {knob.name: knob.choices[0] for knob in self.space.knobs}
+        best = self._fit_cost(point)
+        for knob in [knob for knob in self.space.knobs if knob.section == "network"] * _PASSES:
+            for choice in knob.choices:
+                try:
+                    cost = self._fit_cost({**point, knob.name: choice})
+                except (CandidateFailed, RequestError):
+                    continue
+                if cost.params > best.params:
+                    best, point = cost, {**point, knob.name: choice}
+        return best
+
     def _excess(self, point: Point, budget: Budget) -> tuple[float, Cost]:
         try:
             costs = self.costs(point)

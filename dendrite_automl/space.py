@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import random
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +152,21 @@ def parse_space(text: str, where: str) -> SearchSpace:
     """Build a space from TOML text; `where` names it in errors.
 
     Raises:
-        RequestError: the text breaks a rule of search_spaces/README.md.
+        RequestError: the text breaks a rule of search_spaces/README.md; the message names knob and line.
     """
+    try:
+        return _parse(text, where)
+    except RequestError as error:
+        named = re.search(r'knob "([^"]*)"|: (\w+): expected', message := str(error))
+        place = named and re.search(rf"^\s*{re.escape(named[1] or named[2])}\s*=", text, re.MULTILINE)
+        raise RequestError(f"{message} (line {_line_of(text, place.end())})" if place else message) from None
+
+
+def _line_of(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _parse(text: str, where: str) -> SearchSpace:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
