@@ -95,7 +95,7 @@ def test_the_table_of_spaces_tells_their_size_and_smallest_network(name: str) ->
     reach = Reach(space, space.input_shape, len(load_task(space.task).classes))
     _, cost = reach.smallest(Budget.parse("1-params"))
     assert f"| {space.size:,} |" in row
-    assert f"| {cost.params} parameters |" in row
+    assert f"| {cost.params} parameters | {reach.largest().params:,} | {len(space.anchors)} |" in row
 
 
 def test_every_benchmark_script_is_in_their_table_and_has_its_results() -> None:

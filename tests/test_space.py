@@ -50,7 +50,14 @@ def error_of(text: str) -> str:
 
 
 def test_the_shipped_spaces_are_those_of_the_catalogue() -> None:
-    assert SPACES.keys() == {"digits_conv2d", "keywords_conv2d", "keywords_sepconv1d", "tabular_mlp"}
+    assert SPACES.keys() == {
+        "digits_conv2d",
+        "images_dscnn",
+        "keywords_conv2d",
+        "keywords_ressep1d",
+        "keywords_sepconv1d",
+        "tabular_mlp",
+    }
     assert all(path.is_file() for path in available_spaces().values())
 
 
