@@ -18,7 +18,8 @@ from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layer
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
-from dendrite_automl.given import Given, check_given
+from dendrite_automl.functions import is_function_name, source_digest
+from dendrite_automl.given import Given, check_foreign, check_given
 from dendrite_automl.given_space import given_space
 from dendrite_automl.metrics import METRICS, imbalance_note
 from dendrite_automl.narrow import add_knobs, narrow_space
@@ -149,7 +150,12 @@ class Plan:
             },
             "budget": self.budget.to_json(),
             "device": self.device.to_json() if self.device else None,
-            "space": {"name": self.space.name, "sha256": self.space.digest, "text": self.space.text},
+            "space": {
+                "name": self.space.name,
+                "sha256": self.space.digest,
+                "text": self.space.text,
+                "code_sha256": _code_digest(self.space),
+            },
             "data": {
                 "name": self.task.name,
                 "about": self.task.about,
@@ -249,6 +255,10 @@ def resume_plan(run: Run, request: SearchRequest, held: Any = None, given: Given
     plan = make_plan(merged, held, parse_space(run.info["space"]["text"], where=f"{run.path}/run.json"), given, device)
     if plan.task.fingerprint != run.info["data"]["sha256"]:
         raise RequestError(f"resume: the data differs from what {run.path} was made with; start a new run")
+    if run.info["space"].get("code_sha256") != _code_digest(plan.space):
+        raise RequestError(
+            f"resume: the code of {plan.space.backbone} differs from what {run.path} was made with; start a new run"
+        )
     return plan
 
 
@@ -271,6 +281,7 @@ def _checked(plan: Plan) -> Plan:
                 "resume: expected the network that the run starts from, got none; use compress(model, …, resume=True)"
             )
         check_space(plan.space, plan.task.input_shape, classes)
+        check_foreign(plan.space, plan.task.input_shape, classes)
     elif plan.space.backbone != plan.given.backbone:
         raise RequestError(
             f"resume: expected the network that the run starts from ({plan.space.backbone}), got another one "
@@ -400,6 +411,11 @@ def _find_task(request: SearchRequest, held: Any) -> Task:
 def _default_space(request: SearchRequest, task: Task, held: Any) -> str:
     built_in = request.data is None and held is None
     return _SPACE_FOR_TASK.get(task.name if built_in else "", _SPACE_FOR_RANK[len(task.input_shape)])
+
+
+def _code_digest(space: SearchSpace) -> str | None:
+    """Of the file that holds a backbone of the user's."""
+    return source_digest(space.backbone) if is_function_name(space.backbone) else None
 
 
 def _versions() -> dict[str, str]:

@@ -21,13 +21,13 @@ from dendrite_automl.devices import is_profile_path
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.check import check_export
 from dendrite_automl.export.front import ExportPlan, export_front
-from dendrite_automl.given import Given
+from dendrite_automl.functions import is_function_name
+from dendrite_automl.given import Given, check_foreign
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import NO_TRIAL_LIMIT, Plan, SearchRequest, make_plan, resume_plan
 from dendrite_automl.run import Run, check_free_space
-from dendrite_automl.tasks.objects import is_function_name
 from dendrite_automl.teacher import Teacher, ask_teacher, find_teacher
 from dendrite_automl.tune.local_ray import check_address, new_ray_folder, ray_for, remove_ray
 from dendrite_automl.tune.stop import HOPELESS, Stop
@@ -198,8 +198,9 @@ def run_search(
     start = given.model if given else None
     reach = Reach(plan.space, plan.task.input_shape, len(plan.task.classes), plan.device, start)
     reach.check(plan.budget)
-    if given is not None and not resume:
-        check_export(given, plan.task.input_shape)
+    own = start if given else check_foreign(plan.space, plan.task.input_shape, len(plan.task.classes))
+    if own is not None and not resume:
+        check_export(own, plan.task.input_shape, "compress: model" if given else f"backbone {plan.space.backbone}")
     if not resume:
         path = out or _new_path(plan.task.name)
         check_free_space(path, _FREE_BYTES)

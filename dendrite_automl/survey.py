@@ -12,6 +12,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.given import check_foreign
 from dendrite_automl.reach import Reach
 from dendrite_automl.result import Cost
 from dendrite_automl.space import SearchSpace
@@ -35,6 +36,7 @@ def check_file(space: SearchSpace) -> None:
         RequestError: the backbone refuses one; the message names the knob.
     """
     check_space(space, space.input_shape, count_classes(space))
+    check_foreign(space, space.input_shape, count_classes(space))
 
 
 def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | None = None) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def npz(**changes: object) -> None:
         (["--set"], "expected one argument"),
         (["--set", "widht=1"], 'did you mean "width"?'),
         (["--set", "blocks=2:3", "--set", "blocks!=2,3"], "expected to leave one of 2, 3"),
-        (["--set", "kernel=8"], 'knob "kernel" = 8: sepconv1d: expected width > 0, blocks >= 1, an odd kernel'),
+        (["--set", "kernel=8"], 'knob "kernel" = 8: sepconv1d: kernel: expected an odd number >= 1, got 8'),
         (["--set", "kind=perforatd"], "expected of gradient, perforated"),
         (["--trials", "0"], "expected a whole number >= 1"),
         (["--trials", "many"], "expected a whole number"),

@@ -1,57 +1,68 @@
-"""Backbones: families of small networks, one file each, built from a space's network knobs."""
+"""Backbones: families of small networks, one file each, built from a space's network knobs; or a function of the user's."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 import torch
 from torch import nn
 
-from dendrite_automl.backbones import conv2d, dscnn, mlp, ressep1d, sepconv1d
+from dendrite_automl.backbones import bcresnet, conv2d, dscnn, invres2d, mlp, ressep1d, sepconv1d
 from dendrite_automl.errors import RequestError
+from dendrite_automl.functions import import_function, is_function_name, one_line
 from dendrite_automl.space import SearchSpace, Value
 
 BACKBONES: dict[str, ModuleType] = {
     "conv2d": conv2d,
     "dscnn": dscnn,
+    "invres2d": invres2d,
+    "bcresnet": bcresnet,
     "sepconv1d": sepconv1d,
     "ressep1d": ressep1d,
     "mlp": mlp,
 }
+_OF_THE_DATA = ("input_shape", "classes")  # parameters of a builder that are no knobs
 
 
 def build_backbone(name: str, input_shape: tuple[int, ...], classes: int, knobs: Mapping[str, Value]) -> nn.Module:
     """A new network [B, *input_shape] -> logits [B, classes], with random weights.
 
+    Args:
+        name: one of `BACKBONES`, or `module:function`: a function of the knobs, and of `input_shape` and `classes` where it
+            has parameters of these names, that returns a torch module.
+
     Raises:
-        RequestError: a knob is out of range.
+        RequestError: a knob is out of range, or the user's function cannot be imported or fails.
     """
-    model: nn.Module = BACKBONES[name].build(input_shape, classes, **knobs)
-    return model
+    if name in BACKBONES:
+        model: nn.Module = BACKBONES[name].build(input_shape, classes, **knobs)
+        return model
+    build = import_function(name)
+    of_data = {"input_shape": input_shape, "classes": classes}
+    taken = {key: value for key, value in of_data.items() if key in _parameters(build)}
+    try:
+        built: nn.Module = build(**taken, **knobs)
+    except RequestError:
+        raise
+    except Exception as error:  # of the user's code
+        raise RequestError(one_line(error)) from error
+    return built
 
 
 def check_space(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
-    """Try every choice of every network knob once (the others at their first), on no memory.
+    """Try every choice of every network knob once (the others at their first), on no memory where the backbone is ours.
 
     Raises:
         RequestError: unknown backbone or knob, a value that the backbone refuses, or an input it cannot take.
     """
     where = f'space "{space.name}"'
-    if space.backbone not in BACKBONES:
-        raise RequestError(f'{where}: backbone: expected one of {", ".join(BACKBONES)}, got "{space.backbone}"')
-    ranks = BACKBONES[space.backbone].RANKS
-    if len(input_shape) not in ranks:
-        allowed = " or ".join(map(str, ranks))
-        raise RequestError(
-            f"{where}: expected inputs with {allowed} axes, as {space.backbone} needs; "
-            f"got {list(input_shape)}; choose another --space"
-        )
+    build = _find_builder(where, space.backbone, input_shape)
     knobs = {knob.name: knob.choices for knob in space.knobs if knob.section == "network"}
-    _check_names(where, space.backbone, set(knobs))
+    _check_names(where, space.backbone, build, set(knobs))
     first = {name: choices[0] for name, choices in knobs.items()}
-    needed = {name: first[name] for name in first if name in _required(space.backbone)}
+    needed = {name: first[name] for name in first if name in _required(build)}
     # The others first at the backbone's defaults: a value that is wrong by itself is then the one that is named.
     for others in (needed, first):
         for name, choices in sorted(knobs.items(), key=lambda knob: knob[0] not in needed):
@@ -59,27 +70,59 @@ def check_space(space: SearchSpace, input_shape: tuple[int, ...], classes: int) 
                 _try(where, space.backbone, (input_shape, classes), {**others, name: choice}, name)
 
 
+def _find_builder(where: str, backbone: str, input_shape: tuple[int, ...]) -> Callable[..., nn.Module]:
+    if backbone in BACKBONES:
+        ranks = BACKBONES[backbone].RANKS
+        if len(input_shape) not in ranks:
+            allowed = " or ".join(map(str, ranks))
+            raise RequestError(
+                f"{where}: expected inputs with {allowed} axes, as {backbone} needs; "
+                f"got {list(input_shape)}; choose another --space"
+            )
+        ours: Callable[..., nn.Module] = BACKBONES[backbone].build
+        return ours
+    if not is_function_name(backbone):
+        known = ", ".join(BACKBONES)
+        raise RequestError(f'{where}: backbone: expected one of {known}, or module:function, got "{backbone}"')
+    try:
+        return import_function(backbone)
+    except RequestError as error:
+        raise RequestError(f"{where}: backbone: {backbone}: {error}") from None
+
+
 def _try(where: str, backbone: str, shapes: tuple[tuple[int, ...], int], knobs: Mapping[str, Value], name: str) -> None:
     try:
-        with torch.device("meta"):
+        # A function of the user's may do with its tensors what only real ones can.
+        with torch.device("meta" if backbone in BACKBONES else "cpu"):
             build_backbone(backbone, *shapes, knobs)
     except RequestError as error:
         raise RequestError(f'{where}: knob "{name}" = {knobs[name]!r}: {error}') from None
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise RequestError(f'{where}: knob "{name}": {backbone} cannot be built with {knobs[name]!r}: {reason}') from None
 
 
-def _required(backbone: str) -> set[str]:
-    parameters = inspect.signature(BACKBONES[backbone].build).parameters.values()
-    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty}
+def _parameters(build: Callable[..., nn.Module]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(build).parameters
+    except ValueError:  # of a builtin
+        return {}
 
 
-def _check_names(where: str, backbone: str, names: set[str]) -> None:
-    signature = inspect.signature(BACKBONES[backbone].build)
-    known = {p.name: p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    for name in sorted(names - known.keys()):
+def _knobs_of(build: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {name: p for name, p in _parameters(build).items() if p.kind in by_name and name not in _OF_THE_DATA}
+
+
+def _required(build: Callable[..., nn.Module]) -> set[str]:
+    return {name for name, parameter in _knobs_of(build).items() if parameter.default is parameter.empty}
+
+
+def _check_names(where: str, backbone: str, build: Callable[..., nn.Module], names: set[str]) -> None:
+    known = _knobs_of(build)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in _parameters(build).values())
+    for name in sorted(names - known.keys() if not takes_any else ()):
         raise RequestError(f'{where}: knob "{name}": unknown to {backbone}; expected one of {", ".join(known)}')
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in names:
+    for name in _required(build):
+        if name not in names:
             raise RequestError(f'{where}: knob "{name}": expected in [network], because {backbone} needs it; got nothing')

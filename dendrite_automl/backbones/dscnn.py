@@ -4,45 +4,58 @@ from __future__ import annotations
 
 from torch import nn
 
-from dendrite_automl.backbones.conv2d import AsImage
-from dendrite_automl.errors import RequestError
+from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, conv, nonlinear, plan_blocks, strided, to_logits
 
 RANKS = (2, 3)
 
 
 def build(
-    input_shape: tuple[int, ...], classes: int, *, channels: int, blocks: int = 3, kernel: int = 3, stride: int = 2
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    channels: int,
+    blocks: int = 3,
+    kernel: int = 3,
+    stride: int = 2,
+    halvings: int = 0,
+    growth: float = 1.0,
+    nonlinearity: str = "relu",
+    norm: str = "batch",
+    head: str = "pool",
 ) -> nn.Module:
     """A strided stem, `blocks` depthwise-separable convolutions, global average pooling, a linear layer.
 
     Args:
         input_shape: [height, width] or [channels, height, width].
-        channels: of the stem and of every block.
-        blocks: separable blocks ([depthwise 3x3, BatchNorm, ReLU], [pointwise, BatchNorm, ReLU]).
+        channels: of the stem.
+        blocks: separable blocks ([depthwise 3x3, norm, nonlinearity], [pointwise, norm, nonlinearity]).
         kernel: odd side of the stem's kernel.
         stride: of the stem, in both directions.
+        halvings: how many of the blocks, from the first on, halve the map's sides.
+        growth: by which the channels are multiplied with each halving.
+        nonlinearity: relu | leaky_relu | hard_swish | tanh.
+        norm: batch | none.
+        head: pool (averaged over all positions) | flatten.
 
     Raises:
         RequestError: a knob is out of range.
 
     Source:
-        DS-CNN (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128); its stem is 10x4, ours is square.
+        DS-CNN (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128); its stem is 10x4, ours is square. Halvings with more
+        channels are those of MobileNet (Howard et al. 2017, arXiv 1704.04861).
     """
-    if not (channels >= 1 and blocks >= 1 and kernel >= 1 and kernel % 2 == 1 and stride >= 1):
-        raise RequestError(
-            f"dscnn: expected channels >= 1, blocks >= 1, an odd kernel, stride >= 1; "
-            f"got {channels=}, {blocks=}, {kernel=}, {stride=}"
-        )
+    check_at_least("dscnn", {"channels": (channels, 1), "stride": (stride, 1)})
+    check_odd("dscnn", "kernel", kernel)
+    planned = plan_blocks("dscnn", channels, blocks, halvings, growth)
+
+    def act() -> nn.Module:
+        return nonlinear("dscnn", nonlinearity)
+
     layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
-    stem = nn.Conv2d((1, *input_shape)[-3], channels, kernel, stride=stride, padding=kernel // 2, bias=False)
-    layers += [stem, nn.BatchNorm2d(channels), nn.ReLU()]
-    for _ in range(blocks):
-        layers += [
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-        ]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    layers += [*conv(2, (1, *input_shape)[-3], channels, kernel, stride=stride, norm=norm), act()]
+    sizes = tuple(strided(size, stride) for size in input_shape[-2:])
+    for out, step in planned:
+        layers += [*conv(2, channels, channels, 3, stride=step, depthwise=True, norm=norm), act()]
+        layers += [*conv(2, channels, out, norm=norm), act()]
+        channels, sizes = out, tuple(strided(size, step) for size in sizes)
+    return nn.Sequential(*layers, *to_logits("dscnn", head, channels, sizes, classes))

@@ -1,4 +1,4 @@
-"""mlp: linear layers with ReLU, for tables and as the simplest control."""
+"""mlp: linear layers with a nonlinearity, for tables and as the simplest control."""
 
 from __future__ import annotations
 
@@ -6,27 +6,46 @@ import math
 
 from torch import nn
 
-from dendrite_automl.errors import RequestError
+from dendrite_automl.backbones.parts import NORMS, Residual, check_at_least, check_word, nonlinear
 
 RANKS = (1, 2, 3)
 
 
-def build(input_shape: tuple[int, ...], classes: int, *, hidden: int, depth: int = 1) -> nn.Module:
+def build(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    hidden: int,
+    depth: int = 1,
+    residual: bool = False,
+    nonlinearity: str = "relu",
+    norm: str = "none",
+) -> nn.Module:
     """Flatten, `depth` hidden layers of `hidden` units, a linear layer.
 
     Args:
         input_shape: any; it is flattened.
         hidden: units of each hidden layer.
         depth: hidden layers; 0 is a linear classifier.
+        residual: each hidden layer but the first is added to its input.
+        nonlinearity: relu | leaky_relu | hard_swish | tanh.
+        norm: batch | none, after each hidden layer.
 
     Raises:
         RequestError: a knob is out of range.
+
+    Source:
+        The multi-layer perceptron; residuals as in "Revisiting deep learning models for tabular data" (Gorishniy et al. 2021,
+        arXiv 2106.11959), there with the norm first and two layers to a block.
     """
-    if hidden < 1 or depth < 0:
-        raise RequestError(f"mlp: expected hidden >= 1 and depth >= 0, got {hidden=}, {depth=}")
+    check_at_least("mlp", {"hidden": (hidden, 1), "depth": (depth, 0)})
+    check_word("mlp", "norm", norm, NORMS)
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(input_shape)
-    for _ in range(depth):
-        layers += [nn.Linear(features, hidden), nn.ReLU()]
+    for place in range(depth):
+        block: list[nn.Module] = [nn.Linear(features, hidden)]
+        block += [nn.BatchNorm1d(hidden)] if norm == "batch" else []
+        block.append(nonlinear("mlp", nonlinearity))
+        layers += [Residual(nn.Sequential(*block))] if residual and place else block
         features = hidden
     return nn.Sequential(*layers, nn.Linear(features, classes))

@@ -2,58 +2,63 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
-from dendrite_automl.errors import RequestError
+from dendrite_automl.backbones.parts import Residual, check_at_least, check_odd, conv, nonlinear, strided, to_logits
+from dendrite_automl.backbones.sepconv1d import depthwise_alone
 
 RANKS = (2,)
 
 
-class Residual(nn.Module):
-    """[B, C, T] -> [B, C, T]: relu(x + body(x))."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body, self.activation = body, nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The sum keeps the input's shape."""
-        y: Tensor = self.activation(x + self.body(x))
-        return y
-
-
 def build(
-    input_shape: tuple[int, ...], classes: int, *, channels: int, blocks: int = 3, kernel: int = 9, stride: int = 2
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    channels: int,
+    blocks: int = 3,
+    kernel: int = 9,
+    stride: int = 2,
+    expansion: int = 1,
+    nonlinearity: str = "relu",
+    norm: str = "batch",
+    head: str = "pool",
 ) -> nn.Module:
     """A strided stem, `blocks` residual separable convolutions of one width, global average pooling, a linear layer.
 
     Args:
         input_shape: [channels, time].
         channels: of the stem and of every block, so that each residual is the identity.
-        blocks: residual blocks (depthwise, pointwise, BatchNorm).
+        blocks: residual blocks.
         kernel: odd length of the first depthwise kernel; each block adds 2.
         stride: of the stem.
+        expansion: 1: a block is depthwise, pointwise; above: pointwise to so many times the channels, depthwise, and
+            pointwise back (an inverted bottleneck).
+        nonlinearity: relu | leaky_relu | hard_swish | tanh.
+        norm: batch | none.
+        head: pool (averaged over time) | flatten.
 
     Raises:
         RequestError: a knob is out of range.
 
     Source:
-        After MatchboxNet (Majumdar & Ginsburg 2020) and TENet (Li et al. 2020): residual separable blocks over time; one
-        layer per block, and no expansion, are ours.
+        After MatchboxNet (Majumdar & Ginsburg 2020), expansion 1, and TENet (Li et al. 2020), expansion 3; one layer per
+        block, strides in the stem alone and kernels that grow with depth are ours.
     """
-    if not (channels >= 1 and blocks >= 1 and kernel >= 1 and kernel % 2 == 1 and stride >= 1):
-        raise RequestError(
-            f"ressep1d: expected channels >= 1, blocks >= 1, an odd kernel, stride >= 1; "
-            f"got {channels=}, {blocks=}, {kernel=}, {stride=}"
-        )
-    stem = nn.Conv1d(input_shape[0], channels, 5, stride=stride, padding=2, bias=False)
-    layers: list[nn.Module] = [stem, nn.BatchNorm1d(channels), nn.ReLU()]
-    for block in range(blocks):
-        size = kernel + 2 * block
-        body = nn.Sequential(
-            nn.Conv1d(channels, channels, size, padding=size // 2, groups=channels, bias=False),
-            nn.Conv1d(channels, channels, 1, bias=False),
-            nn.BatchNorm1d(channels),
-        )
-        layers.append(Residual(body))
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(channels, classes))
+    check_at_least(
+        "ressep1d", {"channels": (channels, 1), "blocks": (blocks, 1), "stride": (stride, 1), "expansion": (expansion, 1)}
+    )
+    check_odd("ressep1d", "kernel", kernel)
+
+    def act() -> nn.Module:
+        return nonlinear("ressep1d", nonlinearity)
+
+    layers = [*conv(1, input_shape[0], channels, 5, stride=stride, norm=norm), act()]
+    wide = channels * expansion
+    for size in range(kernel, kernel + 2 * blocks, 2):
+        if expansion == 1:
+            body = [depthwise_alone(channels, size), *conv(1, channels, channels, norm=norm)]
+        else:
+            body = [*conv(1, channels, wide, norm=norm), act()]
+            body += [*conv(1, wide, wide, size, depthwise=True, norm=norm), act(), *conv(1, wide, channels, norm=norm)]
+        layers.append(Residual(nn.Sequential(*body), act()))
+    return nn.Sequential(*layers, *to_logits("ressep1d", head, channels, (strided(input_shape[1], stride),), classes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from dendrite_automl.backbones.parts import check_at_least, check_odd, conv, nonlinear, strided, to_logits
 from dendrite_automl.errors import RequestError
 
 RANKS = (2,)
@@ -11,39 +12,49 @@ _STEM, _BLOCK = 4, 8  # channels at width 1
 
 
 def build(
-    input_shape: tuple[int, ...], classes: int, *, width: float, blocks: int = 3, kernel: int = 9, stride: int = 2
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    width: float,
+    blocks: int = 3,
+    kernel: int = 9,
+    stride: int = 2,
+    nonlinearity: str = "relu",
+    norm: str = "batch",
+    head: str = "pool",
 ) -> nn.Module:
     """A strided stem, `blocks` separable convolutions with growing kernels, global average pooling, a linear layer.
 
     Args:
         input_shape: [channels, time].
         width: multiplier of 4 stem and 8 block channels.
-        blocks: separable blocks (depthwise, pointwise, BatchNorm, ReLU).
+        blocks: separable blocks (depthwise, pointwise, norm, nonlinearity).
         kernel: odd length of the first depthwise kernel; each block adds 2.
         stride: of the stem.
+        nonlinearity: relu | leaky_relu | hard_swish | tanh.
+        norm: batch | none.
+        head: pool (averaged over time) | flatten.
 
     Raises:
         RequestError: a knob is out of range.
 
     Source:
-        After MatchboxNet (Majumdar & Ginsburg 2020) and SparkNet: 1-D time-channel separable convolutions with kernels
-        that grow with depth; here without residuals.
+        After MatchboxNet (Majumdar & Ginsburg 2020) and SparkNet (Svirsky et al. 2023): 1-D time-channel separable
+        convolutions with kernels that grow with depth; here without residuals.
     """
-    if not (width > 0 and blocks >= 1 and kernel >= 1 and kernel % 2 == 1 and stride >= 1):
-        raise RequestError(
-            f"sepconv1d: expected width > 0, blocks >= 1, an odd kernel, stride >= 1; "
-            f"got {width=}, {blocks=}, {kernel=}, {stride=}"
-        )
+    if not 0 < width < float("inf"):
+        raise RequestError(f"sepconv1d: width: expected a number > 0, got {width}")
+    check_at_least("sepconv1d", {"blocks": (blocks, 1), "stride": (stride, 1)})
+    check_odd("sepconv1d", "kernel", kernel)
     channels, out = max(1, round(_STEM * width)), max(1, round(_BLOCK * width))
-    stem = nn.Conv1d(input_shape[0], channels, 5, stride=stride, padding=2, bias=False)
-    layers: list[nn.Module] = [stem, nn.BatchNorm1d(channels), nn.ReLU()]
+    layers = [*conv(1, input_shape[0], channels, 5, stride=stride, norm=norm), nonlinear("sepconv1d", nonlinearity)]
     for block in range(blocks):
-        size = kernel + 2 * block
-        layers += [
-            nn.Conv1d(channels, channels, size, padding=size // 2, groups=channels, bias=False),
-            nn.Conv1d(channels, out, 1, bias=False),
-            nn.BatchNorm1d(out),
-            nn.ReLU(),
-        ]
+        layers += [depthwise_alone(channels, kernel + 2 * block), *conv(1, channels, out, norm=norm)]
+        layers.append(nonlinear("sepconv1d", nonlinearity))
         channels = out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(channels, classes))
+    return nn.Sequential(*layers, *to_logits("sepconv1d", head, channels, (strided(input_shape[1], stride),), classes))
+
+
+def depthwise_alone(channels: int, size: int) -> nn.Conv1d:
+    """A depthwise convolution that a pointwise one follows at once: it needs neither bias nor norm."""
+    return nn.Conv1d(channels, channels, size, padding=size // 2, groups=channels, bias=False)

@@ -15,7 +15,20 @@ from dendrite_automl.export.count import WEIGHTED, load_graph
 from dendrite_automl.measure.liveness import Operator, Plan, plan_order
 
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
-_IN_PLACE = ("Relu", "Tanh", "Sigmoid", "Add", "Sub", "Mul", "BatchNormalization", "Clip", "LeakyRelu", "Elu", "HardSigmoid")
+_IN_PLACE = (
+    "Relu",
+    "Tanh",
+    "Sigmoid",
+    "Add",
+    "Sub",
+    "Mul",
+    "BatchNormalization",
+    "Clip",
+    "LeakyRelu",
+    "Elu",
+    "HardSigmoid",
+    "HardSwish",
+)
 _QUANTISED = 1  # bytes of an activation in int8
 _ACTIVATION = 5  # bytes that each quantised activation takes in flash: a float32 scale and an int8 zero point
 

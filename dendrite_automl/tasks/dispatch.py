@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.functions import is_function_name
 from dendrite_automl.tasks.arrays import load_npz
 from dendrite_automl.tasks.folders import file_names, split_folders, sub_folders
 from dendrite_automl.tasks.idx import has_idx, read_idx
 from dendrite_automl.tasks.images import SUFFIXES as IMAGES
-from dendrite_automl.tasks.objects import from_function, is_function_name
+from dendrite_automl.tasks.objects import from_function
 from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.tables import SUFFIXES as TABLES
 from dendrite_automl.tasks.tables import read_table

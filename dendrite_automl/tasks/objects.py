@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import os
-import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.functions import import_function, one_line
 from dendrite_automl.tasks.arrays import Origin, from_arrays, make_array_task
 from dendrite_automl.tasks.task import Task, check_size
 
@@ -21,12 +18,6 @@ _EXPECTED = (
     "expected (X_train, y_train, X_test, y_test), a dict of arrays named as in an .npz, "
     "torch Datasets (train, test) or (train, val, test), or a Task"
 )
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-def is_function_name(text: str) -> bool:
-    """Whether a text reads `module:function`, and is no path that exists."""
-    return bool(_FUNCTION.fullmatch(text)) and not os.path.exists(text)
 
 
 def from_function(text: str) -> Task:
@@ -35,17 +26,18 @@ def from_function(text: str) -> Task:
     Raises:
         RequestError: it cannot be imported or called, or what it returns is no data.
     """
-    module_name, _, name = text.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # and it stays: the test split is read at the end
     try:
-        function = getattr(importlib.import_module(module_name), name)
+        function = import_function(text)
+    except RequestError as error:
+        raise RequestError(f"data: {text}: {error}") from error
+    try:
         found = function()
     except AutoMLError:
         raise
-    except Exception as error:  # whatever the user's code does is the request's fault, and said in one line
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    except Exception as error:  # of the user's code
+        reason = one_line(error)
         raise RequestError(f"data: {text}: expected a function without arguments that returns data, got {reason}") from error
+    name = text.rpartition(":")[2]
     return from_objects(found, name=name, where=text)
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dendrite_automl.backbones.conv2d import AsImage
+from dendrite_automl.backbones.parts import AsImage
 from dendrite_automl.dendrites import DendriticLayer
 from dendrite_automl.errors import RequestError
 
@@ -30,6 +30,8 @@ _WITHOUT_WEIGHTS = (
     nn.ReLU,
     nn.Tanh,
     nn.Sigmoid,
+    nn.LeakyReLU,
+    nn.Hardswish,
     nn.Identity,
     nn.Dropout,
     nn.Flatten,

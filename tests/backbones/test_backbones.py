@@ -27,6 +27,15 @@ CASES = [
     ("mlp", (7,), {"hidden": 3}),
     ("mlp", (3, 5), {"hidden": 3, "depth": 2}),
     ("mlp", (1, 4, 4), {"hidden": 3, "depth": 0}),
+    ("mlp", (7,), {"hidden": 6, "depth": 3, "residual": True, "norm": "batch", "nonlinearity": "leaky_relu"}),
+    ("bcresnet", (13, 50), {"channels": 6}),
+    ("bcresnet", (3, 8, 8), {"channels": 4, "stages": 1, "blocks": 1, "kernel": 1, "stride": 3, "norm": "none"}),
+    ("invres2d", (13, 50), {"channels": 6}),
+    ("invres2d", (3, 8, 8), {"channels": 4, "blocks": 2, "halvings": 0, "stride": 1, "expansion": 1, "head": "flatten"}),
+    ("ressep1d", (13, 50), {"channels": 6, "expansion": 3, "nonlinearity": "hard_swish"}),
+    ("sepconv1d", (13, 50), {"width": 1.0, "nonlinearity": "tanh", "norm": "none", "head": "flatten"}),
+    ("conv2d", (1, 8, 8), {"filters": 3, "blocks": 2, "norm": "batch", "head": "pool", "kernel": 5, "hidden": 4}),
+    ("dscnn", (1, 9, 9), {"channels": 4, "blocks": 3, "halvings": 2, "growth": 1.5, "head": "flatten"}),
 ]
 TEXT = """
 name = "tiny"
@@ -109,10 +118,22 @@ def test_same_seed_same_weights(name, shape, knobs) -> None:
         ("ressep1d", (13, 50), {"channels": 8}, 1062),
         # folded: 6*9+6 + 3 * (6*9+6 + 36+6) + 6*6+6
         ("dscnn", (13, 50), {"channels": 6}, 408),
+        # folded: 13*6*5+6 + 3 blocks: 6*12+12 + 12*k+12 + 12*6+6, k = 9, 11, 13; 6*6+6
+        ("ressep1d", (13, 50), {"channels": 6, "expansion": 2}, 396 + 3 * (84 + 12 + 78) + 12 * 33 + 42),
+        # a picture of 7 x 25 after the stem (50 wide: stride 2), halved once: 4 x 13
+        ("dscnn", (13, 50), {"channels": 4, "blocks": 2, "halvings": 1, "growth": 2.0, "head": "flatten"},
+         4 * 9 + 4 + (4 * 9 + 4 + 4 * 8 + 8) + (8 * 9 + 8 + 64 + 8) + 8 * 4 * 13 * 6 + 6),
+        # stem; a block that halves, 4 -> 8 by 6*... expansion 3: 12 wide, no sum; one of 8 with a sum: 24 wide
+        ("invres2d", (1, 8, 8), {"channels": 4, "blocks": 2, "expansion": 3, "growth": 2.0},
+         4 * 9 + 4 + (4 * 12 + 12 + 12 * 9 + 12 + 12 * 8 + 8) + (8 * 24 + 24 + 24 * 9 + 24 + 24 * 8 + 8) + 8 * 6 + 6),
+        # stem 5x5; a transition of 4 (1x1, 3x1, 1x3, 1x1), a block without the first of these
+        ("bcresnet", (13, 50), {"channels": 4, "stages": 1}, 4 * 25 + 4 + 20 + 2 * (16 + 16 + 20) + 4 * 6 + 6),
+        ("conv2d", (13, 50), {"filters": 4, "head": "pool"}, 4 * 9 + 4 + 4 * 8 * 9 + 8 + 64 * 9 + 8 + 8 * 6 + 6),
+        ("mlp", (64,), {"hidden": 10, "depth": 2, "residual": True, "norm": "batch"}, 650 + 110 + 66),
         ("mlp", (64,), {"hidden": 10, "depth": 2}, 650 + 110 + 66),
         ("mlp", (64,), {"hidden": 10, "depth": 0}, 390),
     ],
-)
+)  # fmt: skip
 def test_parameters_of_the_deployed_network_match_hand_counts(name, shape, knobs, params) -> None:
     assert deployed_params(build_backbone(name, shape, 6, knobs)) == params
 
@@ -136,6 +157,16 @@ def test_parameters_of_the_deployed_network_match_hand_counts(name, shape, knobs
         ("ressep1d", (13, 50), {"channels": 8, "kernel": 8}),
         ("dscnn", (13, 50), {"channels": 0}),
         ("dscnn", (13, 50), {"channels": 8, "stride": 0}),
+        ("bcresnet", (13, 50), {"channels": 0}),
+        ("bcresnet", (13, 50), {"channels": 4, "growth": 0.5}),
+        ("bcresnet", (13, 50), {"channels": 4, "kernel": 2}),
+        ("invres2d", (1, 8, 8), {"channels": 4, "blocks": 2, "halvings": 3}),
+        ("invres2d", (1, 8, 8), {"channels": 4, "expansion": 0}),
+        ("dscnn", (1, 8, 8), {"channels": 4, "halvings": -1}),
+        ("dscnn", (1, 8, 8), {"channels": 4, "growth": math.nan}),
+        ("sepconv1d", (13, 50), {"width": 1.0, "nonlinearity": "gelu"}),
+        ("sepconv1d", (13, 50), {"width": 1.0, "head": "attention"}),
+        ("mlp", (7,), {"hidden": 3, "norm": "layer"}),
         ("mlp", (7,), {"hidden": 0}),
         ("mlp", (7,), {"hidden": 3, "depth": -1}),
     ],
@@ -155,7 +186,7 @@ def test_every_shipped_space_can_be_built(name) -> None:
     ("backbone", "shape", "network", "words"),
     [
         ("resnet", [8, 8], "filters = 4", ["backbone", "resnet", "conv2d"]),
-        ("conv2d", [8, 8], "filters = 4\nkernel = 3", ["kernel", "unknown", "filters"]),
+        ("conv2d", [8, 8], "filters = 4\nwidth = 3", ["width", "unknown", "filters"]),
         ("conv2d", [8, 8], "blocks = 1", ["filters", "got nothing"]),
         ("sepconv1d", [8, 8], "blocks = 1", ["width", "got nothing"]),
         ("mlp", [8], "depth = 1", ["hidden", "got nothing"]),
@@ -183,10 +214,16 @@ def test_a_space_that_cannot_be_built_is_refused_with_the_knob_and_its_value(bac
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "knobs"), [("ressep1d", (13, 50), {"channels": 8}), ("dscnn", (13, 50), {"channels": 8})]
-)
-def test_new_families_stack_shrink_prune_and_grow(name, shape, knobs) -> None:
+WIDE = [  # of CASES, those that are wide enough to lose a channel everywhere, and some that are wider
+    *(case for case in CASES if case[0] in ("bcresnet", "invres2d", "ressep1d", "mlp") and case[2].get("channels", 8) > 4),
+    ("dscnn", (13, 50), {"channels": 8, "halvings": 1, "growth": 2.0}),
+    ("bcresnet", (13, 50), {"channels": 8, "nonlinearity": "hard_swish", "stride": 2}),
+    ("invres2d", (3, 8, 8), {"channels": 6, "blocks": 3, "nonlinearity": "leaky_relu"}),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "knobs"), [case for case in WIDE if case[2].get("hidden") != 3])
+def test_families_stack_shrink_prune_and_grow(name, shape, knobs) -> None:
     example = torch.randn(1, *shape)
     for word in ("shrink", "prune"):
         models = [build_backbone(name, shape, 4, knobs) for _ in range(2)]

@@ -24,6 +24,8 @@ NETWORKS = {
     "mlp": ((16,), {"hidden": 6, "depth": 2}),
     "ressep1d": ((5, 20), {"channels": 6}),
     "dscnn": ((1, 12, 12), {"channels": 4}),
+    "invres2d": ((1, 12, 12), {"channels": 4, "blocks": 2, "nonlinearity": "leaky_relu"}),
+    "bcresnet": ((12, 10), {"channels": 4, "blocks": 2, "nonlinearity": "hard_swish"}),
 }
 GROWN = [(None, "head"), ("gradient", "all"), ("low_rank", "all"), ("subset", "convs"), ("subset", "head")]
 
@@ -46,12 +48,7 @@ def write(name: str, kind: str | None, placement: str, folder: Path) -> tuple[nn
 
 @pytest.mark.parametrize(
     ("name", "kind", "placement"),
-    [
-        (n, *g)
-        for n in NETWORKS
-        for g in GROWN
-        if not (n == "mlp" and g[1] == "convs") and not (n == "dscnn" and g[1] == "convs")
-    ],
+    [(n, *g) for n in NETWORKS for g in GROWN if g[1] != "convs" or n not in ("mlp", "dscnn", "invres2d", "bcresnet")],
 )
 def test_files_need_what_the_network_was_planned_for(name, kind, placement, tmp_path) -> None:
     model, float_path, int8_path = write(name, kind, placement, tmp_path)

@@ -150,7 +150,7 @@ def test_a_function_by_name_is_looked_for_in_the_working_folder_and_called(
     for name, says in {
         "fails": "got ValueError: no disk",
         "nothing": "got NoneType",
-        "constant": "got TypeError: 'int' object is not callable",
+        "constant": "expected a function, got int",
         "missing": "has no attribute 'missing'",
     }.items():
         with pytest.raises(RequestError) as caught:

@@ -1,0 +1,77 @@
+"""invres2d: inverted bottlenecks with residuals over pictures, in the manner of MobileNetV2."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dendrite_automl.backbones.parts import (
+    AsImage,
+    Residual,
+    check_at_least,
+    check_odd,
+    conv,
+    nonlinear,
+    plan_blocks,
+    strided,
+    to_logits,
+)
+
+RANKS = (2, 3)
+
+
+def build(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    channels: int,
+    blocks: int = 3,
+    expansion: int = 2,
+    kernel: int = 3,
+    stride: int = 2,
+    halvings: int = 1,
+    growth: float = 1.5,
+    nonlinearity: str = "relu",
+    norm: str = "batch",
+    head: str = "pool",
+) -> nn.Module:
+    """A strided 3x3 stem, `blocks` inverted bottlenecks, global average pooling, a linear layer.
+
+    A block is [pointwise to `expansion` times the channels, norm, nonlinearity], [depthwise, norm, nonlinearity], [pointwise,
+    norm]; it is added to its input where their shapes are equal.
+
+    Args:
+        input_shape: [height, width] or [channels, height, width].
+        channels: of the stem.
+        expansion: 1 leaves out the first pointwise convolution.
+        kernel: odd side of the depthwise kernels.
+        stride: of the stem, in both directions.
+        halvings: how many of the blocks, from the first on, halve the map's sides.
+        growth: by which the channels are multiplied with each halving.
+        nonlinearity: relu | leaky_relu | hard_swish | tanh.
+        norm: batch | none.
+        head: pool (averaged over all positions) | flatten.
+
+    Raises:
+        RequestError: a knob is out of range.
+
+    Source:
+        MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), as in MCUNet (Lin et al. 2020, arXiv 2007.10319) at a hundredth
+        of its size; halving from the first block on is ours.
+    """
+    check_at_least("invres2d", {"channels": (channels, 1), "stride": (stride, 1), "expansion": (expansion, 1)})
+    check_odd("invres2d", "kernel", kernel)
+    planned = plan_blocks("invres2d", channels, blocks, halvings, growth)
+
+    def act() -> nn.Module:
+        return nonlinear("invres2d", nonlinearity)
+
+    layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
+    layers += [*conv(2, (1, *input_shape)[-3], channels, 3, stride=stride, norm=norm), act()]
+    sizes = tuple(strided(size, stride) for size in input_shape[-2:])
+    for out, step in planned:
+        wide = channels * expansion
+        body = [*conv(2, channels, wide, norm=norm), act()] if expansion > 1 else []
+        body += [*conv(2, wide, wide, kernel, stride=step, depthwise=True, norm=norm), act(), *conv(2, wide, out, norm=norm)]
+        layers += [Residual(nn.Sequential(*body))] if (out, step) == (channels, 1) else body
+        channels, sizes = out, tuple(strided(size, step) for size in sizes)
+    return nn.Sequential(*layers, *to_logits("invres2d", head, channels, sizes, classes))
