@@ -100,9 +100,13 @@ class Reach:
         return best
 
     def largest(self) -> Cost:
-        """The largest network before its first stage changes it, by ascent along one knob after another."""
-        point = {knob.name: knob.choices[0] for knob in self.space.knobs}
-        best = self._fit_cost(point)
+        """The largest network before its first stage changes it, by ascent along one knob after another from two corners."""
+        first = {knob.name: knob.choices[0] for knob in self.space.knobs}
+        most = {**first, **{k.name: max(k.choices) for k in self.space.knobs if k.section == "network" and k.is_numeric}}
+        return max((self._ascend(point) for point in (first, most)), key=lambda cost: cost.params)
+
+    def _ascend(self, point: Point) -> Cost:
+        best = Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
         for knob in [knob for knob in self.space.knobs if knob.section == "network"] * _PASSES:
             for choice in knob.choices:
                 try:

@@ -34,7 +34,12 @@ TEACHERS = ("none", "auto", "given")
 SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
 NO_TRIAL_LIMIT = 10**6  # a time limit alone ends the search
 _SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
-_SPACE_FOR_RANK = {1: "tabular_mlp", 2: "keywords_sepconv1d", 3: "digits_conv2d"}
+# For other data by the number of axes: up to so many steps or pixels a side, and for longer or larger inputs.
+_SPACE_FOR_RANK = {
+    1: ("tabular_mlp", 0, "tabular_mlp"),
+    2: ("keywords_sepconv1d", 128, "series_ressep1d"),
+    3: ("digits_conv2d", 15, "images_conv2d"),
+}
 # What a teacher adds to a space that does not say itself how to learn from one.
 _LEARN_FROM_TEACHER: dict[str, list[Value]] = {"distill": [0.5], "temperature": [2.0]}
 _PACKAGES = ("dendrite-automl", "torch", "ray", "optuna", "torch-pruning", "onnx", "onnxruntime", "numpy")
@@ -410,7 +415,8 @@ def _find_task(request: SearchRequest, held: Any) -> Task:
 
 def _default_space(request: SearchRequest, task: Task, held: Any) -> str:
     built_in = request.data is None and held is None
-    return _SPACE_FOR_TASK.get(task.name if built_in else "", _SPACE_FOR_RANK[len(task.input_shape)])
+    up_to, size, beyond = _SPACE_FOR_RANK[len(task.input_shape)]
+    return _SPACE_FOR_TASK.get(task.name if built_in else "", up_to if task.input_shape[-1] <= size else beyond)
 
 
 def _code_digest(space: SearchSpace) -> str | None:

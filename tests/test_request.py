@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dendrite_automl.errors import RequestError
@@ -33,12 +34,29 @@ def test_a_plan_has_the_narrowed_space_and_keeps_it_whole() -> None:
     narrowed = narrow_space(load_space("digits_conv2d"), SETTINGS)
     assert plan.space == narrowed
     info = plan.to_info()
-    assert info["space"] == {"name": "digits_conv2d", "sha256": narrowed.digest, "text": narrowed.text}
+    assert info["space"] == {"name": "digits_conv2d", "sha256": narrowed.digest, "text": narrowed.text, "code_sha256": None}
     assert info["request"]["set_knobs"] == SETTINGS
 
 
 def test_settings_of_a_default_space_are_those_of_the_space_that_suits_the_data() -> None:
     assert {knob.name: knob.choices for knob in make_plan(make_request(space=None)).space.knobs}["filters"] == (4, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "space"),
+    [
+        ((7,), "tabular_mlp"),
+        ((3, 128), "keywords_sepconv1d"),
+        ((3, 129), "series_ressep1d"),
+        ((1, 8, 8), "digits_conv2d"),
+        ((3, 28, 28), "images_conv2d"),
+    ],
+)
+def test_rank_and_size_of_data_choose_the_space(shape: tuple[int, ...], space: str) -> None:
+    rng = np.random.default_rng(0)
+    held = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
+    plan = make_plan(SearchRequest(budget="1k-params"), held)
+    assert plan.space == load_space(space)
 
 
 @pytest.mark.parametrize("none", [None, (), []])
@@ -55,7 +73,7 @@ def test_one_setting_may_be_a_text_alone() -> None:
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("filters=0", 'knob "filters" = 0: conv2d: expected 1 to 3 blocks, filters >= 1'),
+        ("filters=0", 'knob "filters" = 0: conv2d: filters: expected at least 1, got 0'),
         ("filters=2.5", 'knob "filters": conv2d cannot be built with 2.5'),
         ("growth=triple", 'growth: expected one of constant, double_once, double, got "triple"'),
         ("placement=tail", 'knob "placement": expected of head, convs, all'),

@@ -52,10 +52,14 @@ def error_of(text: str) -> str:
 def test_the_shipped_spaces_are_those_of_the_catalogue() -> None:
     assert SPACES.keys() == {
         "digits_conv2d",
+        "images_conv2d",
         "images_dscnn",
+        "images_invres2d",
+        "keywords_bcresnet",
         "keywords_conv2d",
         "keywords_ressep1d",
         "keywords_sepconv1d",
+        "series_ressep1d",
         "tabular_mlp",
     }
     assert all(path.is_file() for path in available_spaces().values())
@@ -83,9 +87,9 @@ def test_every_anchor_is_a_full_point(space: SearchSpace) -> None:
         assert all(value in choices[name] for name, value in anchor)
 
 
-@pytest.mark.parametrize("name", ["keywords_conv2d", "keywords_sepconv1d"])
-def test_the_keyword_spaces_start_from_anchors(name: str) -> None:
-    assert len(SPACES[name].anchors) == 2
+@on_every_space
+def test_every_space_starts_from_two_published_designs(space: SearchSpace) -> None:
+    assert len(space.anchors) == 2
 
 
 @on_every_space

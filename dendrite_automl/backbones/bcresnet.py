@@ -39,7 +39,7 @@ def build(
     classes: int,
     *,
     channels: int,
-    stages: int = 2,
+    levels: int = 2,
     blocks: int = 2,
     growth: float = 1.5,
     kernel: int = 3,
@@ -48,16 +48,16 @@ def build(
     norm: str = "batch",
     head: str = "pool",
 ) -> nn.Module:
-    """A 5x5 stem that halves the frequencies, `stages` of `blocks` broadcasted residual blocks, pooling, a linear layer.
+    """A 5x5 stem that halves the frequencies, `levels` of `blocks` broadcasted residual blocks, pooling, a linear layer.
 
-    The first block of a stage is a transition: it changes the channels and, from the second stage on, halves the frequencies.
+    The first block of a level is a transition: it changes the channels and, from the second level on, halves the frequencies.
 
     Args:
         input_shape: [frequency, time] or [channels, frequency, time].
-        channels: of the stem and the first stage.
-        stages: at most what the frequencies can be halved; convolutions over time are dilated by 1, 2, 4, …
-        blocks: of each stage.
-        growth: by which the channels are multiplied from stage to stage.
+        channels: of the stem and the first level.
+        levels: their convolutions over time are dilated by 1, 2, 4, …
+        blocks: of each level.
+        growth: by which the channels are multiplied from level to level.
         kernel: odd length of the convolutions over time.
         stride: of the stem over time.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
@@ -73,7 +73,7 @@ def build(
     """
     least = {
         "channels": (channels, 1),
-        "stages": (stages, 1),
+        "levels": (levels, 1),
         "blocks": (blocks, 1),
         "growth": (growth, 1),
         "stride": (stride, 1),
@@ -87,14 +87,14 @@ def build(
     layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
     layers += [*conv(2, (1, *input_shape)[-3], channels, 5, stride=(2, stride), norm=norm), act()]
     height, steps = strided(input_shape[-2], 2), strided(input_shape[-1], stride)
-    for stage in range(stages):
-        out = round(channels * growth) if stage else channels
+    for level in range(levels):
+        out = round(channels * growth) if level else channels
         for block in range(blocks):
-            halve = 2 if stage and not block else 1
+            halve = 2 if level and not block else 1
             height = strided(height, halve)
             before = None if block else nn.Sequential(*conv(2, channels, out, norm=norm), act())
             over_frequency = conv(2, out, out, (3, 1), stride=(halve, 1), depthwise=True, norm=norm)
-            over_time = conv(2, out, out, (1, kernel), dilation=(1, 2**stage), depthwise=True, norm=norm)
+            over_time = conv(2, out, out, (1, kernel), dilation=(1, 2**level), depthwise=True, norm=norm)
             over_time += [act(), *conv(2, out, out, norm="none")]
             layers.append(Broadcasted(before, nn.Sequential(*over_frequency), nn.Sequential(*over_time), height, act()))
             channels = out

@@ -29,7 +29,7 @@ CASES = [
     ("mlp", (1, 4, 4), {"hidden": 3, "depth": 0}),
     ("mlp", (7,), {"hidden": 6, "depth": 3, "residual": True, "norm": "batch", "nonlinearity": "leaky_relu"}),
     ("bcresnet", (13, 50), {"channels": 6}),
-    ("bcresnet", (3, 8, 8), {"channels": 4, "stages": 1, "blocks": 1, "kernel": 1, "stride": 3, "norm": "none"}),
+    ("bcresnet", (3, 8, 8), {"channels": 4, "levels": 1, "blocks": 1, "kernel": 1, "stride": 3, "norm": "none"}),
     ("invres2d", (13, 50), {"channels": 6}),
     ("invres2d", (3, 8, 8), {"channels": 4, "blocks": 2, "halvings": 0, "stride": 1, "expansion": 1, "head": "flatten"}),
     ("ressep1d", (13, 50), {"channels": 6, "expansion": 3, "nonlinearity": "hard_swish"}),
@@ -127,7 +127,7 @@ def test_same_seed_same_weights(name, shape, knobs) -> None:
         ("invres2d", (1, 8, 8), {"channels": 4, "blocks": 2, "expansion": 3, "growth": 2.0},
          4 * 9 + 4 + (4 * 12 + 12 + 12 * 9 + 12 + 12 * 8 + 8) + (8 * 24 + 24 + 24 * 9 + 24 + 24 * 8 + 8) + 8 * 6 + 6),
         # stem 5x5; a transition of 4 (1x1, 3x1, 1x3, 1x1), a block without the first of these
-        ("bcresnet", (13, 50), {"channels": 4, "stages": 1}, 4 * 25 + 4 + 20 + 2 * (16 + 16 + 20) + 4 * 6 + 6),
+        ("bcresnet", (13, 50), {"channels": 4, "levels": 1}, 4 * 25 + 4 + 20 + 2 * (16 + 16 + 20) + 4 * 6 + 6),
         ("conv2d", (13, 50), {"filters": 4, "head": "pool"}, 4 * 9 + 4 + 4 * 8 * 9 + 8 + 64 * 9 + 8 + 8 * 6 + 6),
         ("mlp", (64,), {"hidden": 10, "depth": 2, "residual": True, "norm": "batch"}, 650 + 110 + 66),
         ("mlp", (64,), {"hidden": 10, "depth": 2}, 650 + 110 + 66),
