@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
+from dendrite_automl.given import make_given
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import SearchRequest, resume_plan
 from dendrite_automl.run import Run
+from dendrite_automl.space import GIVEN
 from dendrite_automl.tasks import TASKS
 
 
@@ -21,6 +25,7 @@ def export_run(
     snapshot: str | None = None,
     dynamic_batch: bool = False,
     data: Sequence[Any] | None = None,
+    model: nn.Module | None = None,
 ) -> list[Path]:
     """Write artifacts of a run again: the Python form of `automl export`.
 
@@ -31,6 +36,7 @@ def export_run(
         snapshot: write this one alone, of the front or not; default: every member of the front, and the tables.
         dynamic_batch: leave the batch of the ONNX files free, instead of fixed at 1.
         data: (X_train, y_train, X_test, y_test), where the search got its data in memory.
+        model: the network that a run of `compress` started from.
 
     Returns:
         Folders of the artifacts.
@@ -50,9 +56,16 @@ def export_run(
             f"export: {run.path} was made with arrays in memory; expected them again: "
             "da.export_run(path, data=(X_train, y_train, X_test, y_test))"
         )
-    plan = resume_plan(run, SearchRequest(), data)
+    if model is None and f'backbone = "{GIVEN}' in run.info["space"]["text"]:
+        raise RequestError(
+            f"export: {run.path} started from a network in memory; expected it again: da.export_run(path, model=model)"
+        )
+    given = make_given(model) if model is not None else None
+    plan = resume_plan(run, SearchRequest(), data, given)
     aims = Aims(objectives=plan.objectives, budget=plan.budget)
-    export_plan = ExportPlan(task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch)
+    export_plan = ExportPlan(
+        task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch, given=given and given.model
+    )
     with run.locked():
         try:
             if snapshot is not None:

@@ -96,6 +96,15 @@ def test_a_resume_needs_the_same_network(run: da.Run, network: nn.Module) -> Non
     assert json.loads((run.path / "run.json").read_text())["teacher"].startswith("given")
 
 
+def test_artifacts_can_be_written_again_with_the_network(run: da.Run, network: nn.Module) -> None:
+    snapshot = run.front["snapshot"][0]
+    before = (run.path / "artifacts" / snapshot / "model.onnx").read_bytes()
+    with pytest.raises(RequestError, match=r"export: .* started from a network in memory; expected it again"):
+        da.export_run(run.path)
+    assert da.export_run(run.path, snapshot=snapshot, model=network) == [run.path / "artifacts" / snapshot]
+    assert (run.path / "artifacts" / snapshot / "model.onnx").read_bytes() == before
+
+
 def test_bad_requests_write_nothing(network: nn.Module, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(BudgetUnreachable, match="the smallest has params"):
