@@ -64,7 +64,7 @@ def export_run(
     plan = resume_plan(run, SearchRequest(), data, given)
     aims = Aims(objectives=plan.objectives, budget=plan.budget)
     export_plan = ExportPlan(
-        task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch, given=given and given.model
+        task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch, given=given.model if given else None
     )
     with run.locked():
         try:
