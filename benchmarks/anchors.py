@@ -251,7 +251,8 @@ def render(lines: list[dict[str, Any]]) -> str:
     """The tables for benchmarks/README.md."""
     out = [
         f"Run until {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {SEEDS} seeds for each hand-built "
-        "network. Mean test accuracy in percent ± standard error over seeds (the test samples' chance, common to all, is not in it). "
+        "network. Mean test accuracy in percent ± standard error over seeds (the test samples' chance, common to all, is not "
+        "in it). "
         "Difference: front minus best of the hand-built at that size, in points, **bold** where it is more than its standard "
         "error above."
     ]
