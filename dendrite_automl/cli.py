@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(commands, "show", _show, "the front of a run as a table")
     show.add_argument("path", metavar="RUN", help="folder of a search")
     _add_json(show)
+    report = _command(commands, "report", _report, "report.html, front.png and front.svg of a run again, from its folder alone")
+    report.add_argument("path", metavar="RUN", help="folder of a search")
+    report.add_argument("--latex", action="store_true", help="print the front as a LaTeX table (booktabs) instead")
+    _add_json(report)
     about = "dendritic arm against baseline arm of a run, or a run against another one: intervals, verdict; on the test split"
     compare = _command(commands, "compare", _compare, about)
     compare.add_argument("path", metavar="RUN", help="folder of a search")
@@ -206,13 +210,26 @@ def _print_run(run: Any, as_json: bool) -> None:
         print(json.dumps(run.summary()))
         return
     print_front(run.front_rows(), optimism=run.info.get("optimism"), metric=run.metric)
-    print(f"\n{run.path}: front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
+    print(f"\n{run.path}: report.html, front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
 
 
 def _show(options: argparse.Namespace) -> int:
     from dendrite_automl.run import load_run
 
     _print_run(load_run(options.path), options.json)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from dendrite_automl.report.write import latex_table, write_report
+    from dendrite_automl.run import load_run
+
+    run = load_run(options.path)
+    if options.latex:
+        print(json.dumps({"latex": latex_table(run)}) if options.json else latex_table(run))
+        return 0
+    files = [str(path.resolve() if options.json else path) for path in write_report(run)]
+    print(json.dumps({"files": files}) if options.json else "\n".join(files))
     return 0
 
 

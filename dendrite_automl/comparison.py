@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.budget import Budget
-from dendrite_automl.confirm import Aims, final_front
+from dendrite_automl.confirm import aims_of, final_front
 from dendrite_automl.errors import RequestError
 from dendrite_automl.evidence import LEVEL, Correct, Difference, Draws, compare_accuracy, holm, interval, mcnemar
 from dendrite_automl.front import hypervolume, pareto_front, parse_objectives
@@ -204,13 +203,13 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
         raise RequestError(f"compare: {problems[0]}; --force compares all the same, with a warning")
     labels = run.predictions()[0]
     draws = Draws(len(labels))
-    budget = _budget(run)
+    budget = aims_of(run).budget
     accuracy_at = _accuracy_at(first, second, dict(budget.limits), draws)
     if not accuracy_at:
         raise RequestError("compare: no budget at which both sides have a network; search with more trials")
     axes = {axis: _judge([at for at in accuracy_at if at.axis == axis], words) for axis in AXES}
     axes = {axis: judged for axis, judged in axes.items() if judged}
-    joint = final_front(run, _aims(run)) if other is None else []
+    joint = final_front(run, aims_of(run)) if other is None else []
     held = sum(row["arm"] == "dendritic" for row in joint) / len(joint) if joint else _share(first, second, run)
     return Comparison(
         sides=(first.name, second.name),
@@ -231,7 +230,7 @@ def _side(run: Run, name: str, arm: str | None) -> _Side:
     rows = [
         row
         for of in ([arm] if arm else run.info["request"]["arms"])
-        for row in final_front(run, _aims(run), arm=of)
+        for row in final_front(run, aims_of(run), arm=of)
         if row["snapshot"] in predicted
     ]
     if not rows:
@@ -416,14 +415,6 @@ def _compute(first: _Side, second: _Side, run: Run) -> list[str]:
 def _names(run: Run, other: Run) -> tuple[str, str]:
     names = run.path.resolve().name, other.path.resolve().name
     return names if names[0] != names[1] else (str(run.path), str(other.path))
-
-
-def _aims(run: Run) -> Aims:
-    return Aims(objectives=parse_objectives(run.info["request"]["objectives"]), budget=_budget(run))
-
-
-def _budget(run: Run) -> Budget:
-    return Budget.from_json(run.info["budget"])
 
 
 def _finite(value: float) -> float | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, accuracy_name, pareto_front
+from dendrite_automl.front import Objective, accuracy_name, pareto_front, parse_objectives
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
 
@@ -30,6 +30,12 @@ class Aims:
 
     objectives: tuple[Objective, ...]
     budget: Budget
+
+
+def aims_of(run: Run) -> Aims:
+    """What a run was asked for."""
+    objectives = parse_objectives(run.info["request"]["objectives"])
+    return Aims(objectives=objectives, budget=Budget.from_json(run.info["budget"]))
 
 
 def replicate_sd(run: Run, *, rounds: int | None = None) -> float:

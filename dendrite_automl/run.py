@@ -302,6 +302,15 @@ class Run:
         _write_csv(self.path / "front.csv", FRONT_COLUMNS, front)
         _write_csv(self.path / "candidates.csv", _CANDIDATE_COLUMNS, [s.values() for s in self.snapshots()])
 
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a page or table made from the run, such as report.html.
+
+        Raises:
+            AutoMLError: the disk does not take it; an earlier one stays.
+        """
+        _replace(self.path / name, text.encode())
+        return self.path / name
+
     def front_rows(self) -> list[dict[str, Any]]:
         """The front as written by the last export: one dict for each member, best accuracy first.
 

@@ -15,6 +15,12 @@ from dendrite_automl.space import SearchSpace, parse_space
 INFO = {
     "request": {"arms": ["dendritic", "baseline"], "objectives": "val_accuracy,params,macs", "trials": 4},
     "reference": {"val_accuracy": 0.1, "params": 2000.0, "macs": 100_000.0},
+    "budget": {},
+    "data": {"name": "digits", "about": "made up", "sha256": "0" * 64, "notes": []},
+    "space": {"name": "tiny"},
+    "command": "automl search",
+    "versions": {},
+    "created": "2026-11-24",
 }
 
 _HEAD = {"name": "tiny", "description": "d", "source": "s", "task": "digits", "backbone": "mlp", "input_shape": [6]}

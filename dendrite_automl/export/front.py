@@ -17,8 +17,8 @@ from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.bundle import export_artifact
 from dendrite_automl.export.member import BundleContext, Member, Validation
 from dendrite_automl.export.predictions import write_predictions
-from dendrite_automl.report.plot import plot_front
 from dendrite_automl.report.progress import Progress
+from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run import Run
 from dendrite_automl.tasks import Task
@@ -48,7 +48,7 @@ class ExportPlan:
 
 
 def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
-    """Export every front member, open the test split once, write its predictions, the tables and front.png.
+    """Export every front member, open the test split once, write its predictions, the tables, front.png and report.html.
 
     Of the replicates of a member, search and confirmation together, the one with the best validation accuracy is exported.
 
@@ -82,9 +82,7 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
         raise AutoMLError(_nothing_trained(run))
     run.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
     run.write_tables(front)
-    title = f"{plan.task.name}: {len(front)} networks on the front, {plan.aims.budget}"
-    reported = [*confirmed_rows(run, plan.aims), *(row for row in front if row["val_accuracy_selected"] is None)]
-    plot_front(rows, run.path / "front.png", title=title, limits=dict(plan.aims.budget.limits), front=reported)
+    write_report(run)
     if not front:
         raise BudgetUnreachable(_nothing_fits(rows, plan.aims.budget))
     return run.front_rows()

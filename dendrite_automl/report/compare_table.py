@@ -22,8 +22,8 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
         print(f"WARNING: {warning}", file=file)
     chosen = "Test accuracy of the network with the best confirmed validation accuracy"
     print(f"{chosen}, {found.samples:,} test samples; * with dendrites\n", file=file)
-    header = ["budget", f"{first} %", f"{second} %", "difference, points (95 %)", "p (Holm)", "seeds", "McNemar", "could show"]
-    print_rows(header, [_accuracies(at) for at in found.accuracy_at], file)
+    header, *rows = comparison_rows(found)
+    print_rows(header, rows, file)
     print(f"\nSize that an accuracy needs: {second} / {first}, above 1 where {first} is smaller\n", file=file)
     print_rows(["accuracy", "in", first, second, "ratio (95 %)"], [_sizes(size) for size in found.size_for], file)
     volume, share, epochs = found.volume, found.share, found.trained_epochs
@@ -40,6 +40,13 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
     print(f"to show one point anywhere: {_most(needed, 'seeds')}, or {_most(samples, 'test samples')}", file=file)
     luck = "Each side has searched once: the luck of the search is not in these intervals. Repeat with other seeds (--seed)."
     print(f"{luck}\n\nverdict: {found.verdict}", file=file)
+
+
+def comparison_rows(found: Comparison) -> list[list[str]]:
+    """Header and a row for each budget: accuracies, difference, what it is worth."""
+    first, second = found.sides
+    header = ["budget", f"{first} %", f"{second} %", "difference, points (95 %)", "p (Holm)", "seeds", "McNemar", "could show"]
+    return [header, *(_accuracies(at) for at in found.accuracy_at)]
 
 
 def _accuracies(at: AccuracyAt) -> list[str]:

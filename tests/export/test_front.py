@@ -26,15 +26,15 @@ from dendrite_automl.run import Run
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import predict
 from dendrite_automl.weights import save_weights
+from tests import factories
 from tests.factories import confirm, make_snapshot
 
 SHAPE, CLASSES = (1, 8, 8), 10
 FAILED = {"record": "end", "candidate": "c", "status": "failed", "reason": "unexpected KeyError: 'x'"}
 INFO = {
+    **factories.INFO,
     "request": {"arms": ["baseline"], "seed": 0, "objectives": "val_accuracy,params,macs"},
     "reference": {"val_accuracy": 0.1, "params": 2000.0, "macs": 2000.0},
-    "command": "automl search",
-    "versions": {},
 }
 
 

@@ -1,0 +1,104 @@
+"""What a run's records tell beside its front: how the search went on, which knobs mattered, what dendrite cycles did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.candidate import Candidate
+from dendrite_automl.confirm import aims_of
+from dendrite_automl.front import hypervolume, pareto_front
+from dendrite_automl.run import Run
+
+_LEAST_GROUP = 3  # networks with a choice, for it to count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importance:
+    """How much a knob has to do with accuracy in a run.
+
+    Attributes:
+        share: of the variance of validation accuracy that lies between the choices of the knob; corrected for the number of
+            choices, so that a knob without effect has about 0.
+        best: the choice with the highest mean; `worst` with the lowest.
+        networks: that it was counted over.
+    """
+
+    knob: str
+    share: float
+    best: str
+    worst: str
+    networks: int
+
+
+def hypervolume_course(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """For each arm: trained epochs of the arm, replicates counted, and the hypervolume of what it has found by then."""
+    aims = aims_of(run)
+    candidates, reference = run.candidates(), run.info["reference"]
+    course: dict[str, list[tuple[int, float]]] = {arm: [(0, 0.0)] for arm in run.info["request"]["arms"]}
+    fronts: dict[str, list[dict[str, Any]]] = {arm: [] for arm in course}
+    for snapshot in run.snapshots():
+        points = course[snapshot.arm]
+        epochs = points[-1][0] + candidates[snapshot.candidate].stages[snapshot.stage].epochs * len(snapshot.seeds)
+        if aims.budget.fits(row := snapshot.values()):
+            fronts[snapshot.arm] = pareto_front([*fronts[snapshot.arm], row], aims.objectives)
+        points.append((epochs, hypervolume(fronts[snapshot.arm], aims.objectives, reference)))
+    return course
+
+
+def knob_importance(run: Run) -> list[Importance]:
+    """The knobs that vary over the run's trained networks, most important first: one at a time, by the last snapshot of each.
+
+    Source: adjusted R squared of a one-way analysis of variance (epsilon squared, Kelley 1935). What two knobs do together is
+    not in it, and a search does not try choices evenly: it says where to look, not what would happen.
+    """
+    candidates = run.candidates()
+    last = {snapshot.candidate: snapshot for snapshot in run.snapshots()}
+    accuracies = np.array([snapshot.measurement.val_accuracy for snapshot in last.values()])
+    values = [_knobs(candidates[name]) for name in last]
+    found = []
+    for knob in dict.fromkeys(name for point in values for name in point):
+        words = np.array([str(point.get(knob, "none")) for point in values])
+        if (one := _importance(knob, words, accuracies)) is not None:
+            found.append(one)
+    return sorted(found, key=lambda one: -one.share)
+
+
+def cycles_of(run: Run, candidate: str) -> list[dict[str, Any]]:
+    """Figures of all snapshots of a candidate, in the order of its stages: what each stage did to the network."""
+    return [snapshot.values() for snapshot in run.snapshots() if snapshot.candidate == candidate]
+
+
+def _knobs(candidate: Candidate) -> dict[str, Any]:
+    """Network and training knobs, and what the schedule says."""
+    grown = next((stage for stage in candidate.stages if stage.word == "grow"), None)
+    schedule = {
+        "stages": " ".join(stage.word for stage in candidate.stages),
+        "kind": grown.kind if grown else "none",
+        "placement": grown.placement if grown else "none",
+    }
+    return {**dict(candidate.network), **dict(candidate.training), **schedule}
+
+
+def _importance(knob: str, words: NDArray[np.str_], accuracies: NDArray[np.float64]) -> Importance | None:
+    choices, counts = np.unique(words, return_counts=True)
+    kept = choices[counts >= _LEAST_GROUP]
+    inside = np.isin(words, kept)
+    if len(kept) < 2 or inside.sum() <= len(kept):
+        return None
+    groups: Sequence[NDArray[np.float64]] = [accuracies[words == choice] for choice in kept]
+    together = accuracies[inside]
+    total = float(((together - together.mean()) ** 2).sum())
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    if total == 0:
+        return None
+    free = len(together) - len(kept)
+    share = 1 - (within / free) / (total / (len(together) - 1))
+    order = np.argsort([group.mean() for group in groups])
+    return Importance(
+        knob=knob, share=max(0.0, share), best=str(kept[order[-1]]), worst=str(kept[order[0]]), networks=len(together)
+    )

@@ -1,0 +1,189 @@
+"""report.html: a run on one page, in one file that needs no network, from what the run folder holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from dendrite_automl.comparison import Comparison, compare
+from dendrite_automl.confirm import aims_of
+from dendrite_automl.errors import RequestError
+from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
+from dendrite_automl.report.compare_table import comparison_rows
+from dendrite_automl.report.drawing import Line, Mark, Plot
+from dendrite_automl.report.insight import cycles_of, hypervolume_course, knob_importance
+from dendrite_automl.run import Run
+
+COSTS = {
+    "params": "parameters",
+    "macs": "multiply-accumulates (MACs)",
+    "peak_ram_bytes": "peak RAM, float32 (bytes)",
+    "flash_bytes_int8": "flash, int8 (bytes)",
+}
+_STYLES = {"dendritic": "dendritic", "baseline": "baseline square"}
+_BACKGROUND = 1500  # snapshots behind the front, at most: the file stays small
+_CLASSES = 30  # of a confusion matrix that is drawn whole
+_KNOBS = 12
+
+Row = Mapping[str, Any]
+
+
+def make_page(run: Run) -> str:
+    """The page's HTML.
+
+    Raises:
+        RequestError: the search has not reached its front yet.
+    """
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "whole": _whole}
+    rows = run.front_rows()
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        name=run.path.name,
+        metric=run.metric.replace("_", " "),
+        budget=aims_of(run).budget,
+        arms=run.info["request"]["arms"],
+        rows=rows,
+        plots=_front_plots(run, rows),
+        cards=[_card(run, row) for row in rows],
+        course=_course(run),
+        importance=knob_importance(run)[:_KNOBS],
+        compared=_compared(run),
+        comparison_rows=comparison_rows,
+        trials=len(run.of_kind("end")),
+        snapshots=len(run.snapshots()),
+        epochs=run.trained_epochs(),
+        request={key: value for key, value in run.info["request"].items() if value not in (None, [], "")},
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),  # ours: nothing of the user's is in it
+        script=Markup((here / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
+    """Accuracy against each cost: all snapshots, and each arm's front over what is reported."""
+    snapshots = [snapshot.values() for snapshot in run.snapshots()]
+    every = max(1, len(snapshots) // _BACKGROUND)
+    limits = dict(aims_of(run).budget.limits)
+    best = max((100 * row["val_accuracy"] for row in snapshots), default=100.0)
+    y_range = (max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
+    plots = {}
+    for cost, label in COSTS.items():
+        members = [row for row in rows if row[cost]]
+        if not members:  # written by an earlier version, or every export was refused
+            continue
+        behind = [
+            Mark(x=row[cost], y=100 * row["val_accuracy"], style=f"behind {_STYLES[row['arm']]}")
+            for row in snapshots[::every]
+            if row.get(cost)
+        ]
+        marks = [
+            Mark(
+                x=row[cost],
+                y=100 * row["val_accuracy"],
+                style=_STYLES[row["arm"]],
+                about=_about(row),
+                target=f"card-{row['snapshot']}",
+                error=100 * (row["val_accuracy_se"] or 0.0),
+            )
+            for row in sorted(members, key=lambda row: row[cost])
+        ]
+        plots[cost] = Plot(
+            label=f"{run.metric.replace('_', ' ')} on validation against {label}: {len(members)} networks of the front",
+            x_label=label,
+            y_label=f"validation {run.metric.replace('_', ' ')} (%)",
+            y_range=y_range,
+            log_x=True,
+            limit=limits.get(cost),
+            marks=[*behind, *marks],
+            lines=[line for arm in _STYLES if (line := _front_line(members, arm, cost))],
+        )
+    return plots
+
+
+def _front_line(members: Sequence[Row], arm: str, cost: str) -> Line | None:
+    objectives = (DEFAULT_OBJECTIVES[0], Objective(name=cost, direction="min"))
+    front = sorted(pareto_front([row for row in members if row["arm"] == arm], objectives), key=lambda row: row[cost])
+    points = [(row[cost], 100 * row["val_accuracy"]) for row in front]
+    errors = [100 * (row["val_accuracy_se"] or 0.0) for row in front]
+    return Line(points=points, style=arm, steps=True, errors=errors) if points else None
+
+
+def _about(row: Row) -> str:
+    error = f" ± {100 * row['val_accuracy_se']:.1f}" if row["val_accuracy_se"] is not None else ""
+    return (
+        f"{row['snapshot']}, {row['arm']}: {100 * row['val_accuracy']:.1f}{error} %, {row['params']:,} parameters, "
+        f"{row['macs']:,} MACs, {row['schedule']}"
+    )
+
+
+def _card(run: Run, row: Row) -> dict[str, Any]:
+    """A front member: what it is, its artifact's description where there is one, and what each stage did."""
+    artifact = None
+    if row["artifact"]:
+        try:
+            artifact = json.loads((Path(row["artifact"]) / "artifact.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # moved or damaged: the page says that it is not there
+            artifact = None
+    candidate = run.candidates()[row["candidate"]]
+    return {
+        "row": row,
+        "candidate": candidate,
+        "artifact": artifact,
+        "stages": cycles_of(run, row["candidate"]),
+        "confusion": _confusion(artifact) if artifact else None,
+    }
+
+
+def _confusion(artifact: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[int, float]]]] | None:
+    """For each true class its name, recall, and the counts said of it with their share; None where there are too many."""
+    found = artifact.get("test", {}).get("float32")
+    if not found or len(found["classes"]) > _CLASSES:
+        return None
+    return [
+        (one["class"], one["recall"], [(count, count / max(1, sum(counts))) for count in counts])
+        for one, counts in zip(found["classes"], found["confusion_matrix"], strict=True)
+    ]
+
+
+def _course(run: Run) -> Plot | None:
+    course = hypervolume_course(run)
+    highest = max((volume for points in course.values() for _, volume in points), default=0.0)
+    if highest == 0:
+        return None
+    return Plot(
+        label="hypervolume of each arm's front over trained epochs",
+        x_label="trained epochs of the arm, all replicates",
+        y_label="hypervolume",
+        y_range=(0.0, highest * 1.08),
+        lines=[Line(points=points, style=arm, steps=True) for arm, points in course.items()],
+    )
+
+
+def _compared(run: Run) -> Comparison | str | None:
+    """The comparison of the arms; why there is none; None where one arm ran."""
+    if len(run.info["request"]["arms"]) < 2:
+        return None
+    try:
+        return compare(run)
+    except RequestError as reason:
+        return str(reason)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _whole(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

@@ -1,0 +1,68 @@
+"""The files that tell of a run: front.png and front.svg for a paper, report.html to look at, a LaTeX table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dendrite_automl.confirm import aims_of, confirmed_rows, final_front
+from dendrite_automl.report.page import make_page
+from dendrite_automl.report.plot import plot_front
+from dendrite_automl.run import Run
+
+
+def write_report(run: Run) -> list[Path]:
+    """Write front.png, front.svg and report.html, from what the run folder holds; nothing is trained or opened.
+
+    Raises:
+        RequestError: the search has not reached its front yet.
+        AutoMLError: the disk does not take a file.
+    """
+    page = make_page(run)
+    aims = aims_of(run)
+    front = final_front(run, aims)
+    title = f"{run.info['data']['name']}: {len(front)} networks on the front, {aims.budget}"
+    reported = [*confirmed_rows(run, aims), *(row for row in front if row["val_accuracy_selected"] is None)]
+    plots = [run.path / "front.png", run.path / "front.svg"]
+    for path in plots:
+        rows = [snapshot.values() for snapshot in run.snapshots()]
+        plot_front(rows, path, title=title, limits=dict(aims.budget.limits), front=reported, metric=run.metric)
+    return [*plots, run.write_text("report.html", page)]
+
+
+def latex_table(run: Run) -> str:
+    """The front as a LaTeX table (packages booktabs), best first.
+
+    Raises:
+        RequestError: as for `write_report`.
+    """
+    import pandas
+
+    columns = {
+        "network": [row["snapshot"] for row in run.front_rows()],
+        "arm": [row["arm"] for row in run.front_rows()],
+        f"val. {run.metric.replace('_', ' ')} (%)": [
+            _percent(row["val_accuracy"]) + (f" ± {_percent(row['val_accuracy_se'])}" if row["val_accuracy_se"] else "")
+            for row in run.front_rows()
+        ],
+        "test (%)": [_percent(row["test_accuracy"]) for row in run.front_rows()],
+        "test int8 (%)": [_percent(row["test_accuracy_int8"]) for row in run.front_rows()],
+        "parameters": [f"{row['params']:,}" for row in run.front_rows()],
+        "MACs": [f"{row['macs']:,}" for row in run.front_rows()],
+        "schedule": [row["schedule"] for row in run.front_rows()],
+    }
+    about = f"Networks within {aims_of(run).budget} for {run.info['data']['name']}; standard errors over seeds."
+    text: str = pandas.DataFrame(columns).to_latex(
+        index=False, escape=True, caption=_escape(about), label=f"tab:{run.path.name}", column_format="llrrrrrl"
+    )
+    return text.replace("±", r"$\pm$").replace(" > ", r" $>$ ")
+
+
+def _escape(text: str) -> str:
+    """pandas escapes cells, and not the caption."""
+    for sign in "&%$#_{}":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("<=", r"$\le$")
+
+
+def _percent(value: float | None) -> str:
+    return "--" if value is None else f"{100 * value:.1f}"
