@@ -49,12 +49,16 @@ Knobs = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A published design: its backbone, its knobs for a width, and the widths that are tried for a size."""
+    """A published design: its backbone, its knobs for a width, the widths that are tried for a size, and the largest size.
+
+    `most` bounds what takes long to train: the MACs of a wide BC-ResNet are many times those of the others.
+    """
 
     name: str
     backbone: str
     knobs: Callable[[float], Knobs]
     widths: tuple[float, ...]
+    most: int = 16000
 
 
 WHOLE = tuple(float(width) for width in range(1, 65))
@@ -79,7 +83,7 @@ _SPEECH = (
     Family(name="MatchboxNet-3x1", backbone="ressep1d", knobs=_channels(blocks=3, kernel=11), widths=WHOLE),
     Family(name="TENet6", backbone="ressep1d", knobs=_channels(blocks=6, kernel=9, expansion=3), widths=WHOLE),
     Family(name="SparkNet form", backbone="sepconv1d", knobs=lambda w: {"width": w, "blocks": 3, "kernel": 9}, widths=STEPS),
-    Family(name="BC-ResNet", backbone="bcresnet", knobs=_channels(levels=3, blocks=2, growth=1.5), widths=WHOLE),
+    Family(name="BC-ResNet", backbone="bcresnet", knobs=_channels(levels=3, blocks=2, growth=1.5), widths=WHOLE, most=2000),
 )
 _LENET = Family(
     name="LeNet-5 convolutions",
@@ -152,7 +156,7 @@ def train_family(name: str, task: Task, family: Family) -> None:
     """Train the family at each size where that is not done yet."""
     data, test = Data.from_splits(task.train, task.val, len(task.classes)), task.open_test()
     done = {(line["family"], json.dumps(line["knobs"])) for line in load_lines() if line["task"] == name}
-    for size in SIZES:
+    for size in (size for size in SIZES if size <= family.most):
         knobs = largest_within(family, size, data)
         if knobs is None or (family.name, json.dumps(knobs)) in done:
             continue
