@@ -60,9 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(report)
     about = "dendritic arm against baseline arm of a run, or a run against another one: intervals, verdict; on the test split"
     compare = _command(commands, "compare", _compare, about)
-    compare.add_argument("path", metavar="RUN", help="folder of a search")
+    compare.add_argument("path", metavar="RUN", nargs="?", help="folder of a search")
     compare.add_argument("other", metavar="RUN2", nargs="?", help="folder of another one, on the same data and budget")
     compare.add_argument("--force", action="store_true", help="compare what should not be compared, with a warning")
+    gate = "exit 1 if the first is worse by more than P points at some budget, by its whole 95%% interval (P: 0 if not given)"
+    compare.add_argument("--fail-below", metavar="P", type=_points, nargs="?", const=0.0, help=gate)
+    paper = "instead of runs: the published claim for dendrites in keyword spotting, in the same terms"
+    compare.add_argument("--paper", action="store_true", help=paper)
     _add_json(compare)
     export = _command(commands, "export", _export, "the artifacts of a run again, or of one snapshot; trains nothing")
     export.add_argument("path", metavar="RUN", help="folder of a search")
@@ -235,15 +239,34 @@ def _report(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from dendrite_automl.comparison import compare
+    from dendrite_automl.errors import RequestError
     from dendrite_automl.report.compare_table import print_comparison
     from dendrite_automl.run import load_run
 
+    if options.paper:
+        return _paper(options)
+    if options.path is None:
+        raise RequestError("compare: expected the folder of a search, got none")
     other = load_run(options.other) if options.other else None
     found = compare(load_run(options.path), other, force=options.force)
+    regressions = [] if options.fail_below is None else found.regressions(options.fail_below / 100)
     if options.json:
-        print(json.dumps(found.to_json()))
+        gate = {} if options.fail_below is None else {"regressions": len(regressions)}
+        print(json.dumps({**found.to_json(), **gate}))
     else:
         print_comparison(found)
+    for at in regressions:
+        print(f"automl: compare: {found.sides[0]} is worse at {at.axis} {at.budget:,.0f}: {at.says()}", file=sys.stderr)
+    return 1 if regressions else 0
+
+
+def _paper(options: argparse.Namespace) -> int:
+    from dendrite_automl.errors import RequestError
+    from dendrite_automl.paper import describe, restate
+
+    if options.path is not None or options.force or options.fail_below is not None:
+        raise RequestError("compare: --paper stands alone: expected no run and no other flag but --json")
+    print(json.dumps(restate()) if options.json else describe(restate()))
     return 0
 
 
@@ -389,6 +412,16 @@ def _count(text: str) -> int:
     if (number := _whole(text)) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {number}")
     return number
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 <= points <= 100:
+        raise argparse.ArgumentTypeError(f'expected points of accuracy from 0 to 100, got "{text}"')
+    return points
 
 
 def _duration(text: str) -> float:

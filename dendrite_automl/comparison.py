@@ -59,6 +59,11 @@ class AccuracyAt:
     only_second: int
     p_mcnemar: float
 
+    def says(self) -> str:
+        """The difference in points with its interval."""
+        found = self.difference
+        return f"{100 * found.value:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeFor:
@@ -111,6 +116,16 @@ class Comparison:
     trained_epochs: tuple[int, int]
     samples: int
     warnings: tuple[str, ...] = ()
+
+    def regressions(self, allowed: float = 0.0) -> list[AccuracyAt]:
+        """Budgets at which the first is worse than the second by more than `allowed`, and that clearly.
+
+        Clearly: the whole 95 % interval lies below, and the p-value that is corrected for all budgets is below 0.05.
+
+        Args:
+            allowed: loss of test accuracy, as a fraction.
+        """
+        return [at for at in self.accuracy_at if at.difference.high < -allowed and at.p_corrected < LEVEL]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `compare --json` prints it."""

@@ -177,3 +177,33 @@ def test_the_command_prints_tables_or_one_json_object(tmp_path: Path, capsys: py
     assert "* with dendrites" in out
     assert main(["compare", str(tmp_path)]) == 2
     assert "expected the folder of a search" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("best", "flags", "code"),
+    [
+        (0.80, ["--fail-below"], 1),
+        (0.80, ["--fail-below", "2.5"], 1),
+        (0.80, ["--fail-below", "50"], 0),
+        (0.90, ["--fail-below"], 0),
+        (0.97, ["--fail-below"], 0),
+        (0.80, [], 0),
+        (0.80, ["--fail-below", "-1"], 2),
+        (0.80, ["--fail-below", "nan"], 2),
+    ],
+)
+def test_a_gate_fails_where_the_first_is_clearly_worse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], best: float, flags: list[str], code: int
+) -> None:
+    run = make_arms(tmp_path / "run", dendritic=rising(best), baseline=rising(0.9))
+    command = ["compare", str(run.path), "--json", *flags]
+    if code == 2:
+        with pytest.raises(SystemExit):
+            main(command)
+        assert "expected points of accuracy from 0 to 100" in capsys.readouterr().err
+        return
+    assert main(command) == code
+    out, err = capsys.readouterr()
+    if flags:
+        assert json.loads(out)["regressions"] == err.count("automl: compare: dendritic is worse at ")
+        assert (json.loads(out)["regressions"] > 0) == (code == 1)

@@ -21,7 +21,7 @@ class Mark:
         style: class of the page's style sheet; its last word `square` draws a square.
         about: shown when one points at it or reaches it with the keyboard; without, it is part of the background.
         target: id of what a click opens.
-        error: half of a bar up and down, in units of y.
+        bar: lower and upper end of an interval around it, in units of y.
     """
 
     x: float
@@ -29,7 +29,7 @@ class Mark:
     style: str
     about: str = ""
     target: str = ""
-    error: float = 0.0
+    bar: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class Plot:
         label: what a screen reader says of the whole.
         log_x: x in a logarithmic scale.
         limit: x of a dashed line.
+        level: y of a dashed line.
         y_range: least and largest y; what lies outside is left out.
     """
 
@@ -59,6 +60,7 @@ class Plot:
     y_range: tuple[float, float]
     log_x: bool = False
     limit: float | None = None
+    level: float | None = None
     marks: Sequence[Mark] = field(default_factory=tuple)
     lines: Sequence[Line] = field(default_factory=tuple)
 
@@ -74,6 +76,12 @@ class Plot:
             parts.append(
                 Markup('<line class="limit" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"><title>budget</title></line>').format(
                     x, _TOP, HEIGHT - _BOTTOM
+                )
+            )
+        if self.level is not None:
+            parts.append(
+                Markup('<line class="limit" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>').format(
+                    _LEFT, WIDTH - _RIGHT, frame.y(self.level)
                 )
             )
         parts += [_line(frame, line) for line in self.lines]
@@ -182,8 +190,8 @@ def _shape(frame: _Frame, mark: Mark) -> Markup:
 
 def _link(frame: _Frame, mark: Mark) -> Markup:
     bar = Markup("")
-    if mark.error:
-        x, ends = frame.x(mark.x), (frame.y(mark.y - mark.error), frame.y(mark.y + mark.error))
+    if mark.bar:
+        x, ends = frame.x(mark.x), tuple(map(frame.y, mark.bar))
         bar = Markup('<line class="error {0}" x1="{1:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{3:.1f}"/>').format(
             mark.style, x, *ends
         )

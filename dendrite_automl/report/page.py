@@ -60,7 +60,8 @@ def make_page(run: Run) -> str:
         cards=[_card(run, row) for row in rows],
         course=_course(run),
         importance=knob_importance(run)[:_KNOBS],
-        compared=_compared(run),
+        compared=(compared := _compared(run)),
+        differences=_differences(compared) if isinstance(compared, Comparison) else [],
         comparison_rows=comparison_rows,
         trials=len(run.of_kind("end")),
         snapshots=len(run.snapshots()),
@@ -95,7 +96,7 @@ def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
                 style=_STYLES[row["arm"]],
                 about=_about(row),
                 target=f"card-{row['snapshot']}",
-                error=100 * (row["val_accuracy_se"] or 0.0),
+                bar=_around(100 * row["val_accuracy"], 100 * (row["val_accuracy_se"] or 0.0)),
             )
             for row in sorted(members, key=lambda row: row[cost])
         ]
@@ -118,6 +119,39 @@ def _front_line(members: Sequence[Row], arm: str, cost: str) -> Line | None:
     points = [(row[cost], 100 * row["val_accuracy"]) for row in front]
     errors = [100 * (row["val_accuracy_se"] or 0.0) for row in front]
     return Line(points=points, style=arm, steps=True, errors=errors) if points else None
+
+
+def _around(value: float, error: float) -> tuple[float, float] | None:
+    return (value - error, value + error) if error else None
+
+
+def _differences(found: Comparison) -> list[Plot]:
+    """For each axis the difference at each budget, with its interval."""
+    ends = [100 * end for at in found.accuracy_at for end in (at.difference.low, at.difference.high)]
+    reach = min(15.0, max(1.0, *map(abs, ends)) * 1.1)
+    return [
+        Plot(
+            label=f"difference of test accuracy at budgets of {COSTS[axis]}, with 95 % intervals",
+            x_label=f"at most so many {COSTS[axis]}",
+            y_label=f"{found.sides[0]} minus {found.sides[1]} (points)",
+            y_range=(-reach, reach),
+            log_x=True,
+            level=0.0,
+            marks=[
+                Mark(
+                    x=at.budget,
+                    y=100 * at.difference.value,
+                    style="dendritic" if at.difference.value >= 0 else "baseline square",
+                    about=f"{at.budget:,.0f} {COSTS[axis]}: {at.says()}",
+                    target="comparison",
+                    bar=(100 * at.difference.low, 100 * at.difference.high),
+                )
+                for at in found.accuracy_at
+                if at.axis == axis
+            ],
+        )
+        for axis in found.axes
+    ]
 
 
 def _about(row: Row) -> str:

@@ -161,4 +161,4 @@ def test_in_a_browser_plots_are_drawn_and_a_click_opens_a_card_without_errors(ru
         assert target
         assert f'"open":["{target[1]}"]' in found
         assert target[1].removeprefix("card-") in re.search(r'"tip":"([^"]*)"', found)[1]
-        assert found.count("true") == 5  # four fronts and the progress
+        assert found.count("true") == 8  # four fronts, differences on three axes, and the progress
