@@ -51,7 +51,7 @@ Knobs = dict[str, Any]
 class Family:
     """A published design: its backbone, its knobs for a width, the widths that are tried for a size, and the largest size.
 
-    `most` bounds what takes long to train: the MACs of a wide BC-ResNet are many times those of the others.
+    `most` bounds what takes long to train, because of its many MACs.
     """
 
     name: str
@@ -76,7 +76,7 @@ _PLAIN = Family(
     knobs=lambda width: {"filters": int(width), "blocks": 3, "growth": "double_once"},
     widths=WHOLE,
 )
-_DSCNN = Family(name="DS-CNN", backbone="dscnn", knobs=_channels(blocks=4, kernel=3, stride=2), widths=WHOLE)
+_DSCNN = Family(name="DS-CNN", backbone="dscnn", knobs=_channels(blocks=4, kernel=3, stride=2), widths=WHOLE, most=4000)
 _SPEECH = (
     _PLAIN,
     _DSCNN,
@@ -102,6 +102,7 @@ _MOBILE = Family(
     backbone="invres2d",
     knobs=_channels(blocks=4, expansion=4, halvings=1, growth=1.5),
     widths=WHOLE,
+    most=4000,
 )
 _PICTURES = (_PLAIN, _BATCH, _LENET, _DSCNN, _MOBILE)
 FAMILIES = {"keywords": _SPEECH, "mnist5k": _PICTURES, "fashion5k": _PICTURES}
