@@ -28,8 +28,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     try:
+        if getattr(options, "config", None) is not None:
+            options = _with_config(parser, list(sys.argv[1:] if arguments is None else arguments), options)
         code: int = options.run(options)
         return code
     except AutoMLError as error:
@@ -51,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_search(commands)
+    watch = _command(commands, "watch", _watch, "follow a search from another terminal; ends with it, or by Ctrl-C")
+    watch.add_argument("path", metavar="RUN", help="folder of a search, running or finished")
     show = _command(commands, "show", _show, "the front of a run as a table")
     show.add_argument("path", metavar="RUN", help="folder of a search")
     _add_json(show)
@@ -160,8 +165,21 @@ def _add_search(commands: Any) -> None:
     add("--ray-address", metavar="A", help="run on this Ray cluster (host:port, or auto) instead of this machine alone")
     add("--seed", metavar="S", type=_whole, help="seed of everything random (default: 0)")
     add("--out", metavar="DIR", help="run folder, new (default: runs/<task>-<time>)")
+    config = 'flags from a TOML file (budget = "2k-params"), or the run.json of an earlier search, which repeats it; the '
+    add("--config", metavar="FILE", help=config + "command line wins")
     add("--resume", action="store_true", help="go on with the run in --out; more --trials extend it")
     add("--json", action="store_true", help="one JSON object on stdout, nothing else")
+
+
+def _with_config(parser: argparse.ArgumentParser, arguments: list[str], options: argparse.Namespace) -> argparse.Namespace:
+    """The options with those of --config before them, so that what the command line says wins."""
+    from dendrite_automl.config import read_flags
+
+    known = [name.replace("_", "-") for name in vars(options) if name not in ("run", "debug", "config")]
+    names = {"set-knobs": "set"}
+    flags = read_flags(options.config, [names.get(name, name) for name in known])
+    place = arguments.index("search") + 1
+    return parser.parse_args([*arguments[:place], *flags, *arguments[place:]])
 
 
 def _search(options: argparse.Namespace) -> int:
@@ -215,6 +233,16 @@ def _print_run(run: Any, as_json: bool) -> None:
         return
     print_front(run.front_rows(), optimism=run.info.get("optimism"), metric=run.metric)
     print(f"\n{run.path}: report.html, front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from dendrite_automl.report.watch import watch_run
+
+    try:
+        watch_run(options.path)
+    except KeyboardInterrupt:  # the usual way to stop looking
+        return 0
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:

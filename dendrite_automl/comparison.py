@@ -7,6 +7,7 @@ samples; the luck of the search itself is not in them, for each side has searche
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -116,6 +117,17 @@ class Comparison:
     trained_epochs: tuple[int, int]
     samples: int
     warnings: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the verdict, each axis' sentence, the accuracies at each budget."""
+        judged = "".join(f"<li>{axis}: {html.escape(found['sentence'])}</li>" for axis, found in self.axes.items())
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in ("budget", *self.sides, "difference"))
+        rows = "".join(
+            f"<tr><td>{at.budget:,.0f} {at.axis}</td><td>{100 * at.first.test_accuracy:.1f} %</td>"
+            f"<td>{100 * at.second.test_accuracy:.1f} %</td><td>{at.says()}</td></tr>"
+            for at in self.accuracy_at
+        )
+        return f"<p><b>{html.escape(self.verdict)}</b></p><ul>{judged}</ul><table><tr>{head}</tr>{rows}</table>"
 
     def regressions(self, allowed: float = 0.0) -> list[AccuracyAt]:
         """Budgets at which the first is worse than the second by more than `allowed`, and that clearly.

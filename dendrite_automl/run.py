@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import errno
 import fcntl
+import html
 import io
 import json
 import os
@@ -168,6 +170,15 @@ class Run:
             self.records, self.confirmations = _mend(file), _mend(confirmed)
             self._snapshots, self._parsed = {}, 0
             yield
+
+    def is_busy(self) -> bool:
+        """Whether a search, or an export, holds the folder for writing at this moment."""
+        with (self.path / _RESULTS).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     def write_info(self) -> None:
         """Write run.json, in one step.
@@ -380,6 +391,34 @@ class Run:
             raise AutoMLError(_cannot_write(self.path / name, error)) from None
         written: dict[str, Any] = json.loads(line)
         return written
+
+    def __repr__(self) -> str:
+        """Where it is and how far."""
+        return f"Run({str(self.path)!r}: {len(self.of_kind('end'))} trials, {len(self.snapshots())} snapshots)"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the plot and the table of the front, where the search has reached it."""
+        if not (self.path / "front.csv").is_file():
+            return f"<p>{html.escape(repr(self))}; no front yet</p>"
+        columns = [
+            "snapshot",
+            "arm",
+            "val_accuracy",
+            "val_accuracy_se",
+            "test_accuracy",
+            "test_accuracy_int8",
+            "params",
+            "macs",
+        ]
+        table: str = self.front[[*columns, "dendrites", "schedule"]].to_html(
+            index=False, float_format="{:.3f}".format, na_rep=""
+        )
+        plot = self.path / "front.png"
+        image = base64.b64encode(plot.read_bytes()).decode() if plot.is_file() else ""
+        drawn = (
+            f'<img alt="accuracy against parameters and MACs" width="825" src="data:image/png;base64,{image}">' if image else ""
+        )
+        return f"<p>{html.escape(repr(self))}</p>{drawn}{table}"
 
     @property
     def front(self) -> pandas.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from torch import nn
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.given import make_given
+from dendrite_automl.listeners import Listeners
 from dendrite_automl.request import SearchRequest
+from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
 from dendrite_automl.run_search import absolute_path, absolute_profile, run_search
 
@@ -47,6 +49,8 @@ def compress(
     out: str | Path | None = None,
     resume: bool = False,
     callbacks: Sequence[Any] = (),
+    on_snapshot: Callable[[Snapshot], object] | None = None,
+    on_front: Callable[[list[Snapshot]], object] | None = None,
 ) -> Run:
     """Search schedules that shrink, prune and grow a trained network, distilling from it; all else is as for `search`.
 
@@ -63,6 +67,7 @@ def compress(
         set_knobs: knobs fixed, narrowed or excluded, such as `["prune_ratio=0.5:", "stages=fit prune", "distill=0"]`.
         out: the run folder; its run.json holds the space that was searched.
         resume: go on with the run in `out`, with the same network.
+        callbacks, on_snapshot, on_front: as for `search`.
 
     Returns:
         The run, as `search` does: `run.front`, `run.best(max_params=20_000).path`.
@@ -112,5 +117,5 @@ def compress(
         ray_address=ray_address,
         out=Path(out) if out else None,
         resume=resume,
-        callbacks=callbacks,
+        listeners=Listeners(ray=callbacks, on_snapshot=on_snapshot, on_front=on_front),
     )

@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,10 +23,12 @@ from dendrite_automl.export.check import check_export
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.functions import is_function_name
 from dendrite_automl.given import Given, check_foreign
+from dendrite_automl.listeners import Listeners
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.reach import Reach
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import NO_TRIAL_LIMIT, Plan, SearchRequest, make_plan, resume_plan
+from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run, check_free_space
 from dendrite_automl.teacher import Teacher, ask_teacher, find_teacher
 from dendrite_automl.tune.local_ray import check_address, new_ray_folder, ray_for, remove_ray
@@ -84,6 +86,8 @@ def search(
     out: str | Path | None = None,
     resume: bool = False,
     callbacks: Sequence[Any] = (),
+    on_snapshot: Callable[[Snapshot], object] | None = None,
+    on_front: Callable[[list[Snapshot]], object] | None = None,
 ) -> Run:
     """Search, train, export: the Python form of `automl search`; its arguments are the flags.
 
@@ -103,6 +107,9 @@ def search(
         out: the run folder, which must not exist; default: runs/<task>-<time>.
         resume: go on with the run in `out`, and extend it when `trials` is larger than before.
         callbacks: of `ray.tune.Callback`, such as Ray's MLflowLoggerCallback; each snapshot is one result.
+        on_snapshot: called with each Snapshot that is found; `on_front` with those of the front, best first, when it has
+            changed (by the accuracies that the search sees; the returned front is confirmed). An error of theirs ends the
+            search.
 
     Returns:
         The run; `run.front` is the front, `run.best(max_params=1500).path` an artifact's folder.
@@ -152,7 +159,7 @@ def search(
         ray_address=ray_address,
         out=Path(out) if out else None,
         resume=resume,
-        callbacks=callbacks,
+        listeners=Listeners(ray=callbacks, on_snapshot=on_snapshot, on_front=on_front),
     )
 
 
@@ -166,7 +173,7 @@ def run_search(
     ray_address: str | None = None,
     out: Path | None = None,
     resume: bool = False,
-    callbacks: Sequence[Any] = (),
+    listeners: Listeners | None = None,
 ) -> Run:
     """Do what a request says; see `search`.
 
@@ -210,10 +217,10 @@ def run_search(
         run = Run.create(path, {**plan.to_info(), "reference": reference, "created": created, "command": command})
     with run.locked():
         machine = Machine(workers=workers or _cores(), ray_address=ray_address)
-        return _search_and_export(run, plan, machine, callbacks, says)
+        return _search_and_export(run, plan, machine, listeners or Listeners(), says)
 
 
-def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequence[Any], teacher: Teacher | None = None) -> Run:
+def _search_and_export(run: Run, plan: Plan, machine: Machine, listeners: Listeners, teacher: Teacher | None = None) -> Run:
     start = time.monotonic()
     stop = Stop.after(plan.seconds, confirm=plan.confirm > 0)
     run.info["request"].update(trials=plan.trials, seconds=plan.seconds, confirm=plan.confirm, arms=list(plan.arms))
@@ -233,7 +240,7 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, callbacks: Sequen
     with _ctrl_c(stop, progress):
         teacher = _keep_teacher(run, plan, teacher, stop, progress)
         if teacher is not None or plan.teacher == "none":
-            _run_trials(run, plan, machine, stop, progress, callbacks, teacher)
+            _run_trials(run, plan, machine, stop, progress, listeners, teacher)
         progress.update(final=True)
         if stop.hopeless:
             raise AutoMLError(
@@ -292,7 +299,7 @@ def _run_trials(
     machine: Machine,
     stop: Stop,
     progress: Progress,
-    callbacks: Sequence[Any],
+    listeners: Listeners,
     teacher: Teacher | None,
 ) -> None:
     """Ray from its start to its end; what a killed session left of its own is removed first."""
@@ -313,7 +320,7 @@ def _run_trials(
                 workers=workers,
                 stop=stop,
                 progress=progress,
-                callbacks=callbacks,
+                listeners=listeners,
                 teacher=teacher,
             )
     finally:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ray import tune
 
 from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError
+from dendrite_automl.listeners import Listeners, Teller
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import Plan
 from dendrite_automl.run import Run
@@ -32,7 +31,7 @@ def conduct(
     workers: int,
     stop: Stop,
     progress: Progress,
-    callbacks: Sequence[Any],
+    listeners: Listeners,
     teacher: Teacher | None = None,
 ) -> None:
     """Run trials and confirmation under the Ray that is running.
@@ -40,14 +39,16 @@ def conduct(
     Raises:
         AutoMLError: something came up that ends the search, such as a full disk; what is in the run folder stays.
     """
+    aims = Aims(objectives=plan.objectives, budget=plan.budget)
+    teller = Teller(run, aims, listeners)
     earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
 
     def tick() -> None:
         stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
         progress.update()
+        teller.tell()
 
     searcher = BudgetSearcher(plan, run, stopped=stop.search_now)
-    aims = Aims(objectives=plan.objectives, budget=plan.budget)
     rounds = -(-plan.confirm // plan.replicates)
     confirmer = Confirmer(
         ConfirmPlan(aims=aims, rounds=rounds, replicates=plan.replicates, seed=plan.seed, stopped=stop.now), run
@@ -78,7 +79,7 @@ def conduct(
             name="search",
             storage_path=str(storage),
             stop=watch,
-            callbacks=[watch, *callbacks],
+            callbacks=[watch, *listeners.ray],
             failure_config=tune.FailureConfig(max_failures=1),  # of the worker process: a candidate's own are results
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it would need storage that all nodes share
             verbose=0,
@@ -86,6 +87,7 @@ def conduct(
     )
     try:
         tuner.fit()
+        teller.tell()
     except BrokenPipeError:
         raise
     except Exception as error:  # of the user's callbacks, or of Ray itself

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dendrite_automl.cli import main
+from dendrite_automl.comparison import compare
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.write import latex_table, write_report
 from dendrite_automl.run import Run
@@ -123,6 +124,19 @@ def test_the_latex_table_has_every_member_and_escapes_what_latex_reads(run: Run)
     assert r"fit $>$ grow(gradient, head, tanh)" in table
     assert r"91.0 \% " not in table
     assert re.search(r"baseline & 92\.0 \$\\pm\$ 1\.0 & 87\.5 & 75\.0 & 900 & 9,000 & fit", table)
+
+
+def test_notebooks_show_a_run_and_a_comparison(run: Run) -> None:
+    assert "no front yet" in make_run(run.path.with_name("new"), [])._repr_html_()
+    write_report(run)
+    shown = Run.open(run.path)._repr_html_()
+    assert repr(run) == f"Run({str(run.path)!r}: 0 trials, 4 snapshots)"
+    for snapshot in run.snapshots():
+        assert snapshot.id in shown
+    assert "data:image/png;base64," in shown
+    found = compare(run)
+    assert found.verdict in found._repr_html_()
+    assert found._repr_html_().count("<tr>") == 1 + len(found.accuracy_at)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
