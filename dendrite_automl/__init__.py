@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
     from dendrite_automl.comparison import Comparison, compare
+    from dendrite_automl.estimator import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.run_compress import compress
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Budget",
     "Comparison",
+    "CompressedClassifier",
     "GrowSettings",
     "Run",
     "SearchSpace",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Budget": "budget",
     "Comparison": "comparison",
+    "CompressedClassifier": "estimator",
     "compress": "run_compress",  # not a module `compress`: it would hide the function
     "GrowSettings": "train.cycles",
     "Run": "run",
