@@ -12,9 +12,10 @@ import pytest
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.cli import main
+from dendrite_automl.paper import restate
 from dendrite_automl.reach import Reach
 from dendrite_automl.space import available_spaces, load_space
-from dendrite_automl.tasks import load_task
+from dendrite_automl.survey import count_classes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,10 +38,10 @@ def quickstart() -> ModuleType:
 
 
 def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp_path: Path) -> None:
-    search, deploy = BLOCKS[0], BLOCKS[2]
+    search, deploy = BLOCKS[0], BLOCKS[3]
     asked = 'task="keywords", budget="2k-params", trials=60'
     assert asked in search
-    small = search.replace(asked, 'task="digits", budget="2k-params", trials=2, epochs=8, replicates=2, confirm=2, workers=1')
+    small = search.replace(asked, 'task="digits", budget="1k-params", trials=2, epochs=8, replicates=2, confirm=2, workers=1')
     out = run_block(small, tmp_path)
     assert "snapshot" in out
     artifact = Path(out.splitlines()[-1])
@@ -49,20 +50,36 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
 
 
 def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
-    assert "add_dendrites_" in BLOCKS[3]
-    run_block(BLOCKS[3], tmp_path)
-    assert "da.grow" in BLOCKS[4]
+    assert "add_dendrites_" in BLOCKS[4]
     run_block(BLOCKS[4], tmp_path)
+    assert "da.grow" in BLOCKS[5]
+    run_block(BLOCKS[5], tmp_path)
 
 
 def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> None:
-    assert "trials=30" in BLOCKS[1]
+    assert "trials=30" in BLOCKS[2]
     small = "trials=2, epochs=10, replicates=2, confirm=2, workers=1"
-    assert "snapshot" in run_block(BLOCKS[1].replace("trials=30", small), tmp_path)
+    assert "snapshot" in run_block(BLOCKS[2].replace("trials=30", small), tmp_path)
+
+
+def test_the_estimator_works_in_a_pipeline_as_printed(tmp_path: Path) -> None:
+    assert "trials=20" in BLOCKS[1]
+    small = "trials=2, epochs=10, replicates=2, confirm=0, workers=1"
+    score, size, *_ = run_block(BLOCKS[1].replace("trials=20", small), tmp_path).split()
+    assert float(score) > 0.7
+    assert int(size) > 100
+
+
+def test_the_published_claim_is_restated_as_the_command_does() -> None:
+    found = restate()
+    low, high = (100 * end for end in found["ci95"])
+    said = f"{100 * found['difference']:+.1f} points [{low:+.1f}, {high:+.1f}], {found['verdict']}"
+    assert said in README
+    assert f"about {round(found['samples_needed'], -2):,} clips" in README
 
 
 def test_there_are_no_further_python_blocks_that_nothing_runs() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
 
 
 @pytest.mark.parametrize("target", ["search", "test"])
@@ -92,7 +109,7 @@ def test_the_table_of_spaces_tells_their_size_and_smallest_network(name: str) ->
     text = (ROOT / "search_spaces" / "README.md").read_text(encoding="utf-8")
     row = next(line for line in text.splitlines() if line.startswith(f"| `{name}`"))
     space = load_space(name)
-    reach = Reach(space, space.input_shape, len(load_task(space.task).classes))
+    reach = Reach(space, space.input_shape, count_classes(space))
     _, cost = reach.smallest(Budget.parse("1-params"))
     assert f"| {space.size:,} |" in row
     assert f"| {cost.params} parameters | {reach.largest().params:,} | {len(space.anchors)} |" in row
