@@ -1,8 +1,7 @@
 """watch: a run as it stands, until no search holds it."""
 
+import contextlib
 import io
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -24,18 +23,26 @@ def test_a_finished_a_running_and_a_stopped_run_say_so(tmp_path: Path) -> None:
     assert describe(run).endswith("| finished")
 
 
-def test_into_a_file_goes_a_line_whenever_something_happened_and_the_end_ends_it(tmp_path: Path) -> None:
+def test_into_a_file_goes_a_line_whenever_something_happened_and_the_end_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run(tmp_path / "run", [])
     out = io.StringIO()
-    with Run.open(run.path).locked():
-        looker = threading.Thread(target=watch_run, args=(run.path,), kwargs={"every": 0.02, "file": out})
-        looker.start()
-        for name in "ab":
-            time.sleep(0.2)
-            run.append({"record": "snapshot", "value": make_snapshot(candidate=name * 10).to_json()})
-        time.sleep(0.2)
-        assert looker.is_alive()
-    looker.join(10)
+    with contextlib.ExitStack() as search:
+        search.enter_context(Run.open(run.path).locked())
+        events = iter(["a", "", "b", "end"])
+
+        def meanwhile(seconds: float) -> None:
+            """What the search does while nobody looks."""
+            assert seconds == 7
+            event = next(events)
+            if event == "end":
+                search.close()
+            elif event:
+                run.append({"record": "snapshot", "value": make_snapshot(candidate=event * 10).to_json()})
+
+        monkeypatch.setattr("dendrite_automl.report.watch.time.sleep", meanwhile)
+        watch_run(run.path, every=7, file=out)
     lines = out.getvalue().splitlines()
     assert [line.split(" | ")[1] for line in lines] == ["snapshots 0", "snapshots 1", "snapshots 2", "snapshots 2"]
     assert lines[-1].endswith("stopped before its end")
