@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(show)
     report = _command(commands, "report", _report, "report.html, front.png and front.svg of a run again, from its folder alone")
     report.add_argument("path", metavar="RUN", help="folder of a search")
+    report.add_argument("--mlflow", metavar="URI", help="also log the run into this MLflow server or store")
+    report.add_argument("--register", metavar="NAME", help="register the best network in MLflow under this name")
     report.add_argument("--latex", action="store_true", help="print the front as a LaTeX table (booktabs) instead")
     _add_json(report)
     about = "dendritic arm against baseline arm of a run, or a run against another one: intervals, verdict; on the test split"
@@ -183,8 +185,15 @@ def _with_config(parser: argparse.ArgumentParser, arguments: list[str], options:
 
 
 def _search(options: argparse.Namespace) -> int:
+    from dendrite_automl.errors import RequestError
     from dendrite_automl.run_search import Interrupted, search
 
+    if options.register is not None and options.mlflow is None:
+        raise RequestError("register: expected --mlflow URI, where the network is to be registered, got none")
+    if options.mlflow is not None:
+        from dendrite_automl.mlflow_log import check_mlflow
+
+        check_mlflow(options.mlflow)
     try:
         run = search(
             budget=options.budget,
@@ -222,7 +231,19 @@ def _search(options: argparse.Namespace) -> int:
         _print_run(interrupted.run, options.json)
         raise
     _print_run(run, options.json)
+    if options.mlflow is not None:
+        _log_to_mlflow(run, options)
     return 0
+
+
+def _log_to_mlflow(run: Any, options: argparse.Namespace) -> None:
+    import contextlib
+
+    from dendrite_automl.mlflow_log import log_run
+
+    with contextlib.redirect_stdout(sys.stderr):  # where MLflow says what it does
+        logged = log_run(run, options.mlflow, name=options.register)
+    print(f"logged into {options.mlflow}: MLflow run {logged}", file=sys.stderr)
 
 
 def _print_run(run: Any, as_json: bool) -> None:
@@ -260,6 +281,8 @@ def _report(options: argparse.Namespace) -> int:
     if options.latex:
         print(json.dumps({"latex": latex_table(run)}) if options.json else latex_table(run))
         return 0
+    if options.mlflow is not None:
+        _log_to_mlflow(run, options)
     files = [str(path.resolve() if options.json else path) for path in write_report(run)]
     print(json.dumps({"files": files}) if options.json else "\n".join(files))
     return 0
