@@ -78,6 +78,26 @@ def test_the_published_claim_is_restated_as_the_command_does() -> None:
     assert f"about {round(found['samples_needed'], -2):,} clips" in README
 
 
+def test_the_docs_repeat_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    page = " ".join((ROOT / "docs" / "do-dendrites-pay.md").read_text(encoding="utf-8").split())
+    assert main(["compare", "--paper"]) == 0
+    assert " ".join(capsys.readouterr().out.split()) in page
+    table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    rows = {}
+    for against in ("the plain network of as many parameters", "the same network trained on without dendrites"):
+        rows[against] = re.search(rf"\| {against}[^|]*\| (\d+) \| (\d+) \| (\d+) \| (\d+) \|", table).groups()
+    all_, better, worse, undecided = rows["the plain network of as many parameters"]
+    assert f"{better} of {all_} comparisons are better, {worse} worse, {undecided} undecided" in page
+    _, better, worse, undecided = rows["the same network trained on without dendrites"]
+    assert f"{better} better, {worse} worse, {undecided} undecided" in page
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists() or target.startswith("https://"), f"{path.name}: {target}"
+
+
 def test_there_are_no_further_python_blocks_that_nothing_runs() -> None:
     assert len(BLOCKS) == 6
 
