@@ -167,6 +167,11 @@ def _add_search(commands: Any) -> None:
     add("--ray-address", metavar="A", help="run on this Ray cluster (host:port, or auto) instead of this machine alone")
     add("--seed", metavar="S", type=_whole, help="seed of everything random (default: 0)")
     add("--out", metavar="DIR", help="run folder, new (default: runs/<task>-<time>)")
+    mlflow = (
+        "log the run into this MLflow server or store when it is done, such as http://127.0.0.1:5000 or sqlite:///mlflow.db"
+    )
+    add("--mlflow", metavar="URI", help=mlflow)
+    add("--register", metavar="NAME", help="register the best network in MLflow under this name")
     config = 'flags from a TOML file (budget = "2k-params"), or the run.json of an earlier search, which repeats it; the '
     add("--config", metavar="FILE", help=config + "command line wins")
     add("--resume", action="store_true", help="go on with the run in --out; more --trials extend it")

@@ -21,6 +21,8 @@ from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, 
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
 _EVAL_BATCH = 1024
+# A few dozen examples would otherwise be one or two steps an epoch, and nothing would be learnt.
+_LEAST_STEPS, _LEAST_BATCH = 16, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class FitSettings:
 
     Attributes:
         learning_rate: peak of the schedule.
+        batch_size: at most; smaller where the training set would else be fewer than 16 batches, but not below 8.
         lr_schedule: over the steps of a whole stage, whoever looks at it in between: `one_cycle` rises for a tenth of them and
             falls to zero as a cosine, `cosine` only falls, `constant` does neither.
         shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`.
@@ -136,7 +139,8 @@ def train_epochs(
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-    examples, size = len(data.x), settings.batch_size
+    examples = len(data.x)
+    size = min(settings.batch_size, max(_LEAST_BATCH, examples // _LEAST_STEPS))
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
     steps = epochs * -(-used // size)
     schedule = _make_schedule(optimizer, settings, steps)

@@ -111,6 +111,15 @@ def test_each_epoch_is_one_pass_in_batches_of_the_size_asked_for(examples, batch
         assert len(torch.unique(seen, dim=0)) == sum(sizes)
 
 
+@pytest.mark.parametrize(("examples", "largest"), [(54, 8), (200, 12), (2000, 64)])
+def test_a_small_training_set_is_cut_into_smaller_batches(examples: int, largest: int) -> None:
+    sizes = []
+    model = make_model()
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None)
+    fit_(model, make_data(examples), settings(batch_size=64), epochs=1, seed=0)
+    assert max(sizes) == largest
+
+
 @pytest.mark.parametrize(("examples", "batch_size"), [(40, 8), (33, 32), (9, 4)])
 def test_learning_rate_rises_to_its_peak_and_falls_to_zero(examples, batch_size) -> None:
     with recorded_rates() as rates:
@@ -414,7 +423,8 @@ def test_balanced_weights_are_those_of_scikit_learn_and_auto_follows_the_metric(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_each_replicate_of_a_stack_has_the_weighted_loss(smoothing: float) -> None:
+def test_each_replicate_of_a_stack_has_the_weighted_loss(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dendrite_automl.train.fit._LEAST_STEPS", 1)  # one batch of all
     data, models = make_uneven(), [make_model(seed, norm=False) for seed in range(3)]
     how = settings(batch_size=125, label_smoothing=smoothing, class_weights="balanced")
     weight = torch.tensor([125 / 300, 125 / 60, 125 / 15])[data.y]
