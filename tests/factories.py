@@ -12,12 +12,11 @@ from dendrite_automl.result import Measurement, Snapshot
 from dendrite_automl.run import Run
 from dendrite_automl.space import SearchSpace, parse_space
 
-INFO = {
+INFO: dict[str, Any] = {
     "request": {"arms": ["dendritic", "baseline"], "objectives": "val_accuracy,params,macs", "trials": 4},
     "reference": {"val_accuracy": 0.1, "params": 2000.0, "macs": 100_000.0},
     "budget": {},
     "data": {"name": "digits", "about": "made up", "sha256": "0" * 64, "notes": []},
-    "space": {"name": "tiny"},
     "command": "automl search",
     "versions": {},
     "created": "2026-11-24",
@@ -47,6 +46,9 @@ def make_space_text(*, anchors: Sequence[dict[str, Any]] = (), **changes: Any) -
         changed = entries if head == "[[anchors]]" else {name: changes.get(name, value) for name, value in entries.items()}
         lines += [head, *(f"{name} = {json.dumps(value)}" for name, value in changed.items())]
     return "\n".join(lines) + "\n"
+
+
+INFO["space"] = {"name": "tiny", "text": make_space_text()}
 
 
 def make_space(**changes: Any) -> SearchSpace:

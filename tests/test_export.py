@@ -62,7 +62,13 @@ def test_the_front_again_gives_the_same_bytes_and_every_file_is_verified(folder,
     paths = json.loads(capsys.readouterr().out)["artifacts"]
     assert [Path(path).name for path in paths] == [row["snapshot"] for row in front(folder)]
     after = contents(folder)
-    assert {name for name in after if after[name] != before.get(name)} <= {"run.json", "front.png", "front.svg", "report.html"}
+    assert {name for name in after if after[name] != before.get(name)} <= {
+        "run.json",
+        "front.png",
+        "front.svg",
+        "report.html",
+        "optuna.log",
+    }
     for row, path in zip(front(folder), paths, strict=True):
         assert main(["verify", path]) == 0
         assert "it fits nano33ble" in capsys.readouterr().out

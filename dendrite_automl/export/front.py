@@ -15,6 +15,7 @@ from dendrite_automl.confirm import Aims, confirmed_rows, final_front, optimism
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.bundle import export_artifact
+from dendrite_automl.export.journal import write_journal
 from dendrite_automl.export.member import BundleContext, Member, Validation
 from dendrite_automl.export.predictions import write_predictions
 from dendrite_automl.report.progress import Progress
@@ -48,7 +49,7 @@ class ExportPlan:
 
 
 def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
-    """Export every front member, open the test split once, write its predictions, the tables, front.png and report.html.
+    """Export every front member, open the test split once, write predictions, tables, report.html and optuna.log.
 
     Of the replicates of a member, search and confirmation together, the one with the best validation accuracy is exported.
 
@@ -83,6 +84,7 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
     run.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
     run.write_tables(front)
     write_report(run)
+    write_journal(run)
     if not front:
         raise BudgetUnreachable(_nothing_fits(rows, plan.aims.budget))
     return run.front_rows()
