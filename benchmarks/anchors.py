@@ -320,7 +320,8 @@ def _difference(front: dict[str, Any] | None, best: dict[str, Any]) -> str:
     gain = statistics.fmean(front["test"]) - statistics.fmean(best["test"])
     error = (_error(front) ** 2 + _error(best) ** 2) ** 0.5
     text = f"{100 * gain:+.1f} ± {100 * error:.1f}"
-    return f"**{text}**" if gain > error else text
+    macs = f"{front['macs'] / 1000:,.0f}k against {best['macs'] / 1000:,.0f}k MACs"
+    return f"**{text}** ({macs})" if gain > error else f"{text} ({macs})"
 
 
 if __name__ == "__main__":
