@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import shutil
 import sys
 import time
@@ -14,10 +16,22 @@ from dendrite_automl.metrics import METRICS
 from dendrite_automl.run import Run
 
 _EVERY_SECONDS = 5.0  # between two lines in a file
+_LOGGER = logging.getLogger("dendrite_automl")
+
+
+class _Log(io.StringIO):
+    """A file whose lines are messages of the logger."""
+
+    def write(self, text: str) -> int:
+        """One line, with its end."""
+        _LOGGER.info(text.rstrip("\n"))
+        return len(text)
 
 
 class Progress:
     """Tells how far a search is; reads the run's records and writes to stderr.
+
+    Where the program has set up `logging` for INFO and above, lines go to the logger `dendrite_automl` instead.
 
     Args:
         trials: that the run shall have in the end; None where the time limit alone ends it.
@@ -37,7 +51,7 @@ class Progress:
     ) -> None:
         self._run, self._trials, self._deadline = run, trials, deadline
         self._budget, self._objectives, self._reference = budget, objectives, reference
-        self._file = file or sys.stderr
+        self._file = file or (_Log() if _LOGGER.isEnabledFor(logging.INFO) and _LOGGER.hasHandlers() else sys.stderr)
         self._start = time.monotonic()
         self._done_before = len(run.of_kind("end"))
         self._confirmed_before = len(run.confirmations)

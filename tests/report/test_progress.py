@@ -247,6 +247,21 @@ def test_the_default_is_standard_error(run: Run, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr() == ("", "hello\n")
 
 
+def test_a_program_that_logs_gets_messages_of_its_logger(
+    run: Run, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="dendrite_automl"):
+        progress = Progress(
+            run, trials=1, deadline=None, budget=Budget(), objectives=DEFAULT_OBJECTIVES, reference=INFO["reference"]
+        )
+        progress.say("hello")
+        progress.update(final=True)
+    assert capsys.readouterr() == ("", "")
+    assert [record.name for record in caplog.records] == ["dendrite_automl"] * 2
+    assert caplog.messages[0] == "hello"
+    assert caplog.messages[1].startswith("trials 0/1")
+
+
 def test_the_progress_names_a_metric_that_is_not_accuracy(run: Run, clock: Clock) -> None:
     finish(run, make_snapshot(val_accuracy=0.8, params=500))
     run.info["request"]["metric"] = "balanced_accuracy"
