@@ -63,7 +63,7 @@ def file_accuracy(path: Path, data: Data) -> float:
 
 
 def test_a_channel_that_outgrows_the_others_is_mended_by_fine_tuning(trained, data, tmp_path) -> None:
-    model = with_an_outlier(trained, 16)
+    model = with_an_outlier(trained, 24)
     assert accuracy(model, data.x_val, data.y_val) == accuracy(trained, data.x_val, data.y_val)
     before = copy.deepcopy(model.state_dict())
     found = make(model, data, tmp_path)
@@ -100,7 +100,7 @@ def test_the_calibrated_file_is_kept_where_fine_tuning_is_no_better(trained, dat
         return build_backbone("conv2d", (1, 8, 8), 10, {"filters": 4, "blocks": 2})
 
     monkeypatch.setattr("dendrite_automl.export.quantise.finetune_int8", finetune)
-    found = make(with_an_outlier(trained, 16), data, tmp_path)
+    found = make(with_an_outlier(trained, 24), data, tmp_path)
     assert (found.made_by, found.val_accuracy) == ("calibration", found.val_accuracy_calibrated)
     assert found.epochs > 0
     assert (found.val_accuracy_fine_tuned is None) == (outcome == "diverged")

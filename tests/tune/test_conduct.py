@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dendrite_automl.errors import AutoMLError
+from dendrite_automl.listeners import Listeners
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.request import SearchRequest, make_plan
 from dendrite_automl.run import Run
@@ -45,7 +46,7 @@ def run_conduct(folder: Path, monkeypatch: pytest.MonkeyPatch, raises: Exception
     monkeypatch.setattr(conduct_module.tune, "with_parameters", lambda trainable, **parameters: trainable)
     monkeypatch.setattr(conduct_module.tune, "with_resources", lambda trainable, resources: trainable)
     with pytest.raises(AutoMLError) as caught:
-        conduct(run, plan, storage=folder / "tune", workers=1, stop=Stop(), progress=progress, callbacks=())
+        conduct(run, plan, storage=folder / "tune", workers=1, stop=Stop(), progress=progress, listeners=Listeners())
     return str(caught.value)
 
 
