@@ -234,10 +234,10 @@ def _search_and_export(run: Run, plan: Plan, machine: Machine, listeners: Listen
         reference=run.info["reference"],
     )
     where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
-    progress.say(f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {where}; results in {run.path}")
-    for note in plan.notes():
-        progress.say(f"note: {note}")
-    with _ctrl_c(stop, progress):
+    with _ctrl_c(stop, progress):  # from the first word on: what is said to run can be ended
+        progress.say(f"searching {plan.space.name} on {plan.task.name} within {plan.budget}; {where}; results in {run.path}")
+        for note in plan.notes():
+            progress.say(f"note: {note}")
         teacher = _keep_teacher(run, plan, teacher, stop, progress)
         if teacher is not None or plan.teacher == "none":
             _run_trials(run, plan, machine, stop, progress, listeners, teacher)
