@@ -81,6 +81,11 @@ def check_given(given: Given, input_shape: tuple[int, ...], classes: int) -> Non
             _check_cut(given.model, input_shape, cut_)
 
 
+def is_foreign(space: SearchSpace) -> bool:
+    """Whether a function of the user's, `module:function`, builds the space's networks; a fingerprint may look like one."""
+    return is_function_name(space.backbone) and not space.backbone.startswith(GIVEN)
+
+
 def check_foreign(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> nn.Module | None:
     """The same for the network that a backbone `module:function` builds, with the first choice of every knob.
 
@@ -93,7 +98,7 @@ def check_foreign(space: SearchSpace, input_shape: tuple[int, ...], classes: int
     Raises:
         RequestError: as for `make_given` and `check_given`; that the network is too narrow to cut is no error here.
     """
-    if not is_function_name(space.backbone):
+    if not is_foreign(space):
         return None
     knobs = {knob.name: knob.choices for knob in space.knobs}
     words = {word for stages in knobs["stages"] for word in str(stages).split()}

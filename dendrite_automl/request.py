@@ -18,8 +18,8 @@ from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layer
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
-from dendrite_automl.functions import is_function_name, source_digest
-from dendrite_automl.given import Given, check_foreign, check_given
+from dendrite_automl.functions import source_digest
+from dendrite_automl.given import Given, check_foreign, check_given, is_foreign
 from dendrite_automl.given_space import given_space
 from dendrite_automl.metrics import METRICS, imbalance_note
 from dendrite_automl.narrow import add_knobs, narrow_space
@@ -421,7 +421,7 @@ def _default_space(request: SearchRequest, task: Task, held: Any) -> str:
 
 def _code_digest(space: SearchSpace) -> str | None:
     """Of the file that holds a backbone of the user's."""
-    return source_digest(space.backbone) if is_function_name(space.backbone) else None
+    return source_digest(space.backbone) if is_foreign(space) else None
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 import dendrite_automl as da
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.errors import RequestError
-from dendrite_automl.given import check_foreign
+from dendrite_automl.given import check_foreign, is_foreign
 from dendrite_automl.run import load_run
 from dendrite_automl.space import SearchSpace, parse_space
 from dendrite_automl.survey import check_file
@@ -120,6 +120,12 @@ def test_what_cannot_be_searched_is_refused_in_one_line(module: str, function: s
 
 def test_sizes_written_into_the_code_matter_only_where_networks_are_cut(module: str) -> None:
     assert check_foreign(make(f"{module}:Fixed", stage="fit grow"), SHAPE, 10) is not None
+
+
+@pytest.mark.parametrize("fingerprint", ["abc0123456789def", "0123456789abcdef"])
+def test_a_fingerprint_of_a_given_network_is_no_function(fingerprint: str) -> None:
+    assert not is_foreign(make(f"given:{fingerprint}"))
+    assert is_foreign(make(f"nets:{'f'}{fingerprint}"))
 
 
 @pytest.mark.parametrize(("function", "knob"), [("odd", "size"), ("shaped", "units")])
