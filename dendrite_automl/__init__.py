@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
+    from dendrite_automl.c99.folder import export_c
     from dendrite_automl.comparison import Comparison, compare
     from dendrite_automl.estimator import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "compress",
     "estimate_growth",
+    "export_c",
     "export_run",
     "grow",
     "load_run",
@@ -62,6 +64,7 @@ _HOMES = {
     "Task": "tasks",
     "compare": "comparison",
     "estimate_growth": "measure.growth",
+    "export_c": "c99.folder",
     "export_run": "run_export",
     "grow": "train.cycles",
     "load_run": "run",

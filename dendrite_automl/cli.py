@@ -75,12 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     paper = "instead of runs: the published claim for dendrites in keyword spotting, in the same terms"
     compare.add_argument("--paper", action="store_true", help=paper)
     _add_json(compare)
-    export = _command(commands, "export", _export, "the artifacts of a run again, or of one snapshot; trains nothing")
-    export.add_argument("path", metavar="RUN", help="folder of a search")
+    export = _command(commands, "export", _export, "the artifacts of a run again, or of one snapshot, or as C; trains nothing")
+    export.add_argument("path", metavar="RUN", help="folder of a search; with --c also that of one artifact")
     which = "this one alone, of the front or not (see candidates.csv); default: the whole front"
     export.add_argument("--snapshot", metavar="ID", help=which)
     free = "leave the batch of the ONNX files free (default: fixed at 1, as tools for microcontrollers want it)"
     export.add_argument("--dynamic-batch", action="store_true", help=free)
+    code = "C99 code of the artifacts that are there, for bare metal: a folder `c` in each (float32, int8, features, self-test)"
+    export.add_argument("--c", action="store_true", dest="as_c", help=code)
     _add_json(export)
     about = "an artifact against its hashes, counts, test vectors and device; exit 1 if it differs"
     verify = _command(commands, "verify", _verify, about)
@@ -329,12 +331,30 @@ def _paper(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from dendrite_automl.run_export import export_run
 
+    if options.as_c:
+        return _export_c(options)
     folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
     if options.json:
         print(json.dumps({"artifacts": [str(folder.resolve()) for folder in folders]}))
     else:
         print("\n".join(str(folder) for folder in folders))
     return 0
+
+
+def _export_c(options: argparse.Namespace) -> int:
+    from dendrite_automl.errors import RequestError
+    from dendrite_automl.run_export import export_run_c
+
+    if options.dynamic_batch:
+        raise RequestError("export: --dynamic-batch is of ONNX files: expected no --c beside it")
+    written, refused = export_run_c(options.path, snapshot=options.snapshot)
+    if options.json:
+        print(json.dumps({"c": [str(folder.resolve()) for folder in written], "refused": refused}))
+    elif written:
+        print("\n".join(str(folder) for folder in written))
+    for line in refused:
+        print(f"automl: {line}", file=sys.stderr)
+    return 1 if refused else 0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The artifacts of a run again, without training anything: all of its front, or one snapshot."""
+"""The artifacts of a run again, without training anything: all of its front, or one snapshot; or C code of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from dendrite_automl.c99.folder import export_c
+from dendrite_automl.c99.lower import Unsupported
 from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
@@ -82,3 +84,41 @@ def export_run(
             return [Path(row["artifact"]) for row in rows if row["artifact"]]
         except OSError as error:
             raise AutoMLError(f"export: cannot write into {run.path}: {error.strerror or error}; make room") from None
+
+
+def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list[Path], list[str]]:
+    """C code of a run's artifacts: the form of `export_c` that `automl export --c` has.
+
+    Args:
+        path: a run folder, or that of one artifact.
+        snapshot: of this one alone; it is exported first where it has no artifact yet.
+
+    Returns:
+        The folders that were written, and why others were not: a line for each artifact that has an operator without a kernel.
+
+    Raises:
+        RequestError: no run, or one that has no artifacts.
+        ArtifactMismatch: a file of an artifact was changed.
+        AutoMLError: the disk does not take a file.
+    """
+    folder = Path(path)
+    if (folder / "artifact.json").is_file():
+        if snapshot is not None:
+            raise RequestError(f"export: {folder} is one artifact: expected no --snapshot beside it")
+        return [export_c(folder)], []
+    run = Run.open(folder)
+    if snapshot is not None:
+        artifacts = [run.path / "artifacts" / snapshot]
+        if not (artifacts[0] / "artifact.json").is_file():
+            artifacts = export_run(run.path, snapshot=snapshot)
+    else:
+        artifacts = [Path(row["artifact"]) for row in run.front_rows() if row["artifact"]]
+    if not artifacts:
+        raise RequestError(f"export: {run.path} has no artifacts; write them with `automl export {run.path}` first")
+    written, refused = list[Path](), list[str]()
+    for artifact in artifacts:
+        try:
+            written.append(export_c(artifact))
+        except Unsupported as error:
+            refused.append(str(error))
+    return written, refused

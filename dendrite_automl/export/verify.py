@@ -33,16 +33,7 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
         ArtifactMismatch: a file is missing or differs from what the artifact says, or the network does not fit.
     """
     folder = Path(folder)
-    if not (folder / "artifact.json").is_file() and not (folder / SEAL).is_file():
-        raise RequestError(f"{folder}: expected the folder of an artifact, with an artifact.json; got none")
-    if (folder / SEAL).is_file():
-        sealed = check_seal(folder)
-        description = _read_description(folder)
-        if missing := sorted(set(FILES) - sealed):
-            raise ArtifactMismatch(f"{folder / SEAL}: expected the hash of {missing[0]}, got none")
-    else:
-        description = _read_description(folder)  # says so where it is of an earlier format, which had no seal
-        check_seal(folder)
+    description = open_artifact(folder)
     snapshot = _check_description(folder, description)
     params, macs = count_onnx(folder / "model.onnx")
     measured = snapshot.measurement
@@ -56,6 +47,26 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
     errors = _compare_vectors(folder)
     device = _check_fit(folder, description, snapshot)
     return {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device, **errors}
+
+
+def open_artifact(folder: Path) -> Mapping[str, Any]:
+    """The description of an artifact whose files are as they were written.
+
+    Raises:
+        RequestError: the folder is no artifact, or one of another format.
+        ArtifactMismatch: a file is missing or was changed.
+    """
+    if not (folder / "artifact.json").is_file() and not (folder / SEAL).is_file():
+        raise RequestError(f"{folder}: expected the folder of an artifact, with an artifact.json; got none")
+    if (folder / SEAL).is_file():
+        sealed = check_seal(folder)
+        description = _read_description(folder)
+        if missing := sorted(set(FILES) - sealed):
+            raise ArtifactMismatch(f"{folder / SEAL}: expected the hash of {missing[0]}, got none")
+        return description
+    description = _read_description(folder)  # says so where it is of an earlier format, which had no seal
+    check_seal(folder)
+    return description
 
 
 def _read_description(folder: Path) -> Mapping[str, Any]:

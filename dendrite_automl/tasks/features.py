@@ -163,8 +163,7 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
         center=False,
     )
     power = np.abs(spectrum) ** 2 / fft  # [W, fft/2 + 1, F]
-    bank = _bins_bank(settings) if settings.edges == "bins" else _exact_bank(settings)
-    features = np.log(np.maximum(bank @ power, settings.log_floor))  # [W, mel_filters, F]
+    features = np.log(np.maximum(mel_bank(settings) @ power, settings.log_floor))  # [W, mel_filters, F]
     if settings.coefficients:
         features = librosa.feature.mfcc(S=features, n_mfcc=settings.coefficients, dct_type=2, norm="ortho")
     if settings.energy:
@@ -172,6 +171,11 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
     if settings.normalise_frames:
         features = _normalised(features, settings.normalise_frames, settings.normalise_epsilon)
     return features.astype(np.float32)
+
+
+def mel_bank(settings: FeatureSettings) -> NDArray[np.float64]:
+    """The mel filters H of step 4, [mel_filters, fft_samples / 2 + 1]."""
+    return _bins_bank(settings) if settings.edges == "bins" else _exact_bank(settings)
 
 
 def _exact_bank(settings: FeatureSettings) -> NDArray[np.float64]:

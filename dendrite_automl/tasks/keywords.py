@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dendrite_automl.tasks.task import Split, Task, make_task
 
@@ -26,6 +27,12 @@ def load_keywords() -> Task:
             preprocessing={"features": settings},
             open_test=_open_test,
         )
+
+
+def read_storage() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`scale` and `offset` [13] of the 8 bits that each feature is stored in: `scale * (0 … 255) + offset`."""
+    with np.load(_FILE, allow_pickle=False) as data:
+        return data["scale"], data["offset"]
 
 
 def _open_test() -> Split:

@@ -70,6 +70,16 @@ def compute_mfcc(waves: Floats) -> Floats:
     return (centred / (mfcc.std(2, keepdims=True) + 1e-3)).astype(np.float32)
 
 
+def mel_bank() -> npt.NDArray[np.float64]:
+    """The filters of `compute_mfcc`, [40, 257]."""
+    import librosa
+
+    bank: npt.NDArray[np.float64] = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=MEL_BANDS, fmin=LOWEST_HZ, fmax=HIGHEST_HZ, dtype=np.float64
+    )
+    return bank
+
+
 def fit_affine(x: Floats) -> tuple[Floats, Floats]:
     """Fit the 8-bit storage to [N, 13, 50]: `scale` and `offset`, [13] each, spanning mean +- 4 standard deviations."""
     mean, std = x.mean((0, 2)), x.std((0, 2))

@@ -1,0 +1,134 @@
+"""Where each tensor lies in the arena: the order of steps with the lowest peak, and places that need no more than it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dendrite_automl.c99.program import Layer, Pool, Program, Step, Sum
+from dendrite_automl.measure.liveness import Operator, plan_order
+
+_ATTEMPTS = 2_000  # orders in which buffers are placed, before one that needs more than the peak is taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arena:
+    """A plan of memory.
+
+    Attributes:
+        steps: in their order of execution.
+        offsets: of each tensor, in numbers.
+        size: of the arena, in numbers.
+        peak: the largest sum of live tensors: no arena for this order can be smaller.
+    """
+
+    steps: tuple[Step, ...]
+    offsets: Mapping[str, int]
+    size: int
+    peak: int
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """Tensors that share a place: `first` and `last` step in which it holds something."""
+
+    size: int
+    first: int
+    last: int
+
+
+def plan_arena(program: Program) -> Arena:
+    """Order and places; steps that go element by element write over an input that nobody needs afterwards."""
+    operators = [
+        Operator(
+            reads=_reads(step), writes=(step.target.name,), form="compute" if isinstance(step, Layer | Pool) else "in_place"
+        )
+        for step in program.steps
+    ]
+    sizes = {t.name: t.size for step in program.steps for t in (step.source, step.target)}
+    sizes[program.source.name] = program.source.size
+    plan = plan_order(operators, sizes, [program.source.name], [program.target.name])
+    steps = tuple(program.steps[i] for i in plan.order)
+    owner, buffers = _find_buffers(program, steps, sizes)
+    places = _place(list(buffers.values()), plan.peak_bytes)
+    of_buffer = dict(zip(buffers, places, strict=True))
+    offsets = {name: of_buffer[buffer] for name, buffer in owner.items()}
+    size = max(of_buffer[name] + buffer.size for name, buffer in buffers.items())
+    return Arena(steps=steps, offsets=offsets, size=size, peak=plan.peak_bytes)
+
+
+def _reads(step: Step) -> tuple[str, ...]:
+    return (step.source.name, step.other.name) if isinstance(step, Sum) else (step.source.name,)
+
+
+def _find_buffers(
+    program: Program, steps: Sequence[Step], sizes: Mapping[str, int]
+) -> tuple[dict[str, str], dict[str, _Buffer]]:
+    last = {program.source.name: 0}
+    for i, step in enumerate(steps):
+        last |= dict.fromkeys((*_reads(step), step.target.name), i)
+    last[program.target.name] = len(steps)
+    owner = {program.source.name: program.source.name}
+    buffers = {program.source.name: _Buffer(program.source.size, -1, last[program.source.name])}
+    for i, step in enumerate(steps):
+        name = step.target.name
+        over = () if isinstance(step, Layer | Pool) else _reads(step)
+        free = [other for other in over if last[other] == i and sizes[other] == sizes[name] and buffers[owner[other]].last == i]
+        owner[name] = owner[free[0]] if free else name
+        if free:
+            buffers[owner[name]].last = last[name]
+        else:
+            buffers[name] = _Buffer(sizes[name], i, last[name])
+    return owner, buffers
+
+
+def _place(buffers: Sequence[_Buffer], peak: int) -> list[int]:
+    """Offsets; the first that need no more than the peak, of many orders in which buffers take the lowest free place."""
+    by_size = sorted(range(len(buffers)), key=lambda i: -buffers[i].size)
+    by_life = sorted(range(len(buffers)), key=lambda i: buffers[i].first - buffers[i].last)
+    rng = random.Random(0)
+    shuffled = (rng.sample(by_size, len(by_size)) for _ in range(_ATTEMPTS))
+    best: tuple[int, list[int]] | None = None
+    for order in itertools.chain((by_size, by_life, range(len(buffers))), shuffled):
+        for down in (False, True):
+            offsets = _fit(buffers, order, peak if down else None)
+            if offsets is None:
+                continue
+            size = max(offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True))
+            if best is None or size < best[0]:
+                best = size, offsets
+            if size <= peak:
+                return offsets
+    assert best is not None
+    return best[1]
+
+
+def _fit(buffers: Sequence[_Buffer], order: Sequence[int], peak: int | None) -> list[int] | None:
+    """Each buffer at the lowest place that is free while it lives; with `peak`, every other one at the highest below it."""
+    placed: dict[int, int] = {}
+    for turn, i in enumerate(order):
+        mine = buffers[i]
+        taken = sorted(
+            (offset, offset + buffers[j].size)
+            for j, offset in placed.items()
+            if buffers[j].first <= mine.last and mine.first <= buffers[j].last
+        )
+        if peak is not None and turn % 2:
+            end = peak
+            for low, high in reversed(taken):
+                if high <= end - mine.size:
+                    break
+                end = min(end, low)
+            if end < mine.size:
+                return None
+            placed[i] = end - mine.size
+        else:
+            start = 0
+            for low, high in taken:
+                if low >= start + mine.size:
+                    break
+                start = max(start, high)
+            placed[i] = start
+    return [placed[i] for i in range(len(buffers))]

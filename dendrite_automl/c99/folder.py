@@ -1,0 +1,188 @@
+"""`export_c`: the folder of C code of one artifact."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dendrite_automl
+from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, read_front_end
+from dendrite_automl.c99.integer import quantise_input, run_program
+from dendrite_automl.c99.lower import lower
+from dendrite_automl.c99.program import Program, known
+from dendrite_automl.c99.render import as_array, c_float, environment, one_line, wrap
+from dendrite_automl.c99.size import estimate_code, estimate_features, estimate_stack, measured_with
+from dendrite_automl.c99.source import Source, make_source
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.export.member import TOLERANCE
+from dendrite_automl.export.verify import open_artifact
+from dendrite_automl.result import Snapshot
+
+_MARK = "Written by dendrite-automl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pair:
+    """Both variants of a network, its test vectors, and what they give."""
+
+    programs: Mapping[str, Program]
+    sources: Mapping[str, Source]
+    inputs: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    logits_int8: NDArray[np.float32]
+    reference: NDArray[np.int8]
+
+
+def export_c(artifact: str | Path, path: str | Path | None = None) -> Path:
+    """Write C99 code of an artifact: both variants, features of sound, a self-test, a Makefile and a README.
+
+    Args:
+        artifact: its folder.
+        path: where to write: a new or empty folder, or one that this function wrote before, which is replaced. Default: the
+            folder `c` of the artifact.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RequestError: `artifact` is none, or there is something else at `path`.
+        Unsupported: an operator or a shape has no kernel; nothing is written.
+        ArtifactMismatch: a file of the artifact was changed.
+        AutoMLError: the disk does not take a file.
+    """
+    folder, target = Path(artifact), Path(path) if path is not None else Path(artifact) / "c"
+    description = open_artifact(folder)
+    _check_target(target)
+    files = _make_files(folder, description)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            for name, text in files.items():
+                (scratch / name).write_text(text, encoding="utf-8", newline="\n")
+            scratch.chmod(0o755)
+            if target.exists():
+                shutil.rmtree(target)
+            scratch.replace(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise AutoMLError(f"export: cannot write {target}: {error.strerror or error}; make room") from None
+    return target
+
+
+def _check_target(target: Path) -> None:
+    """Nothing of the user's is overwritten."""
+    if target.is_dir():
+        ours = target / "model.c"
+        if any(target.iterdir()) and not (
+            ours.is_file() and _MARK in ours.read_text(encoding="utf-8", errors="replace")[:1000]
+        ):
+            raise RequestError(
+                f"export: {target}: expected a new or empty folder, or C code of an earlier export; got other files"
+            )
+    elif target.exists():
+        raise RequestError(f"export: {target}: expected a folder, got a file")
+
+
+def _make_files(folder: Path, description: Mapping[str, Any]) -> dict[str, str]:
+    snapshot = Snapshot.from_json(description["snapshot"])
+    title = one_line(f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters")
+    labels = [str(label) for label in description["labels"]]
+    programs = {"model": lower(folder / "model.onnx"), "model_int8": lower(folder / "model.int8.onnx")}
+    sources = {name: make_source(program, name=name, title=title, labels=labels) for name, program in programs.items()}
+    with np.load(folder / "vectors.npz", allow_pickle=False) as vectors:
+        inputs, logits, logits_int8 = (vectors[key] for key in ("inputs", "logits", "logits_int8"))
+    int8 = programs["model_int8"]
+    reference = run_program(int8, quantise_input(inputs, known(int8.source.quant)))
+    pair = _Pair(programs=programs, sources=sources, inputs=inputs, logits=logits, logits_int8=logits_int8, reference=reference)
+    front = read_front_end(description)
+    files = {f"{name}.{end}": getattr(s, of) for name, s in sources.items() for end, of in (("h", "header"), ("c", "code"))}
+    if front is not None:
+        files["features.h"], files["features.c"] = make_features(front, title)
+    values: dict[str, Any] = {
+        "version": dendrite_automl.__version__,
+        "title": title,
+        "features": front is not None,
+        "vectors": len(inputs),
+        "tolerance": c_float(TOLERANCE),
+        "features_tolerance": c_float(front.tolerance) if front else "",
+    }
+    templates = environment()
+    files["main.c"] = templates.get_template("main.c.j2").render(values)
+    files["Makefile"] = templates.get_template("Makefile.j2").render(values)
+    files["vectors.h"] = templates.get_template("vectors.h.j2").render(values | _vectors(pair, front))
+    files["README.md"] = templates.get_template("README.md.j2").render(values | _about(pair, front, description, files))
+    return files
+
+
+def _vectors(pair: _Pair, front: FrontEnd | None) -> dict[str, Any]:
+    arrays = [
+        {
+            "type": of,
+            "name": name,
+            "size": values[0].size,
+            "rows": [wrap([c_float(float(v)) if of == "float" else str(int(v)) for v in row.reshape(-1)]) for row in values],
+        }
+        for name, of, values in (
+            ("test_inputs", "float", pair.inputs),
+            ("test_logits", "float", pair.logits),
+            ("test_logits_int8", "int8_t", pair.reference),
+        )
+    ]
+    computed = front.compute(make_sound(front.samples)) if front else None
+    return {"arrays": arrays, "features": as_array("test_features", "float", computed) if computed is not None else None}
+
+
+def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    footprint, quant = description["footprint"], known(pair.programs["model_int8"].target.quant)
+    sizes = {
+        short: {
+            "arena": f"{source.arena_bytes:,}",
+            "planned": f"{footprint[planned]:,}",
+            "constants": f"{source.constant_bytes:,}",
+            "code": f"{estimate_code(source):,}",
+            "stack": f"{estimate_stack(source):,}",
+        }
+        for short, name, planned in (
+            ("float", "model", "peak_ram_bytes"),
+            ("int8", "model_int8", "peak_ram_bytes_int8"),
+        )
+        for source in [pair.sources[name]]
+    }
+    best = pair.reference.argmax(1)
+    apart = np.abs(pair.reference.astype(float) - (pair.logits_int8 / quant.scale + quant.zero)).max()
+    found: dict[str, Any] = {
+        "snapshot": Snapshot.from_json(description["snapshot"]).id,
+        "accuracy": description["accuracy"]["test"],
+        "accuracy_int8": description["accuracy"]["test_int8"],
+        "sizes": sizes,
+        "measured_with": measured_with(),
+        "dendrites": any("sets" in source.kernels for source in pair.sources.values()),
+        "input_shape": " x ".join(map(str, pair.programs["model"].source.shape)),
+        "preprocessing": json.dumps(description["preprocessing"], ensure_ascii=False),
+        "labels": ", ".join(re.sub(r"([*_`|<>\\])", r"\\\1", str(label)) for label in description["labels"]),
+        "agree_float": f"{int((best == pair.logits.argmax(1)).sum())} of {len(best)}",
+        "agree_int8": f"{int((best == pair.logits_int8.argmax(1)).sum())} of {len(best)}",
+        "steps": round(apart),
+        "step": quant.scale,
+        "licence": description["licence"],
+        "patent": description.get("patent"),
+    }
+    if front is not None:
+        flash, ram = estimate_features(front)
+        found |= {
+            "features": {"flash": f"{flash:,}", "ram": f"{ram:,}"},
+            "samples": f"{front.samples:,}",
+            "rate": f"{front.rate:,}",
+        }
+    return found

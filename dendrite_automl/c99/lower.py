@@ -1,0 +1,408 @@
+"""From the operators of an ONNX file to the steps of a program: each layer with its dendrites and activation is one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dendrite_automl.c99.graph import Constant, Graph, Node, read_graph
+from dendrite_automl.c99.neurons import (
+    Added,
+    Channel,
+    Expression,
+    NotDendritic,
+    Product,
+    Row,
+    Scaled,
+    Squashed,
+    Zero,
+    read_neurons,
+    sites_of,
+)
+from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Program, Quant, Squash, Step, Sum, Tensor, Weights
+from dendrite_automl.errors import AutoMLError
+
+_SQUASHES = {"Relu": "relu", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+# What TFLite quantises them to, whatever they are seen to give.
+_NATURAL = {"Tanh": Quant(scale=1 / 128, zero=0), "Sigmoid": Quant(scale=1 / 256, zero=-128)}
+_LARGEST = 65_535  # of an axis: what the kernels' 16 bits hold
+
+
+class Unsupported(AutoMLError):
+    """An operator or a shape that the C kernels do not have."""
+
+
+def lower(path: Path) -> Program:
+    """The program of an ONNX file of an artifact, float32 or QDQ.
+
+    Raises:
+        Unsupported: by the name of the first operator that is not supported.
+        ArtifactMismatch: it is no ONNX file.
+    """
+    return _Lowering(path, read_graph(path)).run()
+
+
+class _Lowering:
+    """Tensors are there as a whole (`made`), or as what each of their channels is (`lazy`) until somebody needs them."""
+
+    def __init__(self, path: Path, graph: Graph) -> None:
+        self._path, self._graph = path, graph
+        self._lazy: dict[str, list[Expression]] = {}
+        self._made: set[str] = {graph.source}
+        self._steps: list[Step] = []
+        self._users: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                self._users.setdefault(self._owner(name), []).append(node)
+
+    def run(self) -> Program:
+        """All steps that the output needs."""
+        take: dict[str, Callable[[Node], None]] = {
+            "Conv": self._convolve,
+            "Gemm": self._multiply,
+            "Add": self._add,
+            "Mul": self._scale,
+            "Gather": self._gather,
+            "Concat": self._concatenate,
+            "Slice": self._slice,
+            "MaxPool": self._pool,
+            "AveragePool": self._pool,
+            "GlobalAveragePool": self._pool,
+            "ReduceMean": self._pool,
+            **dict.fromkeys(_SQUASHES, self._squash),
+        }
+        for node in self._graph.nodes:
+            if node.op not in take:
+                raise self._refuse(node, f"the operator {node.op} has no kernel; there are: {', '.join(sorted(take))}")
+            take[node.op](node)
+        source, target = self._tensor(self._graph.source), self._whole(self._graph.target)
+        return Program(source=source, target=target, steps=tuple(self._steps))
+
+    def _refuse(self, node: Node, why: str) -> Unsupported:
+        return Unsupported(f'{self._path}: operator "{node.name}" ({node.op}): {why}')
+
+    def _owner(self, name: str) -> str:
+        while name in self._graph.views:
+            name = self._graph.views[name]
+        return name
+
+    def _tensor(self, name: str) -> Tensor:
+        owner = self._owner(name)
+        quant = self._graph.quants.get(owner)
+        return Tensor(name=owner, shape=self._graph.shapes[name], quant=quant)
+
+    def _constant(self, node: Node, place: int) -> Constant | None:
+        """An input that is stored, not computed."""
+        return self._graph.constants.get(node.inputs[place]) if place < len(node.inputs) else None
+
+    def _needs(self, node: Node, place: int) -> Any:
+        constant = self._constant(node, place)
+        if constant is None:
+            raise self._refuse(node, f"expected a stored tensor as input {place}, got a computed one")
+        return constant
+
+    # What each operator becomes
+
+    def _convolve(self, node: Node) -> None:
+        constant, given = self._needs(node, 1), node.attributes
+        if _is_auto_padded(node):
+            raise self._refuse(node, f"expected explicit padding, got {given['auto_pad']!r}")
+        axes = constant.values.ndim - 2
+        if axes not in (1, 2):
+            raise self._refuse(node, f"expected one or two axes of positions, got {axes}")
+        group, out_c = int(given.get("group", 1)), len(constant.values)
+
+        def pair(name: str, default: int) -> tuple[int, int]:
+            values = list(given.get(name, [default] * axes))[:axes]
+            return (default, int(values[0])) if axes == 1 else (int(values[0]), int(values[1]))
+
+        source, chosen = self._look_through(node.inputs[0])
+        if chosen is not None and constant.values.shape[1] != 1:
+            raise self._refuse(node, "expected gathered channels to be convolved one by one")
+        in_shape, out_shape = _as_map(self._graph.shapes[source]), _as_map(self._graph.shapes[node.output])
+        inputs = constant.values.shape[1]
+        first = [row // (out_c // group) * inputs for row in range(out_c)]
+        geometry = Geometry(
+            in_h=in_shape[1],
+            in_w=in_shape[2],
+            out_c=out_c,
+            out_h=out_shape[1],
+            out_w=out_shape[2],
+            kernel=_kernel(constant.values.shape[2:]),
+            stride=pair("strides", 1),
+            pad=pair("pads", 0),
+            dilation=pair("dilations", 1),
+            group_in=inputs,
+            group_out=out_c // group,
+        )
+        self._take_product(node, source, geometry, [first[r] if chosen is None else chosen[first[r]] for r in range(out_c)])
+
+    def _multiply(self, node: Node) -> None:
+        given, constant = node.attributes, self._needs(node, 1)
+        if given.get("transA", 0) or (given.get("alpha", 1.0), given.get("beta", 1.0)) != (1.0, 1.0) or not given.get("transB"):
+            raise self._refuse(node, "expected the form x W^T + b")
+        out_c, inputs = constant.values.shape
+        if self._graph.shapes[node.inputs[0]] != (inputs,):
+            raise self._refuse(node, f"expected one vector, got an input of shape {list(self._graph.shapes[node.inputs[0]])}")
+        one = (1, 1)
+        geometry = Geometry(
+            in_h=1,
+            in_w=inputs,
+            out_c=out_c,
+            out_h=1,
+            out_w=1,
+            kernel=(1, inputs),
+            stride=one,
+            pad=(0, 0),
+            dilation=one,
+            group_in=1,
+            group_out=out_c,
+        )
+        self._take_product(node, node.inputs[0], geometry, [0] * out_c)
+
+    def _take_product(self, node: Node, source: str, geometry: Geometry, inputs: Sequence[int]) -> None:
+        """Rows of weights on a tensor, and on the features of a set of low rank where it may be one."""
+        weights, bias = self._needs(node, 1), self._needs(node, 2) if len(node.inputs) > 2 and node.inputs[2] else None
+        if max(geometry.in_h, geometry.in_w, geometry.out_c, geometry.kernel[1], *weights.values.shape) > _LARGEST:
+            raise self._refuse(node, f"expected axes of at most {_LARGEST:,}, got {list(weights.values.shape)}")
+        rows = Weights(
+            values=weights.values.reshape(geometry.out_c, geometry.group_in, *geometry.kernel),
+            bias=None if bias is None else bias.values,
+            scales=None if weights.scales is None else np.broadcast_to(weights.scales, geometry.out_c),
+            target=self._output(node).quant,
+        )
+        features = self._features(source, geometry)
+        owner = self._owner(source)
+        product = Product(source=owner, geometry=geometry, weights=rows, inputs=tuple(inputs), features=features)
+        self._lazy[node.output] = [Row(product, row) for row in range(geometry.out_c)]
+
+    def _features(self, source: str, geometry: Geometry) -> Product | None:
+        """The products that a pointwise layer mixes, if it is that and it mixes all of them as they are."""
+        channels = self._lazy.get(self._owner(source), [])
+        products = {id(e.product): e.product for e in channels if isinstance(e, Row)}
+        if len(products) != 1 or [getattr(e, "row", -1) for e in channels] != list(range(len(channels))):
+            return None
+        [product] = products.values()
+        of_vector = product.geometry.out_h == product.geometry.out_w == 1 and geometry.kernel == (1, len(channels))
+        pointwise = geometry.kernel == geometry.stride == (1, 1) and geometry.pad == (0, 0)
+        return product if of_vector or (pointwise and geometry.group_in == len(channels)) else None
+
+    def _add(self, node: Node) -> None:
+        one, other = (self._expressions(name) for name in node.inputs)
+        if any(self._constant(node, place) is not None for place in (0, 1)):
+            raise self._refuse(node, "a constant is added outside of a layer")
+        if one is not None and other is not None and any(_are_scaled(channels) for channels in (one, other)):
+            self._lazy[node.output] = [Added(node.output, a, b) for a, b in zip(one, other, strict=True)]
+            return
+        out, shapes = self._graph.shapes[node.output], [self._graph.shapes[name] for name in node.inputs]
+        whole = [place for place in (0, 1) if shapes[place] == out]
+        if not whole or any(len(shape) != len(out) or shape[0] != out[0] for shape in shapes):
+            raise self._refuse(node, f"expected tensors of one shape, or one repeated along positions, got {shapes}")
+        a, b = (self._whole(node.inputs[place]) for place in (whole[0], 1 - whole[0]))
+        self._emit(Sum(source=a, other=b, target=self._output(node)))
+
+    def _scale(self, node: Node) -> None:
+        places = [place for place in (0, 1) if self._constant(node, place) is not None]
+        if len(places) != 1:
+            raise self._refuse(node, "two computed tensors are multiplied")
+        constant, name = self._needs(node, places[0]), node.inputs[1 - places[0]]
+        channels = self._expressions(name)
+        if channels is None or constant.values.size not in (1, len(channels)):
+            raise self._refuse(node, "a constant multiplies something else than the outputs of a layer's dendrites")
+        self._lazy[node.output] = [Scaled(node.output, constant, c, e) for c, e in enumerate(channels)]
+
+    def _gather(self, node: Node) -> None:
+        channels = self._expressions(node.inputs[0])
+        self._along_channels(node)
+        if channels is None:  # of a whole tensor: the convolution behind it looks through
+            self._whole(node.inputs[0])
+            channels = [Channel(self._owner(node.inputs[0]), c) for c in range(self._graph.shapes[node.inputs[0]][0])]
+        self._keep_quant(node)
+        self._lazy[node.output] = [channels[int(i)] for i in self._needs(node, 1).values.reshape(-1)]
+
+    def _concatenate(self, node: Node) -> None:
+        self._along_channels(node)
+        channels: list[Expression] = []
+        for place, name in enumerate(node.inputs):
+            constant, expressions = self._constant(node, place), self._expressions(name)
+            if constant is not None and constant.is_zero:
+                channels += [Zero()] * constant.values.shape[1]
+            elif constant is None and expressions is not None:
+                channels += expressions
+            else:
+                raise self._refuse(node, "tensors are put together that are no outputs of a layer's dendrites")
+        self._keep_quant(node)
+        self._lazy[node.output] = channels
+
+    def _slice(self, node: Node) -> None:
+        channels = self._expressions(node.inputs[0])
+        starts, ends = (int(self._needs(node, place).values.reshape(-1)[0]) for place in (1, 2))
+        axes = self._constant(node, 3)
+        rank = len(self._graph.shapes[node.inputs[0]]) + 1
+        if channels is None or axes is None or axes.values.size != 1 or int(axes.values.reshape(-1)[0]) % rank != 1:
+            raise self._refuse(node, "a tensor is cut that is no product of a layer and its dendrites")
+        self._keep_quant(node)
+        self._lazy[node.output] = channels[starts:ends]
+
+    def _squash(self, node: Node) -> None:
+        name, quants = node.inputs[0], self._graph.quants
+        if self._graph.quants and node.op in _NATURAL:  # the quantiser leaves them to what reads them
+            self._graph.quants.setdefault(node.output, _NATURAL[node.op])
+        squash = Squash(
+            kind=_SQUASHES[node.op],  # type: ignore[arg-type]
+            slope=float(node.attributes.get("alpha", 0.01)) if node.op == "LeakyRelu" else 0.0,
+            source=quants.get(self._owner(name)),
+            inner=node.inner,
+            target=self._output(node).quant,
+        )
+        channels = self._expressions(name)
+        if channels is None or self._is_read_whole(name):
+            self._emit(Map(source=self._whole(name), target=self._output(node), squash=squash))
+        else:
+            self._lazy[node.output] = [Squashed(node.output, squash, e) for e in channels]
+
+    def _pool(self, node: Node) -> None:
+        given, source = node.attributes, self._whole(node.inputs[0])
+        shape = _as_map(source.shape)
+        if node.op in ("ReduceMean", "GlobalAveragePool"):
+            axes = given.get("axes") or (self._needs(node, 1).values.tolist() if len(node.inputs) > 1 else None)
+            rank = len(source.shape) + 1
+            if node.op == "ReduceMean" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
+                raise self._refuse(node, f"expected a mean over all positions of each channel, got axes {axes}")
+            kernel, stride, pad, dilation, out = shape[1:], shape[1:], (0, 0), (1, 1), (1, 1)
+        else:
+            if (
+                given.get("ceil_mode")
+                or given.get("storage_order")
+                or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET")
+            ):
+                raise self._refuse(node, "expected windows of the plain form, without ceil_mode and auto_pad")
+            kernel = _kernel(given["kernel_shape"])
+            stride, dilation = (_kernel(given.get(n) or [1] * len(given["kernel_shape"])) for n in ("strides", "dilations"))
+            pads = list(given.get("pads") or [0, 0])
+            pad = _kernel(pads[: len(given["kernel_shape"])], 0)
+            if node.op == "AveragePool" and any(pads) and not given.get("count_include_pad"):
+                raise self._refuse(node, "expected means that count the padding")
+            out = _as_map(self._graph.shapes[node.output])[1:]
+        geometry = Geometry(
+            in_h=shape[1],
+            in_w=shape[2],
+            out_c=shape[0],
+            out_h=out[0],
+            out_w=out[1],
+            kernel=kernel,
+            stride=stride,
+            pad=pad,
+            dilation=dilation,
+            group_in=1,
+            group_out=1,
+        )
+        target = self._output(node)
+        self._emit(Pool(source=source, target=target, geometry=geometry, kind="max" if node.op == "MaxPool" else "mean"))
+
+    # Tensors that are there as a whole
+
+    def _expressions(self, name: str) -> list[Expression] | None:
+        """What the channels of a tensor are, where it has not been computed as a whole."""
+        return self._lazy.get(name)
+
+    def _whole(self, name: str) -> Tensor:
+        """A tensor that is there when the next step runs; the steps that make it are added where they are missing."""
+        owner = self._owner(name)
+        if owner not in self._made:
+            self._make(owner)
+        return self._tensor(name)
+
+    def _make(self, name: str) -> None:
+        """A layer from the expressions of a tensor's channels."""
+        channels = self._lazy[name]
+        node = next(n for n in self._graph.nodes if n.output == name)
+        sites = sites_of(channels[0]) or ()
+        try:
+            if not sites:
+                raise NotDendritic("its channels are not computed in one place")
+            found = read_neurons(channels, sites[0], self._graph.quants)
+        except NotDendritic as error:
+            raise self._refuse(node, f"expected a layer with or without dendrites, but {error}") from None
+        rows, geometry = np.array(found.rows), found.product.geometry
+        if len(rows) != geometry.out_c:  # a slice of a joined product
+            geometry = replace(geometry, out_c=len(rows), group_out=len(rows))
+        source = self._whole(found.product.source)
+        layer = Layer(
+            source=source,
+            target=self._output(node),
+            geometry=_flat(geometry),
+            weights=found.product.weights.take(rows),
+            sets=found.sets,
+            squash=found.squash,
+        )
+        self._emit(layer)
+
+    def _emit(self, step: Step) -> None:
+        self._steps.append(step)
+        self._made.add(step.target.name)
+        self._lazy.pop(step.target.name, None)
+
+    def _output(self, node: Node) -> Tensor:
+        quant = self._graph.quants.get(node.output)
+        if self._graph.quants and quant is None:
+            raise self._refuse(node, "expected its output to be quantised")
+        return Tensor(name=node.output, shape=self._graph.shapes[node.output], quant=quant)
+
+    def _is_read_whole(self, name: str) -> bool:
+        reads_whole = ("Conv", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Add")
+        return any(node.op in reads_whole for node in self._users[self._owner(name)])
+
+    def _look_through(self, name: str) -> tuple[str, list[int] | None]:
+        """A tensor as a whole, and which of its channels are read where it was gathered from another one."""
+        channels = self._lazy.get(name)
+        maker = next((n for n in self._graph.nodes if n.output == name), None)
+        if maker is not None and maker.op == "Gather" and channels is not None:
+            source, chosen = self._look_through(maker.inputs[0])
+            index = [int(i) for i in self._needs(maker, 1).values.reshape(-1)]
+            return source, [i if chosen is None else chosen[i] for i in index]
+        return name, None
+
+    def _along_channels(self, node: Node) -> None:
+        rank = len(self._graph.shapes[node.output]) + 1
+        if int(node.attributes.get("axis", 0)) % rank != 1:
+            raise self._refuse(node, f"expected the axis of the channels, 1, got {node.attributes.get('axis', 0)}")
+
+    def _keep_quant(self, node: Node) -> None:
+        """Choosing channels leaves int8 numbers as they are."""
+        own = self._graph.quants.get(node.output)
+        for place, name in enumerate(node.inputs[:1]):
+            before = self._graph.quants.get(self._owner(name))
+            if self._constant(node, place) is None and own != before:
+                raise self._refuse(node, "expected the scale of its input")
+
+
+def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
+    """[C], [C, W] or [C, H, W] as [C, H, W]."""
+    c, *rest = shape
+    return (c, *([1] * (2 - len(rest))), *rest)  # type: ignore[return-value]
+
+
+def _is_auto_padded(node: Node) -> bool:
+    return node.attributes.get("auto_pad", b"NOTSET") not in (b"", b"NOTSET")
+
+
+def _are_scaled(channels: Sequence[Expression]) -> bool:
+    return all(isinstance(e, Scaled | Zero) for e in channels)
+
+
+def _flat(geometry: Geometry) -> Geometry:
+    """A pointwise layer's positions as one row: no borders, longer runs."""
+    if geometry.kernel == geometry.stride == (1, 1) and not geometry.is_padded:
+        positions = geometry.in_h * geometry.in_w
+        return replace(geometry, in_h=1, in_w=positions, out_h=1, out_w=positions)
+    return geometry
+
+
+def _kernel(sizes: Sequence[int], default: int = 1) -> tuple[int, int]:
+    first, *rest = [default] * (2 - len(sizes)) + [int(size) for size in sizes]
+    return first, rest[0]

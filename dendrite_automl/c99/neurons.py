@@ -1,0 +1,247 @@
+"""What each neuron of a layer computes, as an expression of its own; and those expressions read back as dendrite sets.
+
+In an ONNX file a layer's dendrites are spread over a dozen operators: products, slices, gathers, concatenations with zeros,
+scaled sums. Seen from one neuron all that is left is `M + sum_d gain_d * f(L_d + sum_e cascade_de * a_e)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from dendrite_automl.c99.graph import Constant
+from dendrite_automl.c99.program import DendriteSet, Geometry, Scalars, Squash, Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Product:
+    """A convolution or linear layer on one input; `rows` of its outputs are neurons.
+
+    Attributes:
+        source: name of the tensor that it reads.
+        inputs: for each row the first channel that it reads.
+        features: where it is a pointwise one on products that nothing else reads: those. It may then be a set of low rank.
+    """
+
+    source: str
+    geometry: Geometry
+    weights: Weights
+    inputs: tuple[int, ...]
+    features: Product | None = None
+
+    @property
+    def sites(self) -> tuple[tuple[Any, ...], ...]:
+        """Where it may be computed: at its own input, or at that of its features."""
+        own = (self.source, replace(self.geometry, out_c=0, group_in=0, group_out=0))
+        return (own, *self.features.sites) if self.features else (own,)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a product."""
+
+    product: Product
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel of a tensor that is there as a whole."""
+
+    tensor: str
+    channel: int
+
+
+@dataclass(frozen=True, slots=True)
+class Zero:
+    """Nothing: what a neuron without a dendrite hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A constant's entry times an expression; `name` is the tensor, whose scale the product has."""
+
+    name: str
+    constant: Constant
+    index: int
+    of: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The sum of two expressions."""
+
+    name: str
+    one: Expression
+    other: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Squashed:
+    """An activation of an expression."""
+
+    name: str
+    squash: Squash
+    of: Expression
+
+
+Expression = Row | Channel | Zero | Scaled | Added | Squashed
+
+
+class NotDendritic(Exception):
+    """The expressions are those of no dendritic layer; the message is what does not suit."""
+
+
+def sites_of(expression: Expression) -> tuple[tuple[Any, ...], ...] | None:
+    """Where an expression may be computed, the places next to it first; None where it may be anywhere."""
+    if isinstance(expression, Row):
+        return expression.product.sites
+    if isinstance(expression, Zero):
+        return None
+    if isinstance(expression, Channel):
+        return ()
+    parts = (expression.one, expression.other) if isinstance(expression, Added) else (expression.of,)
+    found: tuple[tuple[Any, ...], ...] | None = None
+    for part in parts:
+        sites = sites_of(part)
+        found = sites if found is None else found if sites is None else tuple(site for site in found if site in sites)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Neurons:
+    """A layer as its neurons have it: rows of M, the sets of dendrites, the activation."""
+
+    product: Product
+    rows: tuple[int, ...]
+    sets: tuple[DendriteSet, ...]
+    squash: Squash | None
+
+
+def read_neurons(channels: Sequence[Expression], site: tuple[Any, ...], quants: dict[str, Any]) -> Neurons:
+    """The layer that computes these expressions, one for each channel.
+
+    Args:
+        site: where it is computed, one of `sites_of`.
+
+    Raises:
+        NotDendritic: there is no such layer.
+    """
+    squash = None
+    if all(isinstance(e, Squashed) for e in channels):
+        squash = channels[0].squash  # type: ignore[union-attr]
+        channels = [e.of for e in channels]  # type: ignore[union-attr]
+    chains = [_terms(e) for e in channels]
+    depth = {len(terms) for _, terms in chains}
+    if len(depth) != 1:
+        raise NotDendritic("its channels are sums of different lengths")
+    product = _one_product([start for start, _ in chains], site)
+    if product.sites[0] != site:
+        raise NotDendritic("its neurons read what only its dendrites should")
+    sets: list[DendriteSet] = []
+    outputs: list[list[Expression | None]] = []
+    for d in range(depth.pop()):
+        found, heard = _read_set([terms[d] for _, terms in chains], outputs, product, site, quants)
+        sets.append(found)
+        outputs.append(heard)
+    rows = tuple(start.row for start, _ in chains)  # type: ignore[union-attr]
+    return Neurons(product=product, rows=rows, sets=tuple(sets), squash=squash)
+
+
+def _terms(expression: Expression) -> tuple[Expression, list[tuple[str, Expression]]]:
+    """The first of a chain of sums, and what is added to it one after another, with the names of the sums."""
+    terms: list[tuple[str, Expression]] = []
+    while isinstance(expression, Added):
+        one, other = expression.one, expression.other
+        if isinstance(one, Scaled | Zero) and not isinstance(other, Scaled | Zero):
+            one, other = other, one
+        terms.append((expression.name, other))
+        expression = one
+    return expression, terms[::-1]
+
+
+def _one_product(starts: Sequence[Expression], site: tuple[Any, ...]) -> Product:
+    products = {id(e.product): e.product for e in starts if isinstance(e, Row)}
+    if len(products) != 1 or not all(isinstance(e, Row) for e in starts):
+        raise NotDendritic("its channels are not rows of one product")
+    [product] = products.values()
+    if site not in product.sites:
+        raise NotDendritic("its products read other inputs")
+    return product
+
+
+def _read_set(
+    terms: Sequence[tuple[str, Expression]],
+    outputs: Sequence[Sequence[Expression | None]],
+    neuron: Product,
+    site: tuple[Any, ...],
+    quants: dict[str, Any],
+) -> tuple[DendriteSet, list[Expression | None]]:
+    """The set whose outputs are added as these terms, and the output that each neuron hears."""
+    total = terms[0][0]
+    owners = [c for c, (_, term) in enumerate(terms) if not isinstance(term, Zero)]
+    if not owners or not all(isinstance(terms[c][1], Scaled) for c in owners):
+        raise NotDendritic("what is added to a neuron is no scaled dendrite")
+    scaled: list[Scaled] = [terms[c][1] for c in owners]  # type: ignore[misc]
+    if not all(isinstance(s.of, Squashed) for s in scaled):
+        raise NotDendritic("a dendrite has no activation")
+    squashed: list[Squashed] = [s.of for s in scaled]  # type: ignore[misc]
+    chains = [_terms(s.of) for s in squashed]
+    product = _one_product([start for start, _ in chains], site)
+    rows = [start.row for start, _ in chains]  # type: ignore[union-attr]
+    cascade = [
+        _read_cascade([chain[e] for _, chain in chains], [outputs[e][c] for c in owners], quants)
+        for e in _lengths(chains, len(outputs))
+    ]
+    if product.sites[0] == site:
+        weights, mix = product.weights.take(np.array(rows)), None
+        if [product.inputs[row] for row in rows] != [neuron.inputs[c] for c in owners]:
+            raise NotDendritic("a dendrite reads other channels than its neuron")
+        if weights.values.shape[1:] != neuron.weights.values.shape[1:]:
+            raise NotDendritic("a dendrite has another kernel than its neuron")
+    else:
+        assert product.features is not None
+        weights, mix = product.features.weights, product.weights.take(np.array(rows))
+        if product.features.sites[0] != site or weights.values.shape[1:] != neuron.weights.values.shape[1:]:
+            raise NotDendritic("the features of a set of low rank are not of its neurons' form")
+    places = np.full(len(terms), -1)
+    places[owners] = np.arange(len(owners))
+    found = DendriteSet(
+        weights=weights,
+        mix=mix,
+        squash=squashed[0].squash,
+        gain=_scalars(scaled, total, quants),
+        cascade=tuple(cascade),
+        places=places,
+    )
+    heard: list[Expression | None] = [None] * len(terms)
+    for c, output in zip(owners, squashed, strict=True):
+        heard[c] = output
+    return found, heard
+
+
+def _lengths(chains: Sequence[tuple[Expression, list[tuple[str, Expression]]]], earlier: int) -> range:
+    if any(len(chain) != earlier for _, chain in chains):
+        raise NotDendritic(f"a dendrite hears other than the {earlier} sets before it")
+    return range(earlier)
+
+
+def _read_cascade(
+    terms: Sequence[tuple[str, Expression]], heard: Sequence[Expression | None], quants: dict[str, Any]
+) -> Scalars:
+    scaled = [term for _, term in terms]
+    if not all(isinstance(s, Scaled) and s.of == (h if h is not None else Zero()) for s, h in zip(scaled, heard, strict=True)):
+        raise NotDendritic("a dendrite hears something else than its neuron's earlier ones")
+    return _scalars(scaled, terms[0][0], quants)  # type: ignore[arg-type]
+
+
+def _scalars(scaled: Sequence[Scaled], total: str, quants: dict[str, Any]) -> Scalars:
+    constant, values = scaled[0].constant, scaled[0].constant.values.reshape(-1)
+    taken = values[[s.index if len(values) > 1 else 0 for s in scaled]]
+    if constant.scales is None:
+        return Scalars(values=taken)
+    quant = constant.row_quant()
+    return Scalars(values=taken, quant=quant, product=quants[scaled[0].name], total=quants[total])

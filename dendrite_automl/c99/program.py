@@ -1,0 +1,195 @@
+"""What is to be written as C: tensors, and steps that compute them; float32 or int8."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.floating] | NDArray[np.signedinteger]
+Activation = Literal["relu", "leaky_relu", "hard_swish", "tanh", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quant:
+    """An int8 number q stands for `scale * (q - zero)`."""
+
+    scale: float
+    zero: int
+
+
+def known(quant: Quant | None) -> Quant:
+    """The scale that everything in an int8 program has."""
+    if quant is None:
+        raise TypeError("expected an int8 program, got a part of a float32 one")
+    return quant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """An activation, without the batch axis; `quant` is None in float32."""
+
+    name: str
+    shape: tuple[int, ...]
+    quant: Quant | None = None
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Squash:
+    """An elementwise activation from numbers of `source` to numbers of `target` (None in float32).
+
+    Attributes:
+        slope: of `leaky_relu` below zero.
+        inner: of `hard_swish` in int8: what its hard sigmoid is quantised to.
+    """
+
+    kind: Activation
+    slope: float = 0.0
+    source: Quant | None = None
+    inner: Quant | None = None
+    target: Quant | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Weights:
+    """Rows of a product, [rows, inputs of a group, kernel_h, kernel_w].
+
+    Attributes:
+        values: float32, or int8 without zero point.
+        bias: [rows] float32, or int32 in units of `scales` times the input's scale; None for none.
+        scales: [rows] of int8 values; None in float32.
+        target: what the products are quantised to; None in float32.
+    """
+
+    values: Numbers
+    bias: Numbers | None
+    scales: NDArray[np.float64] | None = None
+    target: Quant | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> Weights:
+        """Some rows of it."""
+        return Weights(
+            values=self.values[rows],
+            bias=None if self.bias is None else self.bias[rows],
+            scales=None if self.scales is None else self.scales[rows],
+            target=self.target,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scalars:
+    """Constants that multiply a dendrite's output, [rows]: float32, or int8 as `quant` says.
+
+    Attributes:
+        product: what the products are quantised to; `total`: what their sum with what was there before is quantised to.
+    """
+
+    values: Numbers
+    quant: Quant | None = None
+    product: Quant | None = None
+    total: Quant | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DendriteSet:
+    """One dendrite for each of `rows` neurons: a = f(L(x) + sum_e cascade_e * a_e), added to the neuron's sum times gain.
+
+    Attributes:
+        weights: L, or with `mix` the features that it mixes, [rank, …].
+        mix: [rows, rank, 1, 1] of a set of low rank.
+        gain: [rows]; `cascade`: for each earlier set, [rows].
+        places: [neurons], the row of each neuron's dendrite, or -1 for none.
+    """
+
+    weights: Weights
+    mix: Weights | None
+    squash: Squash
+    gain: Scalars
+    cascade: tuple[Scalars, ...]
+    places: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Of a convolution over [channels, height, width]; a linear layer is one with a kernel as wide as its input."""
+
+    in_h: int
+    in_w: int
+    out_c: int
+    out_h: int
+    out_w: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    pad: tuple[int, int]
+    dilation: tuple[int, int]
+    group_in: int
+    group_out: int
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether a window reaches beyond the input on any side."""
+        ends = (
+            (out - 1) * s - p + (k - 1) * d
+            for out, k, s, p, d in zip((self.out_h, self.out_w), self.kernel, self.stride, self.pad, self.dilation, strict=True)
+        )
+        return any(self.pad) or any(end >= size for end, size in zip(ends, (self.in_h, self.in_w), strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """A convolution or linear layer with its dendrites and the activation behind it."""
+
+    source: Tensor
+    target: Tensor
+    geometry: Geometry
+    weights: Weights
+    sets: tuple[DendriteSet, ...] = ()
+    squash: Squash | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Largest value or mean over windows of each channel; the mean of a whole map is a window as large as it."""
+
+    source: Tensor
+    target: Tensor
+    geometry: Geometry
+    kind: Literal["max", "mean"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """Two tensors, element by element; `other` may be repeated along an axis of positions where its size is 1."""
+
+    source: Tensor
+    other: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map:
+    """An activation of a whole tensor."""
+
+    source: Tensor
+    target: Tensor
+    squash: Squash
+
+
+Step = Layer | Pool | Sum | Map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Program:
+    """Steps in an order that can be executed; views share the name of the tensor that they look at."""
+
+    source: Tensor
+    target: Tensor
+    steps: tuple[Step, ...]

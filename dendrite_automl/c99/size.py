@@ -1,0 +1,68 @@
+"""Flash and stack of generated code on a Cortex-M4: estimates, fitted to many objects by benchmarks/c_size.py."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from dendrite_automl.c99.features import FrontEnd
+from dendrite_automl.c99.source import Source
+
+_FEATURES_CODE = (
+    1_200  # bytes of features.c's functions, the same for nearly all settings; logf and sqrtf come from the library
+)
+_SMALL = ("math", "two_scales", "sums", "layer_squash", "squash")  # parts of other parts
+
+
+@functools.cache
+def _fit() -> dict[str, Any]:
+    text = resources.files("dendrite_automl.c99").joinpath("code_size.json").read_text(encoding="utf-8")
+    fit: dict[str, Any] = json.loads(text)
+    return fit
+
+
+def measured_with() -> str:
+    """The compiler and its flags."""
+    return str(_fit()["measured_with"])
+
+
+def estimate_code(source: Source) -> int:
+    """Bytes of `.text`."""
+    return _sum(_fit()[_variant(source)]["code"], features_of(source))
+
+
+def estimate_stack(source: Source) -> int:
+    """Bytes of all functions' frames together: the deepest chain of calls has nearly all of them."""
+    return _sum(_fit()[_variant(source)]["stack"], stack_of(source))
+
+
+def estimate_features(front: FrontEnd) -> tuple[int, int]:
+    """Flash and RAM of features.c, in bytes."""
+    bins = sum(int(row.nonzero()[0][-1] - row.nonzero()[0][0] + 1) for row in front.bank if row.any())
+    numbers = front.fft // 4 + 1 + bins + len(front.bank) + 2 * len(front.shift)
+    numbers += (front.frame // 2 + 1 if front.window is not None else 0) + (0 if front.cosines is None else front.cosines.size)
+    ram = front.fft + 1 + len(front.bank) + (front.frames if front.sliding else 0)
+    return 4 * numbers + _FEATURES_CODE, 4 * ram
+
+
+def features_of(source: Source) -> dict[str, int]:
+    """What the size of the code depends on: kernels, kernels for each stride, calls."""
+    kernels = {kernel: 1 for kernel in source.kernels if kernel not in _SMALL}
+    return {**kernels, "base": 1, "strides": len(source.strides), "steps": source.steps}
+
+
+def stack_of(source: Source) -> dict[str, int]:
+    """Likewise for the stack."""
+    kernels: dict[str, int] = {kernel: 1 for kernel in ("sets", "low_rank", "pools") if kernel in source.kernels}
+    return {**kernels, "base": 1, "strides": len(source.strides), "patch": source.patch}
+
+
+def _variant(source: Source) -> str:
+    return "int8" if source.is_int8 else "float32"
+
+
+def _sum(sizes: Mapping[str, float], of: Mapping[str, int]) -> int:
+    return round(sum(sizes.get(name, 0.0) * count for name, count in of.items()))

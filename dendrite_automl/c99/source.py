@@ -1,0 +1,390 @@
+"""A program as C: `model.h` and `model.c`, with the kernels that it needs and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import dendrite_automl
+from dendrite_automl.c99.arena import Arena, plan_arena
+from dendrite_automl.c99.integer import (
+    FRACTION,
+    TANH,
+    IntegerRows,
+    Mix,
+    Rescale,
+    gate_scale,
+    product_scale,
+    sum_scale,
+    table_scale,
+    table_step,
+)
+from dendrite_automl.c99.program import (
+    DendriteSet,
+    Geometry,
+    Layer,
+    Map,
+    Pool,
+    Program,
+    Quant,
+    Scalars,
+    Squash,
+    Step,
+    Sum,
+    Weights,
+    known,
+)
+from dendrite_automl.c99.render import as_array, c_float, c_string, environment, one_line
+
+_KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}
+_BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
+_LARGEST_PATCH = 8_192  # numbers on the stack of a host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """C code of one program.
+
+    Attributes:
+        header: of `<name>.h`; `code`: of `<name>.c`.
+        arena_bytes: RAM beside the stack.
+        constant_bytes: weights, tables, records of layers and labels in flash, with pointers of 32 bits.
+        steps: calls of a kernel.
+        kernels: names of the parts of the template that are used; `strides` along a row, of layers that go in tiles.
+        patch: numbers of an input with borders that a board puts together on its stack.
+    """
+
+    is_int8: bool
+    header: str
+    code: str
+    arena_bytes: int
+    constant_bytes: int
+    steps: int
+    kernels: tuple[str, ...]
+    strides: tuple[int, ...]
+    patch: int
+
+
+def make_source(program: Program, *, name: str, title: str, labels: Sequence[str]) -> Source:
+    """Render a program.
+
+    Args:
+        name: of the files, and what all public names begin with.
+        title: first line of both files.
+    """
+    int8, arena = program.source.quant is not None, plan_arena(program)
+    tables = _Tables(int8)
+    calls = [tables.call(step, arena) for step in arena.steps]
+    templates = environment()
+    width = 1 if int8 else 4
+    values = {
+        "version": dendrite_automl.__version__,
+        "name": name,
+        "macro": name.upper(),
+        "title": one_line(title),
+        "int8": int8,
+        "number": "int8_t" if int8 else "float",
+        "arrays": tables.arrays,
+        "records": tables.records,
+        "calls": calls,
+        "uses": tables.uses(arena.steps),
+        "labels": [c_string(label) for label in labels],
+        "input_shape": " x ".join(map(str, program.source.shape)),
+        "inputs": program.source.size,
+        "outputs": program.target.size,
+        "arena_size": arena.size,
+        "arena_bytes": arena.size * width,
+        "input_offset": arena.offsets[program.source.name],
+        "output_offset": arena.offsets[program.target.name],
+        **tables.limits(arena.steps),
+        **_quants(program),
+    }
+    return Source(
+        is_int8=int8,
+        header=templates.get_template("model.h.j2").render(values),
+        code=templates.get_template("model.c.j2").render(values),
+        arena_bytes=arena.size * width,
+        constant_bytes=tables.count_bytes(values["uses"]) + sum(4 + len(label.encode()) + 1 for label in labels),
+        steps=len(calls),
+        kernels=tuple(sorted(k for k, used in values["uses"].items() if used is True)),
+        strides=tuple(values["strides"]),
+        patch=values["patches"][4] if values["uses"]["edges"] else 0,
+    )
+
+
+def _quants(program: Program) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for which, tensor in (("input", program.source), ("output", program.target)):
+        if tensor.quant is not None:
+            found |= {f"{which}_scale": c_float(tensor.quant.scale), f"{which}_zero": tensor.quant.zero}
+    return found
+
+
+@dataclass(slots=True)
+class _Tables:
+    """Arrays and records of constants, as they are asked for by the steps."""
+
+    int8: bool
+    arrays: list[dict[str, Any]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    array_bytes: int = 0
+
+    def call(self, step: Step, arena: Arena) -> str:
+        """The line that runs a step."""
+        number = sum(self.counts.get(kind, 0) for kind in ("layer", "pool", "add", "map"))
+        source, target = (f"at + {arena.offsets[tensor.name]}" for tensor in (step.source, step.target))
+        if isinstance(step, Layer):
+            return f"run_layer(&{self._layer(step, f'layer_{number}')}, {source}, {target});"
+        if isinstance(step, Pool):
+            return f"run_pool(&{self._pool(step, f'pool_{number}')}, {source}, {target});"
+        if isinstance(step, Map):
+            name = self._record("map", "squash_t", f"squash_{number}", self._squash(step.squash))
+            return f"run_squash(&{name}, {source}, {target}, {step.target.size});"
+        other = f"at + {arena.offsets[step.other.name]}"
+        c, h, w = (*step.source.shape, 1, 1)[:3]
+        _, other_h, other_w = (*step.other.shape, 1, 1)[:3]
+        if step.source.shape == step.other.shape:  # one long row
+            c, h, w, other_h, other_w = 1, 1, step.source.size, 1, step.source.size
+        sizes = f"{c}, {h}, {w}, {other_h}, {other_w}"
+        scale = ""
+        if self.int8:
+            text = _sum_text(known(step.source.quant), known(step.other.quant), known(step.target.quant))
+            scale = f", &{self._record('add', 'sum_t', f'sum_{number}', text)}"
+        else:
+            self.counts["add"] = self.counts.get("add", 0) + 1
+        return f"run_add({source}, {other}, {target}, {sizes}{scale});"
+
+    def _record(self, kind: str, of: str, name: str, text: str, *, count: int | None = None) -> str:
+        """One record, or an array of `count`."""
+        self.counts[kind] = self.counts.get(kind, 0) + (count or 1)
+        brackets = "" if count is None else f"[{count}]"
+        self.records.append({"type": of, "name": name, "text": text, "brackets": brackets})
+        return name
+
+    def _array(self, name: str, of: str, values: NDArray[Any]) -> str:
+        self.arrays.append(as_array(name, of, values))
+        self.array_bytes += values.size * _BYTES[of]
+        return name
+
+    def _layer(self, step: Layer, name: str) -> str:
+        g = step.geometry
+        fields = {
+            **_plain(g),
+            "has_edges": int(_has_edges(g)),
+            **({"zero_in": known(step.source.quant).zero} if self.int8 else {}),
+            "rows": self._rows(step.weights, step.source.quant, name),
+        }
+        if step.sets:
+            sets = ", ".join(self._set(each, d, step, f"{name}_set_{d}") for d, each in enumerate(step.sets))
+            fields["sets"] = self._record("set", "set_t", f"{name}_sets", f"{{{sets}}}", count=len(step.sets))
+            fields["set_count"] = len(step.sets)
+        if step.squash:
+            fields["squash"] = "&" + self._record("squash", "squash_t", f"{name}_squash", self._squash(step.squash))
+        return self._record("layer", "layer_t", name, _fields(fields))
+
+    def _rows(self, weights: Weights, source: Quant | None, name: str) -> str:
+        if source is None:
+            bias = "0" if weights.bias is None else self._array(f"{name}_bias", "float", weights.bias)
+            return _fields({"weight": self._array(f"{name}_weight", "float", weights.values), "bias": bias})
+        rows = IntegerRows.of(weights, source)
+        factors, shifts = (np.array([getattr(r, f) for r in rows.rescale]) for f in ("multiplier", "shift"))
+        return _fields(
+            {
+                "weight": self._array(f"{name}_weight", "int8_t", rows.values),
+                "bias": self._array(f"{name}_bias", "int32_t", rows.bias),
+                "multiplier": self._array(f"{name}_multiplier", "int32_t", factors),
+                "shift": self._array(f"{name}_shift", "uint8_t", shifts),
+                "zero": rows.zero,
+            }
+        )
+
+    def _set(self, each: DendriteSet, d: int, step: Layer, name: str) -> str:
+        fields: dict[str, Any] = {"rows": self._rows(each.weights, step.source.quant, name)}
+        if each.mix is not None:
+            fields |= {"mix": self._rows(each.mix, each.weights.target, f"{name}_mix"), "rank": len(each.weights.values)}
+        if (each.places != np.arange(len(each.places))).any():
+            none = 255 if len(each.places) < 256 else 65_535
+            places = np.where(each.places < 0, none, each.places)
+            fields["place"] = self._array(f"{name}_place", "uint8_t" if none == 255 else "uint16_t", places)
+        inner = (each.mix or each.weights).target
+        texts = []
+        for e, scalars in enumerate(each.cascade):
+            texts.append(self._scalars(scalars, inner, step.sets[e].squash.target, f"{name}_hears_{e}"))
+            inner = scalars.total
+        if texts:
+            cascade = f"{{{', '.join(texts)}}}"
+            fields["cascade"] = self._record("cascade", "scalars_t", f"{name}_cascade", cascade, count=len(texts))
+        before = step.sets[d - 1].gain.total if d else step.weights.target
+        fields["gain"] = self._scalars(each.gain, before, each.squash.target, f"{name}_gain")
+        fields["squash"] = self._squash(each.squash)
+        return _fields(fields)
+
+    def _scalars(self, scalars: Scalars, before: Quant | None, heard: Quant | None, name: str) -> str:
+        if not self.int8:
+            return _fields({"value": self._array(name, "float", scalars.values)})
+        product = known(scalars.product)
+        return _fields(
+            {
+                "value": self._array(name, "int8_t", scalars.values),
+                "scale": _rescale_text(product_scale(scalars, known(heard))),
+                "zero": known(scalars.quant).zero,
+                "zero_in": known(heard).zero,
+                "zero_out": product.zero,
+                "sum": _sum_text(known(before), product, known(scalars.total)),
+            }
+        )
+
+    def _squash(self, squash: Squash) -> str:
+        fields: dict[str, Any] = {"kind": _KINDS[squash.kind]}
+        if not self.int8:
+            return _fields(fields | ({"slope": c_float(squash.slope)} if squash.kind == "leaky_relu" else {}))
+        source, target = known(squash.source), known(squash.target)
+        fields |= {"zero_in": source.zero, "zero": target.zero}
+        if squash.kind in ("tanh", "sigmoid"):
+            if not any(array["name"] == "tanh_table" for array in self.arrays):
+                self._array("tanh_table", "int16_t", TANH)
+            fields |= {"scale": _rescale_text(table_scale(squash)), "other": _rescale_text(table_step(squash))}
+        elif squash.kind == "hard_swish":
+            inner, (mix, one) = known(squash.inner), gate_scale(squash)
+            fields["scale"] = _rescale_text(Rescale.of(source.scale * inner.scale / target.scale))
+            fields |= {"gate_a": mix.a, "gate_b": mix.b, "gate_shift": mix.shift}
+            fields |= {"gate_zero": inner.zero, "gate_one": one}
+        else:
+            fields["scale"] = _rescale_text(Rescale.of(source.scale / target.scale))
+            if squash.kind == "leaky_relu":
+                fields["other"] = _rescale_text(Rescale.of(squash.slope * source.scale / target.scale))
+        return _fields(fields)
+
+    def _pool(self, step: Pool, name: str) -> str:
+        fields = _plain(step.geometry)
+        for unused in ("group_in", "group_out"):
+            del fields[unused]
+        fields["channels"] = fields.pop("out_c")
+        fields["is_max"] = int(step.kind == "max")
+        size = 1 if step.kind == "max" else step.geometry.kernel[0] * step.geometry.kernel[1]
+        if self.int8:
+            source, target = known(step.source.quant), known(step.target.quant)
+            scale = _rescale_text(Rescale.of(source.scale / (target.scale * size)))
+            fields |= {"zero_in": source.zero, "zero": target.zero, "scale": scale}
+        else:
+            fields["scale"] = c_float(1 / size)
+        return self._record("pool", "pool_t", name, _fields(fields))
+
+    def count_bytes(self, uses: Mapping[str, Any]) -> int:
+        """Arrays and records in flash, with pointers of 32 bits and their alignment."""
+        rows, rescale, total = (20, 8, 12) if self.int8 else (8, 0, 0)
+        squash = 4 + rescale * (1 + uses["two_scales"]) + 12 * uses["hard_swish"] if self.int8 else 4 + 4 * uses["leaky_relu"]
+        scalars = 4 + rescale + 4 + total if self.int8 else 4
+        layer = 28 + rows + 8 * uses["sets"] + 4 * uses["layer_squash"]
+        record = {
+            "layer": layer,
+            "pool": 24 + 4 + rescale,
+            "add": total,
+            "map": squash,
+            "squash": squash,
+            "set": rows + (rows + 4) * uses["low_rank"] + 8 + scalars + squash,
+            "cascade": scalars,
+        }
+        return self.array_bytes + sum(self.counts.get(kind, 0) * size for kind, size in record.items())
+
+    def uses(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """Which parts of the template are needed."""
+        layers = [step for step in steps if isinstance(step, Layer)]
+        sets = [each for layer in layers for each in layer.sets]
+        squashes = [step.squash for step in steps if isinstance(step, Map)]
+        squashes += [layer.squash for layer in layers if layer.squash] + [each.squash for each in sets]
+        kinds = {squash.kind for squash in squashes}
+        adds = any(isinstance(step, Sum) for step in steps)
+        return {
+            "layers": bool(layers),
+            "sets": bool(sets),
+            "low_rank": any(each.mix is not None for each in sets),
+            "pools": any(isinstance(step, Pool) for step in steps),
+            "adds": adds,
+            "maps": any(isinstance(step, Map) for step in steps),
+            "sums": self.int8 and (adds or bool(sets)),
+            "squash": bool(squashes),
+            "layer_squash": any(layer.squash for layer in layers),
+            "two_scales": bool(kinds & {"leaky_relu", "tanh", "sigmoid"}),
+            "math": not self.int8 and bool(kinds & {"tanh", "sigmoid"}),
+            "squash_text": ", ".join(
+                f"{_KINDS[kind]}: {kind.replace('_', ' ')}" for kind in sorted(kinds, key=_KINDS.__getitem__)
+            ),
+            "relu": "relu" in kinds,
+            "leaky_relu": "leaky_relu" in kinds,
+            "hard_swish": "hard_swish" in kinds,
+            "sigmoid": "sigmoid" in kinds,
+            "tanh": "tanh" in kinds or (self.int8 and "sigmoid" in kinds),
+            "single": any(_is_single(layer.geometry) for layer in layers),
+            "edges": any(_has_edges(layer.geometry) for layer in layers),
+        }
+
+    def limits(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """Sizes of the kernels' own variables."""
+        layers = [step for step in steps if isinstance(step, Layer)]
+        neurons = max((x.geometry.out_c for x in layers if x.sets), default=0)
+        edged = [x.geometry for x in layers if _has_edges(x.geometry)]
+        return {
+            "strides": sorted({x.geometry.stride[1] for x in layers if not _is_single(x.geometry)}),
+            "patches": {tile: _patch(edged, tile) for tile in (4, 8, 16)},
+            "most_sets": max((len(x.sets) for x in layers), default=0),
+            "most_features": max((sum(len(s.weights.values) for s in x.sets if s.mix) for x in layers), default=0),
+            "place_type": "uint8_t" if neurons < 256 else "uint16_t",
+            "place_none": 255 if neurons < 256 else 65_535,
+            "table_end": (len(TANH) - 1) << FRACTION,
+        }
+
+
+def _is_single(g: Geometry) -> bool:
+    """Whether its outputs are computed one by one, not in tiles along a row."""
+    return g.out_w == 1 and g.dilation[1] == 1
+
+
+def _has_edges(g: Geometry) -> bool:
+    return g.is_padded or (g.out_w < 4 and not _is_single(g))
+
+
+def _patch(edged: Sequence[Geometry], tile: int) -> int:
+    """Numbers of a patch: of all channels that a product reads on a host, of one channel on a board, whose stack is short."""
+    largest = 1
+    for g in edged:
+        size = min(tile, max(4, g.out_w)) if not _is_single(g) else 1
+        one = g.kernel[0] * ((size - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1)
+        largest = max(largest, one if tile == 4 else max(one, min(one * g.group_in, _LARGEST_PATCH)))
+    return largest
+
+
+def _plain(g: Geometry) -> dict[str, Any]:
+    return {
+        "in_h": g.in_h,
+        "in_w": g.in_w,
+        "out_c": g.out_c,
+        "out_h": g.out_h,
+        "out_w": g.out_w,
+        "group_in": g.group_in,
+        "group_out": g.group_out,
+        **{
+            f"{name}_{axis}": value[i]
+            for name in ("kernel", "stride", "pad", "dilation")
+            for i, axis in enumerate("hw")
+            for value in [getattr(g, name)]
+        },
+    }
+
+
+def _rescale_text(r: Rescale) -> str:
+    return _fields({"multiplier": r.multiplier, "shift": r.shift})
+
+
+def _sum_text(one: Quant, other: Quant, total: Quant) -> str:
+    mix: Mix = sum_scale(one, other, total)
+    return _fields({"a": mix.a, "b": mix.b, "shift": mix.shift, "zero_x": one.zero, "zero_y": other.zero, "zero": total.zero})
+
+
+def _fields(fields: dict[str, Any]) -> str:
+    return "{" + ", ".join(f".{name} = {value}" for name, value in fields.items()) + "}"
