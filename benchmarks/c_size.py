@@ -28,7 +28,7 @@ from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.export.int8 import export_int8
 from dendrite_automl.export.onnx import export_onnx
 
-FLAGS = "-std=c99 -Os -mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard"
+FLAGS = "-std=c99 -Os -ffp-contract=fast -mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard"
 RESULTS = Path(__file__).parent / "results" / "c_size.json"
 FIT = Path(dendrite_automl.__file__).parent / "c99" / "code_size.json"
 NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {

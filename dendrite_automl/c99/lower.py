@@ -273,16 +273,13 @@ class _Lowering:
             rank = len(source.shape) + 1
             if node.op == "ReduceMean" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
                 raise self._refuse(node, f"expected a mean over all positions of each channel, got axes {axes}")
-            kernel, stride, pad, dilation, out = shape[1:], shape[1:], (0, 0), (1, 1), (1, 1)
+            kernel, stride, pad, out = shape[1:], shape[1:], (0, 0), (1, 1)
         else:
-            if (
-                given.get("ceil_mode")
-                or given.get("storage_order")
-                or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", "NOTSET")
-            ):
-                raise self._refuse(node, "expected windows of the plain form, without ceil_mode and auto_pad")
+            spread = max(given.get("dilations") or [1]) > 1
+            if given.get("ceil_mode") or given.get("storage_order") or spread or _is_auto_padded(node):
+                raise self._refuse(node, "expected plain windows, without ceil_mode, auto_pad and dilations")
             kernel = _kernel(given["kernel_shape"])
-            stride, dilation = (_kernel(given.get(n) or [1] * len(given["kernel_shape"])) for n in ("strides", "dilations"))
+            stride = _kernel(given.get("strides") or [1] * len(given["kernel_shape"]))
             pads = list(given.get("pads") or [0, 0])
             pad = _kernel(pads[: len(given["kernel_shape"])], 0)
             if node.op == "AveragePool" and any(pads) and not given.get("count_include_pad"):
@@ -297,7 +294,7 @@ class _Lowering:
             kernel=kernel,
             stride=stride,
             pad=pad,
-            dilation=dilation,
+            dilation=(1, 1),
             group_in=1,
             group_out=1,
         )

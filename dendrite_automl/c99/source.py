@@ -42,7 +42,7 @@ from dendrite_automl.c99.render import as_array, c_float, c_string, environment,
 
 _KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}
 _BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
-_LARGEST_PATCH = 8_192  # numbers on the stack of a host
+_LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack: of a board; of hosts, whose tiles are larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,6 @@ class _Tables:
         g = step.geometry
         fields = {
             **_plain(g),
-            "has_edges": int(_has_edges(g)),
             **({"zero_in": known(step.source.quant).zero} if self.int8 else {}),
             "rows": self._rows(step.weights, step.source.quant, name),
         }
@@ -262,7 +261,7 @@ class _Tables:
 
     def _pool(self, step: Pool, name: str) -> str:
         fields = _plain(step.geometry)
-        for unused in ("group_in", "group_out"):
+        for unused in ("group_in", "group_out", "dilation_h", "dilation_w"):
             del fields[unused]
         fields["channels"] = fields.pop("out_c")
         fields["is_max"] = int(step.kind == "max")
@@ -308,6 +307,7 @@ class _Tables:
             "adds": adds,
             "maps": any(isinstance(step, Map) for step in steps),
             "sums": self.int8 and (adds or bool(sets)),
+            "shifts": self.int8 and (adds or bool(sets) or bool(kinds & {"tanh", "sigmoid", "hard_swish"})),
             "squash": bool(squashes),
             "layer_squash": any(layer.squash for layer in layers),
             "two_scales": bool(kinds & {"leaky_relu", "tanh", "sigmoid"}),
@@ -350,12 +350,12 @@ def _has_edges(g: Geometry) -> bool:
 
 
 def _patch(edged: Sequence[Geometry], tile: int) -> int:
-    """Numbers of a patch: of all channels that a product reads on a host, of one channel on a board, whose stack is short."""
+    """Numbers of a patch: of all channels that a product reads, up to a bound; of one channel at least."""
     largest = 1
     for g in edged:
         size = min(tile, max(4, g.out_w)) if not _is_single(g) else 1
         one = g.kernel[0] * ((size - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1)
-        largest = max(largest, one if tile == 4 else max(one, min(one * g.group_in, _LARGEST_PATCH)))
+        largest = max(largest, one, min(one * g.group_in, _LARGEST_PATCH[tile]))
     return largest
 
 
