@@ -1,0 +1,101 @@
+"""Every backbone and kind of dendrites as C: against the ONNX file in float32, against the integer reference in int8."""
+
+import numpy as np
+import pytest
+
+from dendrite_automl.c99.arena import plan_arena
+from dendrite_automl.c99.integer import quantise_input, run_program
+from dendrite_automl.c99.lower import lower
+from dendrite_automl.c99.program import Layer, known
+from dendrite_automl.export.footprint import measure_footprint
+from dendrite_automl.export.onnx import run_onnx
+from tests.c99.compiled import (
+    GROWN,
+    NETWORKS,
+    PLAIN,
+    STRICT,
+    build,
+    compile_program,
+    inputs,
+    needs_compiler,
+    run,
+    write,
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN)
+def test_c_computes_what_the_files_do(name, kind, placement, tmp_path) -> None:
+    model, shape = build(name, kind, placement)
+    float_path, int8_path = write(model, shape, tmp_path)
+    x = inputs(shape, 1_000)
+    expected = run_onnx(float_path, x)
+    got = run(compile_program(lower(float_path), tmp_path / "float"), x, 6)
+    assert np.abs(got - expected).max() <= 1e-4
+    margin = np.sort(expected, 1)[:, -1] - np.sort(expected, 1)[:, -2]
+    assert (got.argmax(1) == expected.argmax(1))[margin > 1e-5].all()
+    program = lower(int8_path)
+    x8 = quantise_input(x[:60], known(program.source.quant))
+    reference = run_program(program, x8)
+    np.testing.assert_array_equal(run(compile_program(program, tmp_path / "int8"), x8, 6), reference)
+    _check_against_onnx(reference, run_onnx(int8_path, x[:60]), program, dendritic=kind is not None)
+
+
+def _check_against_onnx(reference, logits, program, *, dendritic: bool) -> None:
+    """Plain networks: within one step. With dendrites ten roundings in a row may add up."""
+    quant = known(program.target.quant)
+    apart = np.abs((reference.astype(float) - quant.zero) - logits / quant.scale)
+    assert apart.max() <= (9.01 if dendritic else 1.01)
+    assert apart.mean() <= (2 if dendritic else 0.05)
+
+
+@needs_compiler
+@pytest.mark.parametrize("tile", [4, 8, 16])
+@pytest.mark.parametrize("name", ["ressep1d", "conv2d_pool"])
+def test_all_tiles_give_the_same(name, tile, tmp_path) -> None:
+    """What boards, SSE2 and AVX compute; on any machine."""
+    model, shape = build(name, "gradient", "all")
+    float_path, int8_path = write(model, shape, tmp_path)
+    x, program = inputs(shape, 50), lower(int8_path)
+    flags = f"{STRICT} -O2 -DTILE={tile} -DBLOCK={2 if tile == 4 else 4} -fsanitize=address,undefined"
+    got = run(compile_program(lower(float_path), tmp_path / "float", flags), x, 6)
+    np.testing.assert_allclose(got, run_onnx(float_path, x), atol=1e-4)
+    x8 = quantise_input(x, known(program.source.quant))
+    np.testing.assert_array_equal(run(compile_program(program, tmp_path / "int8", flags), x8, 6), run_program(program, x8))
+
+
+@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN)
+def test_arena_is_as_large_as_planned(name, kind, placement, tmp_path) -> None:
+    model, shape = build(name, kind, placement)
+    files = write(model, shape, tmp_path)
+    footprint = measure_footprint(*files)
+    planned = footprint.peak_ram_bytes, footprint.peak_ram_bytes_int8
+    for file, size, reported in zip(files, (4, 1), planned, strict=True):
+        arena = plan_arena(lower(file))
+        assert arena.size == arena.peak
+        if kind is None:
+            assert size * arena.size == reported
+        else:  # dendrites take no RAM of their own in C
+            assert size * arena.size <= reported
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_dendrites_need_no_more_memory_than_the_plain_network(name, tmp_path) -> None:
+    arenas = []
+    for kind in (None, "gradient"):
+        folder = tmp_path / str(kind)
+        folder.mkdir()
+        arenas.append(plan_arena(lower(write(*build(name, kind, "all"), folder)[0])).size)
+    assert arenas[0] == arenas[1]
+
+
+@pytest.mark.parametrize(("kind", "ranks", "partial"), [("gradient", 0, False), ("low_rank", 1, False), ("subset", 0, True)])
+def test_sets_of_dendrites_are_found_again(kind, ranks, partial, tmp_path) -> None:
+    model, shape = build("sepconv1d", kind, "all" if kind != "subset" else "convs")
+    for file in write(model, shape, tmp_path):
+        layers = [step for step in lower(file).steps if isinstance(step, Layer)]
+        sets = [each for layer in layers for each in layer.sets]
+        assert {len(layer.sets) for layer in layers} <= {0, 2}
+        assert {len(each.cascade) for each in sets} == {0, 1}
+        assert any(each.mix is not None for each in sets) == bool(ranks)
+        assert any((each.places < 0).any() for each in sets) == partial
