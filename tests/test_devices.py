@@ -177,3 +177,13 @@ def test_one_device_is_shown_with_the_sources_of_all_figures(capsys: Any) -> Non
     assert DeviceProfile.from_json(json.loads(capsys.readouterr().out)) == DEVICES["rp2040"]
     assert main(["devices", "rp2400"]) == 2
     assert 'did you mean "rp2040"?' in capsys.readouterr().err
+
+
+def test_sources_of_cortex_m4_speeds_say_what_generated_code_takes() -> None:
+    """The figures that benchmarks/c_target.py wrote."""
+    runs = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "c_target.json").read_text())["runs"]
+    for name in (name for name, device in load_devices().items() if device.cpu.startswith("Cortex-M4F")):
+        sources = dict(load_devices()[name].sources)
+        for figure, variant in (("float_macs_per_second", "float32"), ("int8_macs_per_second", "int8")):
+            each = [run["instructions_per_mac"] for run in runs if run["variant"] == variant]
+            assert f"{min(each):.1f} to {max(each):.1f} instructions" in sources[figure]

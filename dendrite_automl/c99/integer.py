@@ -275,7 +275,7 @@ def _products(weights: Weights, source: Quant, g: Geometry, x: Ints, owners: Int
     count = len(rows.values)
     neurons = np.arange(count) if owners is None else owners
     first = neurons // g.group_out * g.group_in if len(windows) > g.group_in else np.zeros(count, np.int64)
-    kernels = rows.values.astype(np.int64)
+    kernels = rows.values.astype(np.int64).reshape(count, g.group_in, *g.kernel)
     sums = np.stack(
         [np.einsum("iyxkl,ikl->yx", windows[f : f + g.group_in], row) for f, row in zip(first, kernels, strict=True)]
     )

@@ -393,11 +393,22 @@ def _are_scaled(channels: Sequence[Expression]) -> bool:
 
 
 def _flat(geometry: Geometry) -> Geometry:
-    """A pointwise layer's positions as one row: no borders, longer runs."""
-    if geometry.kernel == geometry.stride == (1, 1) and not geometry.is_padded:
-        positions = geometry.in_h * geometry.in_w
-        return replace(geometry, in_h=1, in_w=positions, out_h=1, out_w=positions)
-    return geometry
+    """A pointwise layer as one long row whose taps are the channels: no borders, and one loop where there were three."""
+    positions = geometry.in_h * geometry.in_w
+    if geometry.kernel != (1, 1) or geometry.stride != (1, 1) or geometry.is_padded or geometry.group_out != geometry.out_c:
+        return geometry
+    if geometry.group_in * positions > _LARGEST:
+        return geometry
+    return replace(
+        geometry,
+        in_h=1,
+        in_w=geometry.group_in * positions,
+        out_h=1,
+        out_w=positions,
+        kernel=(1, geometry.group_in),
+        dilation=(1, positions),
+        group_in=1,
+    )
 
 
 def _kernel(sizes: Sequence[int], default: int = 1) -> tuple[int, int]:
