@@ -24,12 +24,12 @@ from dendrite_automl.c99.neurons import (
     sites_of,
 )
 from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Program, Quant, Squash, Step, Sum, Tensor, Weights
+from dendrite_automl.c99.shapes import LARGEST, LARGEST_STEP, as_map, flatten_pointwise, pair_of
 from dendrite_automl.errors import AutoMLError
 
 _SQUASHES = {"Relu": "relu", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish", "Tanh": "tanh", "Sigmoid": "sigmoid"}
 # What TFLite quantises them to, whatever they are seen to give.
 _NATURAL = {"Tanh": Quant(scale=1 / 128, zero=0), "Sigmoid": Quant(scale=1 / 256, zero=-128)}
-_LARGEST = 65_535  # of an axis: what the kernels' 16 bits hold
 
 
 class Unsupported(AutoMLError):
@@ -123,7 +123,7 @@ class _Lowering:
         source, chosen = self._look_through(node.inputs[0])
         if chosen is not None and constant.values.shape[1] != 1:
             raise self._refuse(node, "expected gathered channels to be convolved one by one")
-        in_shape, out_shape = _as_map(self._graph.shapes[source]), _as_map(self._graph.shapes[node.output])
+        in_shape, out_shape = as_map(self._graph.shapes[source]), as_map(self._graph.shapes[node.output])
         inputs = constant.values.shape[1]
         first = [row // (out_c // group) * inputs for row in range(out_c)]
         geometry = Geometry(
@@ -132,7 +132,7 @@ class _Lowering:
             out_c=out_c,
             out_h=out_shape[1],
             out_w=out_shape[2],
-            kernel=_kernel(constant.values.shape[2:]),
+            kernel=pair_of(constant.values.shape[2:]),
             stride=pair("strides", 1),
             pad=pair("pads", 0),
             dilation=pair("dilations", 1),
@@ -167,8 +167,7 @@ class _Lowering:
     def _take_product(self, node: Node, source: str, geometry: Geometry, inputs: Sequence[int]) -> None:
         """Rows of weights on a tensor, and on the features of a set of low rank where it may be one."""
         weights, bias = self._needs(node, 1), self._needs(node, 2) if len(node.inputs) > 2 and node.inputs[2] else None
-        if max(geometry.in_h, geometry.in_w, geometry.out_c, geometry.kernel[1], *weights.values.shape) > _LARGEST:
-            raise self._refuse(node, f"expected axes of at most {_LARGEST:,}, got {list(weights.values.shape)}")
+        self._check_sizes(node, geometry, short=(*geometry.stride, *geometry.pad, geometry.dilation[0]))
         rows = Weights(
             values=weights.values.reshape(geometry.out_c, geometry.group_in, *geometry.kernel),
             bias=None if bias is None else bias.values,
@@ -179,6 +178,15 @@ class _Lowering:
         owner = self._owner(source)
         product = Product(source=owner, geometry=geometry, weights=rows, inputs=tuple(inputs), features=features)
         self._lazy[node.output] = [Row(product, row) for row in range(geometry.out_c)]
+
+    def _check_sizes(self, node: Node, geometry: Geometry, *, short: Sequence[int]) -> None:
+        """Whether all figures fit into the 16 bits, and 8 bits, that the C records have for them."""
+        g = geometry
+        sizes = (g.in_h, g.in_w, g.out_c, g.out_h, g.out_w, g.group_in, g.group_out, *g.kernel, *g.stride, g.dilation[1])
+        if max(sizes) > LARGEST or max(short) > LARGEST_STEP:
+            raise self._refuse(
+                node, f"expected sizes up to {LARGEST:,}, strides, padding and dilation up to {LARGEST_STEP}; got {geometry}"
+            )
 
     def _features(self, source: str, geometry: Geometry) -> Product | None:
         """The products that a pointwise layer mixes, if it is that and it mixes all of them as they are."""
@@ -267,7 +275,7 @@ class _Lowering:
 
     def _pool(self, node: Node) -> None:
         given, source = node.attributes, self._whole(node.inputs[0])
-        shape = _as_map(source.shape)
+        shape = as_map(source.shape)
         if node.op in ("ReduceMean", "GlobalAveragePool"):
             axes = given.get("axes") or (self._needs(node, 1).values.tolist() if len(node.inputs) > 1 else None)
             rank = len(source.shape) + 1
@@ -278,13 +286,13 @@ class _Lowering:
             spread = max(given.get("dilations") or [1]) > 1
             if given.get("ceil_mode") or given.get("storage_order") or spread or _is_auto_padded(node):
                 raise self._refuse(node, "expected plain windows, without ceil_mode, auto_pad and dilations")
-            kernel = _kernel(given["kernel_shape"])
-            stride = _kernel(given.get("strides") or [1] * len(given["kernel_shape"]))
+            kernel = pair_of(given["kernel_shape"])
+            stride = pair_of(given.get("strides") or [1] * len(given["kernel_shape"]))
             pads = list(given.get("pads") or [0, 0])
-            pad = _kernel(pads[: len(given["kernel_shape"])], 0)
+            pad = pair_of(pads[: len(given["kernel_shape"])], 0)
             if node.op == "AveragePool" and any(pads) and not given.get("count_include_pad"):
                 raise self._refuse(node, "expected means that count the padding")
-            out = _as_map(self._graph.shapes[node.output])[1:]
+            out = as_map(self._graph.shapes[node.output])[1:]
         geometry = Geometry(
             in_h=shape[1],
             in_w=shape[2],
@@ -299,6 +307,7 @@ class _Lowering:
             group_out=1,
         )
         target = self._output(node)
+        self._check_sizes(node, geometry, short=geometry.pad)
         self._emit(Pool(source=source, target=target, geometry=geometry, kind="max" if node.op == "MaxPool" else "mean"))
 
     # Tensors that are there as a whole
@@ -332,7 +341,7 @@ class _Lowering:
         layer = Layer(
             source=source,
             target=self._output(node),
-            geometry=_flat(geometry),
+            geometry=flatten_pointwise(geometry),
             weights=found.product.weights.take(rows),
             sets=found.sets,
             squash=found.squash,
@@ -378,39 +387,9 @@ class _Lowering:
                 raise self._refuse(node, "expected the scale of its input")
 
 
-def _as_map(shape: Sequence[int]) -> tuple[int, int, int]:
-    """[C], [C, W] or [C, H, W] as [C, H, W]."""
-    c, *rest = shape
-    return (c, *([1] * (2 - len(rest))), *rest)  # type: ignore[return-value]
-
-
 def _is_auto_padded(node: Node) -> bool:
     return node.attributes.get("auto_pad", b"NOTSET") not in (b"", b"NOTSET")
 
 
 def _are_scaled(channels: Sequence[Expression]) -> bool:
     return all(isinstance(e, Scaled | Zero) for e in channels)
-
-
-def _flat(geometry: Geometry) -> Geometry:
-    """A pointwise layer as one long row whose taps are the channels: no borders, and one loop where there were three."""
-    positions = geometry.in_h * geometry.in_w
-    if geometry.kernel != (1, 1) or geometry.stride != (1, 1) or geometry.is_padded or geometry.group_out != geometry.out_c:
-        return geometry
-    if geometry.group_in * positions > _LARGEST:
-        return geometry
-    return replace(
-        geometry,
-        in_h=1,
-        in_w=geometry.group_in * positions,
-        out_h=1,
-        out_w=positions,
-        kernel=(1, geometry.group_in),
-        dilation=(1, positions),
-        group_in=1,
-    )
-
-
-def _kernel(sizes: Sequence[int], default: int = 1) -> tuple[int, int]:
-    first, *rest = [default] * (2 - len(sizes)) + [int(size) for size in sizes]
-    return first, rest[0]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 import dendrite_automl
 from dendrite_automl.c99.arena import Arena, plan_arena
 from dendrite_automl.c99.integer import (
-    FRACTION,
     TANH,
     IntegerRows,
     Mix,
@@ -23,6 +22,7 @@ from dendrite_automl.c99.integer import (
     table_scale,
     table_step,
 )
+from dendrite_automl.c99.kernels import KINDS, find_limits, find_uses
 from dendrite_automl.c99.program import (
     DendriteSet,
     Geometry,
@@ -34,15 +34,12 @@ from dendrite_automl.c99.program import (
     Scalars,
     Squash,
     Step,
-    Sum,
     Weights,
     known,
 )
 from dendrite_automl.c99.render import as_array, c_float, c_string, environment, one_line
 
-_KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}
 _BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
-_LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack: of a board; of hosts, whose tiles are larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +88,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         "arrays": tables.arrays,
         "records": tables.records,
         "calls": calls,
-        "uses": tables.uses(arena.steps),
+        "uses": find_uses(arena.steps, int8=int8),
         "labels": [c_string(label) for label in labels],
         "input_shape": " x ".join(map(str, program.source.shape)),
         "inputs": program.source.size,
@@ -100,7 +97,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         "arena_bytes": arena.size * width,
         "input_offset": arena.offsets[program.source.name],
         "output_offset": arena.offsets[program.target.name],
-        **tables.limits(arena.steps),
+        **find_limits(arena.steps),
         **_quants(program),
     }
     return Source(
@@ -239,7 +236,7 @@ class _Tables:
         )
 
     def _squash(self, squash: Squash) -> str:
-        fields: dict[str, Any] = {"kind": _KINDS[squash.kind]}
+        fields: dict[str, Any] = {"kind": KINDS[squash.kind]}
         if not self.int8:
             return _fields(fields | ({"slope": c_float(squash.slope)} if squash.kind == "leaky_relu" else {}))
         source, target = known(squash.source), known(squash.target)
@@ -290,73 +287,6 @@ class _Tables:
             "cascade": scalars,
         }
         return self.array_bytes + sum(self.counts.get(kind, 0) * size for kind, size in record.items())
-
-    def uses(self, steps: Sequence[Step]) -> dict[str, Any]:
-        """Which parts of the template are needed."""
-        layers = [step for step in steps if isinstance(step, Layer)]
-        sets = [each for layer in layers for each in layer.sets]
-        squashes = [step.squash for step in steps if isinstance(step, Map)]
-        squashes += [layer.squash for layer in layers if layer.squash] + [each.squash for each in sets]
-        kinds = {squash.kind for squash in squashes}
-        adds = any(isinstance(step, Sum) for step in steps)
-        return {
-            "layers": bool(layers),
-            "sets": bool(sets),
-            "low_rank": any(each.mix is not None for each in sets),
-            "pools": any(isinstance(step, Pool) for step in steps),
-            "adds": adds,
-            "maps": any(isinstance(step, Map) for step in steps),
-            "sums": self.int8 and (adds or bool(sets)),
-            "shifts": self.int8 and (adds or bool(sets) or bool(kinds & {"tanh", "sigmoid", "hard_swish"})),
-            "squash": bool(squashes),
-            "layer_squash": any(layer.squash for layer in layers),
-            "two_scales": bool(kinds & {"leaky_relu", "tanh", "sigmoid"}),
-            "math": not self.int8 and bool(kinds & {"tanh", "sigmoid"}),
-            "squash_text": ", ".join(
-                f"{_KINDS[kind]}: {kind.replace('_', ' ')}" for kind in sorted(kinds, key=_KINDS.__getitem__)
-            ),
-            "relu": "relu" in kinds,
-            "leaky_relu": "leaky_relu" in kinds,
-            "hard_swish": "hard_swish" in kinds,
-            "sigmoid": "sigmoid" in kinds,
-            "tanh": "tanh" in kinds or (self.int8 and "sigmoid" in kinds),
-            "single": any(_is_single(layer.geometry) for layer in layers),
-            "edges": any(_has_edges(layer.geometry) for layer in layers),
-        }
-
-    def limits(self, steps: Sequence[Step]) -> dict[str, Any]:
-        """Sizes of the kernels' own variables."""
-        layers = [step for step in steps if isinstance(step, Layer)]
-        neurons = max((x.geometry.out_c for x in layers if x.sets), default=0)
-        edged = [x.geometry for x in layers if _has_edges(x.geometry)]
-        return {
-            "strides": sorted({x.geometry.stride[1] for x in layers if not _is_single(x.geometry)}),
-            "patches": {tile: _patch(edged, tile) for tile in (4, 8, 16)},
-            "most_sets": max((len(x.sets) for x in layers), default=0),
-            "most_features": max((sum(len(s.weights.values) for s in x.sets if s.mix) for x in layers), default=0),
-            "place_type": "uint8_t" if neurons < 256 else "uint16_t",
-            "place_none": 255 if neurons < 256 else 65_535,
-            "table_end": (len(TANH) - 1) << FRACTION,
-        }
-
-
-def _is_single(g: Geometry) -> bool:
-    """Whether its outputs are computed one by one, not in tiles along a row."""
-    return g.out_w == 1 and g.dilation[1] == 1
-
-
-def _has_edges(g: Geometry) -> bool:
-    return g.is_padded or (g.out_w < 4 and not _is_single(g))
-
-
-def _patch(edged: Sequence[Geometry], tile: int) -> int:
-    """Numbers of a patch: of all channels that a product reads, up to a bound; of one channel at least."""
-    largest = 1
-    for g in edged:
-        size = min(tile, max(4, g.out_w)) if not _is_single(g) else 1
-        one = g.kernel[0] * ((size - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1)
-        largest = max(largest, one, min(one * g.group_in, _LARGEST_PATCH[tile]))
-    return largest
 
 
 def _plain(g: Geometry) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Program
 from dendrite_automl.c99.source import make_source
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
@@ -97,10 +96,6 @@ def run(executable: Path, x: np.ndarray, classes: int) -> np.ndarray:
     done = subprocess.run([executable], input=np.ascontiguousarray(x).tobytes(), capture_output=True, check=True)
     assert not done.stderr
     return np.frombuffer(done.stdout, x.dtype).reshape(len(x), classes)
-
-
-def to_program(file: Path) -> Program:
-    return lower(file)
 
 
 def add_node(file: Path, op: str, **attributes: object) -> None:

@@ -72,6 +72,8 @@ def test_an_unknown_operator_is_named(op, attributes, said, tmp_path) -> None:
         (nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.MaxPool1d(2, dilation=2)), (2, 12), "dilations"),
         (nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 1)), (1, 2, 2, 2), "one or two axes of positions, got 3"),
         (nn.Sequential(nn.Conv1d(1, 2, 1), nn.AvgPool1d(3, ceil_mode=True)), (1, 8), "ceil_mode"),
+        (nn.Conv1d(1, 2, 3, padding=300), (1, 8), "padding and dilation up to 255"),
+        (nn.Linear(70_000, 2), (70_000,), "sizes up to 65,535"),
     ],
 )
 def test_an_unsupported_form_is_named(model, shape, said, tmp_path) -> None:
