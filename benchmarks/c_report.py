@@ -34,8 +34,8 @@ def speed(found: dict[str, Any]) -> list[str]:
         f"**Speed on a PC** (`c_speed.py`, {found['date']}, {found['versions']['compiler']}, onnxruntime "
         f"{found['versions']['onnxruntime']}): time of onnxruntime over time of the C code, one example, one thread; above 1 "
         "the C code is faster. With the better of the two sets of flags it is at least as fast in "
-        f"{sum(v >= 1 for v in small)} of {len(small)} networks of less than 50,000 MACs and in {sum(v >= 1 for v in large)} of "
-        f"{len(large)} larger ones. "
+        f"{sum(v >= 1 for v in small)} of {len(small)} networks of less than 50,000 MACs and in "
+        f"{sum(v >= 1 for v in large)} of {len(large)} larger ones. "
         f"{found['empty_network_us']:.1f} µs of onnxruntime's time are what a call of an empty network takes from Python.",
         "",
         f"| network | | parameters | MACs | {' | '.join(f'`{each}`' for each in flags)} |",
