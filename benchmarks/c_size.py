@@ -25,8 +25,8 @@ from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.size import features_of, stack_of
 from dendrite_automl.c99.source import Source, make_source
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
-from dendrite_automl.export.int8 import export_int8
-from dendrite_automl.export.onnx import export_onnx
+from dendrite_automl.export.onnx.int8 import export_int8
+from dendrite_automl.export.onnx.write import export_onnx
 
 FLAGS = "-std=c99 -Os -ffp-contract=fast -mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard"
 RESULTS = Path(__file__).parent / "results" / "c_size.json"

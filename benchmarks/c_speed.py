@@ -32,8 +32,8 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.source import make_source
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
-from dendrite_automl.export.int8 import export_int8
-from dendrite_automl.export.onnx import export_onnx
+from dendrite_automl.export.onnx.int8 import export_int8
+from dendrite_automl.export.onnx.write import export_onnx
 from dendrite_automl.measure import measure_cost
 
 RESULTS = Path(__file__).parent / "results" / "c_speed.json"

@@ -31,8 +31,8 @@ from dendrite_automl.c99.render import as_array
 from dendrite_automl.c99.source import make_source
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.devices import get_device
-from dendrite_automl.export.int8 import export_int8
-from dendrite_automl.export.onnx import export_onnx, run_onnx
+from dendrite_automl.export.onnx.int8 import export_int8
+from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from dendrite_automl.measure import measure_cost
 
 BOARD = Path(__file__).parent / "c_board"

@@ -25,14 +25,14 @@ from section import replace_section
 import dendrite_automl as da
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import trial_seed
-from dendrite_automl.confirm import Aims, confirmed_rows, final_front
 from dendrite_automl.front import DEFAULT_OBJECTIVES, pareto_front
+from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import Goal, confirmed_rows, final_front
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data
-from dendrite_automl.trial import retrain
-from dendrite_automl.weights import load_networks
+from dendrite_automl.trial import Rung, run_trial
 
 RESULTS = Path(__file__).parent / "results" / "ranking.json"
 TASKS, BUDGET, FRESH, FIRST = ("keywords", "digits"), "2k-params", 10, 1000
@@ -64,12 +64,12 @@ def measure(run: Run, task_name: str) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     task = load_task(task_name)
     data = Data.from_splits(task.train, task.val, len(task.classes))
-    aims = Aims(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(BUDGET))
+    goal = Goal(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(BUDGET))
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
-    inside = [row for snapshot in snapshots.values() if aims.budget.fits(row := snapshot.values())]
-    selected = {row["snapshot"] for row in pareto_front(inside, aims.objectives)}
-    final = {row["snapshot"] for row in final_front(run, aims)}
-    confirmed = {row["snapshot"]: row["val_accuracy"] for row in confirmed_rows(run, aims)}
+    inside = [row for snapshot in snapshots.values() if goal.budget.fits(row := snapshot.values())]
+    selected = {row["snapshot"] for row in pareto_front(inside, goal.objectives)}
+    final = {row["snapshot"] for row in final_front(run, goal)}
+    confirmed = {row["snapshot"]: row["val_accuracy"] for row in confirmed_rows(run, goal)}
     rows = []
     for name in sorted(selected | final):
         fresh = train_again(run, snapshots[name], data)
@@ -93,17 +93,18 @@ def measure(run: Run, task_name: str) -> list[dict[str, Any]]:
 def train_again(run: Run, snapshot: Snapshot, data: Data) -> list[float]:
     """Validation accuracies of ten seeds that neither search nor confirmation used."""
     candidate = run.candidates()[snapshot.candidate]
-    earlier = {s.path: s for s in run.snapshots() if s.candidate == snapshot.candidate}
+    earlier = {s.stages: s for s in run.snapshots() if s.candidate == snapshot.candidate}
     like = {}
-    for i, stage in enumerate(snapshot.path):
-        if candidate.stages[stage].word in ("shrink", "prune"):
-            step = earlier[snapshot.path[: i + 1]]
+    for i, stage in enumerate(snapshot.stages):
+        if candidate.stages[stage].op in ("shrink", "prune"):
+            step = earlier[snapshot.stages[: i + 1]]
             weights = run.weights_path(step.id).read_bytes()
             like[stage] = load_networks(candidate, step.dendrites, weights, data.input_shape, data.classes)[0]
     seeds = [trial_seed(0, candidate.id, FIRST + r) for r in range(FRESH)]
     accuracies: list[float] = []
-    for again, _ in retrain(candidate, data, seeds, snapshot.path, like=like):
-        accuracies = list(again.accuracies)
+    for result in run_trial(candidate, data, seeds, stages=snapshot.stages, like=like):
+        if not isinstance(result, Rung):
+            accuracies = list(result[0].accuracies)
     return accuracies
 
 

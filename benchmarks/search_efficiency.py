@@ -38,11 +38,11 @@ from section import replace_section
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.front import DEFAULT_OBJECTIVES, hypervolume, pareto_front
-from dendrite_automl.request import Plan, SearchRequest
+from dendrite_automl.plan.request import Plan, SearchRequest
 from dendrite_automl.result import Cost, Measurement, Snapshot
 from dendrite_automl.run import Run
+from dendrite_automl.search_loop.searcher import BudgetSearcher
 from dendrite_automl.tasks import load_task
-from dendrite_automl.tune.searcher import BudgetSearcher
 
 RESULTS = Path(__file__).parent / "results" / "search_efficiency.jsonl"
 SEEN, TRUE = 4, 4  # seeds of the table that answer a search, and that score its front
@@ -199,7 +199,7 @@ def _replay(
     for epoch in config["rungs"]:
         values = [g.accuracies(line, epoch)[r] for r in chosen]
         result = {**costs, "val_accuracy": statistics.fmean(values), "rung": epoch}
-        if not searcher.keeps(trial, result):
+        if not searcher.should_continue(trial, result):
             searcher.on_trial_complete(trial, result)
             return epoch * len(chosen), None
         searcher.on_trial_result(trial, result)
@@ -208,7 +208,7 @@ def _replay(
     snapshot = Snapshot(
         candidate=candidate.id,
         arm=candidate.arm,
-        path=(0,),
+        stages=(0,),
         schedule="fit",
         dendrites=0,
         seeds=tuple(chosen),

@@ -139,7 +139,7 @@ def train_plainly(
 
 def measure_ray(names: list[str]) -> list[dict[str, Any]]:
     """Both ways under Ray Tune, one after the other for each network."""
-    from dendrite_automl.tune.local_ray import new_ray_folder, ray_for, remove_ray
+    from dendrite_automl.search_loop.ray_process import new_ray_folder, ray_for, remove_ray
 
     folder = new_ray_folder()
     rows = []
@@ -188,7 +188,7 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
     from ray import tune
     from ray.tune.search import Searcher
 
-    from dendrite_automl.tune.trainable import TrialTrainable
+    from dendrite_automl.search_loop.trainable import TrialTrainable
 
     task_name, backbone, knobs, values, epochs, _ = NETWORKS[name]
     task = load_task(task_name)
@@ -198,14 +198,14 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
         backbone=backbone,
         network=tuple(knobs.items()),
         training=tuple(values.items()),
-        stages=(Stage(word="fit", epochs=epochs),),
+        stages=(Stage(op="fit", epochs=epochs),),
     )
     trials = 4 * WORKERS
     accuracies: list[float] = []
     inside: list[float] = []
     ends: list[tuple[float, float]] = []
 
-    class Given(Searcher):
+    class Fixed(Searcher):
         asked = 0
 
         def suggest(self, trial_id: str) -> Any:
@@ -235,7 +235,7 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
-        tune_config=tune.TuneConfig(search_alg=Given(), num_samples=-1, max_concurrent_trials=WORKERS, reuse_actors=True),
+        tune_config=tune.TuneConfig(search_alg=Fixed(), num_samples=-1, max_concurrent_trials=WORKERS, reuse_actors=True),
         run_config=tune.RunConfig(name="ours", storage_path=tempfile.mkdtemp(dir=folder), verbose=0),
     ).fit()
     seconds = time.perf_counter() - start
@@ -250,9 +250,9 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
 
 def measure_driver() -> dict[str, Any]:
     """Seconds that searcher and scheduler take for each trial of a search whose trainings are made up."""
-    from dendrite_automl.request import SearchRequest, make_plan
+    from dendrite_automl.plan.request import SearchRequest, make_plan
     from dendrite_automl.run import Run
-    from dendrite_automl.tune.searcher import BudgetSearcher
+    from dendrite_automl.search_loop.searcher import BudgetSearcher
 
     plan = make_plan(SearchRequest(budget="2k-params", task="keywords", trials=DRIVER_TRIALS))
     rng = random.Random(0)
@@ -267,7 +267,7 @@ def measure_driver() -> dict[str, Any]:
             results = made_up(Candidate.from_json(json.loads(config["candidate"])), config, plan, rng)
             start = time.perf_counter()
             for result in results:
-                if not searcher.keeps(str(number), result):
+                if not searcher.should_continue(str(number), result):
                     break
                 searcher.on_trial_result(str(number), result)
             searcher.on_trial_complete(str(number), {"finished": True})
@@ -283,8 +283,8 @@ def measure_driver() -> dict[str, Any]:
 def made_up(candidate: Candidate, config: dict[str, Any], plan: Any, rng: random.Random) -> list[dict[str, Any]]:
     """Results of a trial as its worker would report them, with true costs and an accuracy that grows with the size."""
     from dendrite_automl.errors import CandidateFailed
+    from dendrite_automl.feasibility.estimate import estimate_costs
     from dendrite_automl.result import Measurement, Snapshot
-    from dendrite_automl.trial import estimate_costs
 
     try:
         costs = estimate_costs(candidate, plan.task.input_shape, len(plan.task.classes))
@@ -296,7 +296,7 @@ def made_up(candidate: Candidate, config: dict[str, Any], plan: Any, rng: random
         snapshot = Snapshot(
             candidate=candidate.id,
             arm=candidate.arm,
-            path=tuple(range(stage + 1)),
+            stages=tuple(range(stage + 1)),
             schedule=" > ".join(str(s) for s in candidate.stages[: stage + 1]),
             dendrites=0,
             seeds=tuple(config["seeds"]),

@@ -17,21 +17,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dendrite_automl.version import __version__
+
 if TYPE_CHECKING:
     from dendrite_automl.budget import Budget
     from dendrite_automl.c99.folder import export_c
     from dendrite_automl.comparison import Comparison, compare
-    from dendrite_automl.estimator import CompressedClassifier
+    from dendrite_automl.integrations.sklearn import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.run_compress import compress
     from dendrite_automl.run_export import export_run
-    from dendrite_automl.run_search import search
+    from dendrite_automl.search_loop.session import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
-    from dendrite_automl.train.cycles import GrowSettings, grow
+    from dendrite_automl.train.grow import GrowSettings, grow
 
-__version__ = "0.1.0"
 __all__ = [
     "Budget",
     "Comparison",
@@ -40,6 +41,7 @@ __all__ = [
     "Run",
     "SearchSpace",
     "Task",
+    "__version__",
     "compare",
     "compress",
     "estimate_growth",
@@ -56,9 +58,9 @@ __all__ = [
 _HOMES = {
     "Budget": "budget",
     "Comparison": "comparison",
-    "CompressedClassifier": "estimator",
+    "CompressedClassifier": "integrations.sklearn",
     "compress": "run_compress",  # not a module `compress`: it would hide the function
-    "GrowSettings": "train.cycles",
+    "GrowSettings": "train.grow",
     "Run": "run",
     "SearchSpace": "space",
     "Task": "tasks",
@@ -66,11 +68,11 @@ _HOMES = {
     "estimate_growth": "measure.growth",
     "export_c": "c99.folder",
     "export_run": "run_export",
-    "grow": "train.cycles",
+    "grow": "train.grow",
     "load_run": "run",
     "load_space": "space",
     "load_task": "tasks",
-    "search": "run_search",  # not a module `search`: it would hide the function
+    "search": "search_loop.session",  # not a module `search`: it would hide the function
 }
 
 

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.space import GIVEN, Point, SearchSpace, Value
+from dendrite_automl.space import PRETRAINED, Point, SearchSpace, Value
 
 ARMS = ("dendritic", "baseline")
 # A new network learns for twice as long as one that only adapts to a changed structure.
 _EPOCH_SHARE = {"fit": 2.0, "shrink": 1.0, "prune": 1.0, "grow": 1.0}
-_GIVEN_FIT_SHARE = 0.25  # of one that is trained already
+_PRETRAINED_FIT_SHARE = 0.25  # of one that is trained already
 
+_OP_IN_FILES = "word"  # candidate ids are hashes of the JSON: its keys never change
 _LEAST_EPOCHS = 2  # of a stage: a dendrite cycle has two phases
 
 
@@ -24,23 +25,34 @@ class Stage:
     """One step of a schedule, with the settings of that step only.
 
     Attributes:
-        word: `fit`, `shrink`, `prune` or `grow`.
+        op: `fit`, `shrink`, `prune` or `grow`.
         epochs: passes over the training set, the dendrite phase included.
         ratio: share of the channels taken out (`shrink`, `prune`).
         kind: of dendrites (`grow`), likewise `placement` and `activation`.
     """
 
-    word: str
+    op: str
     epochs: int
     ratio: float | None = None
     kind: str | None = None
     placement: str | None = None
     activation: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without what the stage does not have; the inverse is `from_json`."""
+        fields = {key: value for key, value in asdict(self).items() if value is not None}
+        return {_OP_IN_FILES: fields.pop("op"), **fields}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Stage:
+        """Inverse of `to_json`."""
+        fields = dict(data)
+        return cls(op=fields.pop(_OP_IN_FILES), **fields)
+
     def __str__(self) -> str:
-        if self.word == "grow":
+        if self.op == "grow":
             return f"grow({self.kind}, {self.placement}, {self.activation})"
-        return self.word if self.ratio is None else f"{self.word}({self.ratio:g})"
+        return self.op if self.ratio is None else f"{self.op}({self.ratio:g})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +91,13 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse is `from_json`."""
-        stages = [{k: v for k, v in asdict(stage).items() if v is not None} for stage in self.stages]
         return {
             "arm": self.arm,
             "space": self.space,
             "backbone": self.backbone,
             "network": dict(self.network),
             "training": dict(self.training),
-            "stages": stages,
+            "stages": [stage.to_json() for stage in self.stages],
         }
 
     @classmethod
@@ -98,7 +109,7 @@ class Candidate:
             backbone=data["backbone"],
             network=tuple(data["network"].items()),
             training=tuple(data["training"].items()),
-            stages=tuple(Stage(**stage) for stage in data["stages"]),
+            stages=tuple(Stage.from_json(stage) for stage in data["stages"]),
         )
 
     def describe(self) -> str:
@@ -125,7 +136,7 @@ def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -
         raise RequestError(
             f"epochs: expected at least {_LEAST_EPOCHS} for each of the {len(words)} stages, got {epochs}; raise --epochs"
         )
-    split = split_epochs(words, epochs, fit_share=_GIVEN_FIT_SHARE if space.backbone.startswith(GIVEN) else None)
+    split = split_epochs(words, epochs, fit_share=_PRETRAINED_FIT_SHARE if space.backbone.startswith(PRETRAINED) else None)
     stages = tuple(_stage(word, n, point) for word, n in zip(words, split, strict=True))
     return Candidate(
         arm=arm,
@@ -161,7 +172,7 @@ def trial_seed(run_seed: int, candidate: str, replicate: int = 0) -> int:
 def _stage(word: str, epochs: int, point: Point) -> Stage:
     if word == "grow":
         kind, placement, activation = (str(point[name]) for name in ("kind", "placement", "activation"))
-        return Stage(word=word, epochs=epochs, kind=kind, placement=placement, activation=activation)
+        return Stage(op=word, epochs=epochs, kind=kind, placement=placement, activation=activation)
     if word == "fit":
-        return Stage(word=word, epochs=epochs)
-    return Stage(word=word, epochs=epochs, ratio=float(point[f"{word}_ratio"]))
+        return Stage(op=word, epochs=epochs)
+    return Stage(op=word, epochs=epochs, ratio=float(point[f"{word}_ratio"]))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_STAGES_IN_FILES = "path"  # of results.jsonl since its first version
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
@@ -24,6 +26,10 @@ class Cost:
     flash_bytes: int
     peak_ram_bytes: int
     latency_ms: float | None = None
+
+    def values(self) -> dict[str, Any]:
+        """All figures by name: what budgets and fronts read."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +57,7 @@ class Snapshot:
     """A network as it stood after one stage of its candidate's schedule.
 
     Attributes:
-        path: indices of the stages that it went through; a dendrite cycle that was taken back is not among them.
+        stages: indices of the stages that it went through; a dendrite cycle that was taken back is not among them.
         schedule: the same in words.
         dendrites: dendrite sets per grown layer (0: none).
         seeds: of the replicates, those that diverged included, so that the training can be repeated.
@@ -61,7 +67,7 @@ class Snapshot:
 
     candidate: str
     arm: str
-    path: tuple[int, ...]
+    stages: tuple[int, ...]
     schedule: str
     dendrites: int
     seeds: tuple[int, ...]
@@ -72,7 +78,7 @@ class Snapshot:
     @property
     def stage(self) -> int:
         """Index of the stage that it ends."""
-        return self.path[-1]
+        return self.stages[-1]
 
     @property
     def id(self) -> str:
@@ -101,13 +107,16 @@ class Snapshot:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse is `from_json`."""
-        return asdict(self)
+        fields = asdict(self)
+        return {_STAGES_IN_FILES: fields.pop("stages"), **fields}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
         """Inverse of `to_json`."""
-        rows = {name: tuple(data.get(name, ())) for name in ("path", "seeds", "accuracies", "accuracies_int8")}
-        return cls(**{**data, **rows, "measurement": Measurement(**data["measurement"])})
+        fields = dict(data)
+        fields["stages"] = fields.pop(_STAGES_IN_FILES)
+        rows = {name: tuple(fields.get(name, ())) for name in ("stages", "seeds", "accuracies", "accuracies_int8")}
+        return cls(**{**fields, **rows, "measurement": Measurement(**data["measurement"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

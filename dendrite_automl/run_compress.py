@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.given import make_given
-from dendrite_automl.listeners import Listeners
-from dendrite_automl.request import SearchRequest
+from dendrite_automl.networks.pretrained import make_pretrained
+from dendrite_automl.plan.request import SearchRequest
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from dendrite_automl.run_search import absolute_path, absolute_profile, run_search
+from dendrite_automl.search_loop.callbacks import Callbacks
+from dendrite_automl.search_loop.session import absolute_path, absolute_profile, run_search
 
 
 def compress(
@@ -78,7 +78,7 @@ def compress(
         BudgetUnreachable: no schedule makes the network small enough.
         Interrupted: after Ctrl-C, with everything so far exported.
     """
-    given = make_given(model)
+    pretrained = make_pretrained(model)
     request = SearchRequest(
         budget=budget,
         device=absolute_profile(device),
@@ -110,12 +110,12 @@ def compress(
         raise RequestError("compress: data: expected the data that the network was trained on, or a task; got neither")
     return run_search(
         request,
-        held=None if isinstance(data, str | Path) else data,
-        teacher=given.model,
-        given=given,
+        in_memory=None if isinstance(data, str | Path) else data,
+        teacher=pretrained.model,
+        pretrained=pretrained,
         workers=workers,
         ray_address=ray_address,
         out=Path(out) if out else None,
         resume=resume,
-        listeners=Listeners(ray=callbacks, on_snapshot=on_snapshot, on_front=on_front),
+        callbacks=Callbacks(ray=callbacks, on_snapshot=on_snapshot, on_front=on_front),
     )

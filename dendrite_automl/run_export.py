@@ -10,14 +10,14 @@ from torch import nn
 
 from dendrite_automl.c99.folder import export_c
 from dendrite_automl.c99.lower import Unsupported
-from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
-from dendrite_automl.given import make_given
+from dendrite_automl.networks.pretrained import make_pretrained
+from dendrite_automl.plan.request import SearchRequest, resume_plan
 from dendrite_automl.report.progress import Progress
-from dendrite_automl.request import SearchRequest, resume_plan
 from dendrite_automl.run import Run
-from dendrite_automl.space import GIVEN
+from dendrite_automl.run.confirmed import Goal
+from dendrite_automl.space import PRETRAINED
 from dendrite_automl.tasks import TASKS
 
 
@@ -58,15 +58,19 @@ def export_run(
             f"export: {run.path} was made with arrays in memory; expected them again: "
             "da.export_run(path, data=(X_train, y_train, X_test, y_test))"
         )
-    if model is None and f'backbone = "{GIVEN}' in run.info["space"]["text"]:
+    if model is None and f'backbone = "{PRETRAINED}' in run.info["space"]["text"]:
         raise RequestError(
             f"export: {run.path} started from a network in memory; expected it again: da.export_run(path, model=model)"
         )
-    given = make_given(model) if model is not None else None
-    plan = resume_plan(run, SearchRequest(), data, given)
-    aims = Aims(objectives=plan.objectives, budget=plan.budget)
+    pretrained = make_pretrained(model) if model is not None else None
+    plan = resume_plan(run, SearchRequest(), data, pretrained)
+    goal = Goal(objectives=plan.objectives, budget=plan.budget)
     export_plan = ExportPlan(
-        task=plan.task, aims=aims, device=plan.device, dynamic_batch=dynamic_batch, given=given.model if given else None
+        task=plan.task,
+        goal=goal,
+        device=plan.device,
+        dynamic_batch=dynamic_batch,
+        pretrained=pretrained.model if pretrained else None,
     )
     with run.locked():
         try:

@@ -9,18 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, CandidateFailed
-from dendrite_automl.given import build_network
 from dendrite_automl.measure import measure_cost
-from dendrite_automl.measure.growth import add_untrained_
+from dendrite_automl.networks.build import build_network
 from dendrite_automl.result import Cost, Measurement, Snapshot
 from dendrite_automl.train.fit import Data, FitSettings, fit_replicates_, validate, weigh_classes
-from dendrite_automl.train.grow import sprout_
+from dendrite_automl.train.grow import start_cycle_, take_back_
 from dendrite_automl.train.prune import take_out_
 
 
@@ -53,15 +52,31 @@ class Position:
     base: Snapshot | None = None
     growing: bool = True
 
+    def along(self, candidate: Candidate, snapshot: Snapshot, stages: Sequence[int]) -> Position:
+        """The position once `snapshot` is measured, in a trial that goes through `stages` whatever they bring."""
+        left = [stage for stage in stages if stage > snapshot.stage]
+        return Position(stage=left[0] if left else len(candidate.stages), base=snapshot)
+
     def after(self, candidate: Candidate, snapshot: Snapshot) -> Position:
         """The position once `snapshot` is measured: a cycle that did not pay is taken back and ends the growing."""
         following = _next_stage(candidate, snapshot.stage, self.growing)
-        if candidate.stages[snapshot.stage].word != "grow" or self.base is None:
+        if candidate.stages[snapshot.stage].op != "grow" or self.base is None:
             return Position(stage=following, base=snapshot, growing=self.growing)
         lost = snapshot.diverged > self.base.diverged  # the mean of those left would flatter
         if snapshot.measurement.val_accuracy > self.base.measurement.val_accuracy and not lost:
             return Position(stage=following, base=snapshot, growing=self.growing)
         return Position(stage=_next_stage(candidate, snapshot.stage, False), base=self.base, growing=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """What stays the same over a trial."""
+
+    candidate: Candidate
+    data: Data
+    seeds: tuple[int, ...]
+    device: DeviceProfile | None
+    int8: bool
 
 
 def resume_position(candidate: Candidate, done: Sequence[Snapshot]) -> Position:
@@ -77,75 +92,53 @@ def run_trial(
     data: Data,
     seeds: Sequence[int],
     *,
-    device: DeviceProfile | None = None,
+    stages: Sequence[int] | None = None,
     position: Position | None = None,
     networks: list[nn.Module] | None = None,
+    like: Mapping[int, nn.Module] | None = None,
     rungs: Sequence[int] = (),
+    device: DeviceProfile | None = None,
     int8: bool = False,
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
+    A dendrite cycle that does not improve validation accuracy is taken back before the next stage.
+
     Args:
         seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the
-            stage's index, so that a resumed trial goes on as if it had never stopped.
-        position: where to start; default: the beginning.
-        networks: those of `position.base`, where there is one; before the first stage, copies of a given network to start
+            stage's index, so that a resumed trial continues as if it had never stopped.
+        stages: indices of the stages to go through, and no others: the way to train a snapshot again with other seeds. No
+            cycle is taken back then. Default: the whole schedule.
+        position: where to start; default: at the first stage.
+        networks: those of `position.base`, if there is one; before the first stage, copies of a pretrained network to start
             from, instead of the backbone with random weights.
-        rungs: epochs of the first stage after which a `Rung` is yielded, where that stage is longer.
-        int8: measure the validation accuracy of the replicates' int8 files too; seconds for each stage.
+        like: by stage: a network whose channel counts the replicates take over when that stage removes channels.
+        rungs: epochs of the first stage after which a `Rung` is yielded, if that stage is longer.
+        int8: also measure the validation accuracy of the replicates' int8 files; this takes seconds for each stage.
 
     Raises:
-        CandidateFailed: a stage cannot be done: the training of all replicates diverged, nothing is left to prune.
+        CandidateFailed: a stage cannot be done: the training of all replicates diverged, or no channels are left to prune.
     """
-    position = position or Position()
+    trial = _Trial(candidate=candidate, data=data, seeds=tuple(seeds), device=device, int8=int8)
+    route = range(len(candidate.stages)) if stages is None else stages
+    position = position or Position(stage=route[0])
     settings = FitSettings.from_knobs(dict(candidate.training))
     models = networks or [_build(candidate, data, seed) for seed in seeds]
+    lost: list[dict[str, Tensor]] = []  # weights from before a cycle that did not pay
     while position.stage < len(candidate.stages):
+        for model, state in zip(models, lost, strict=False):
+            take_back_(model, [list(dendritic_layers(model))], state)
         index, stage = position.stage, candidate.stages[position.stage]
-        tried = copy.deepcopy(models) if stage.word == "grow" else models
-        start = time.perf_counter()
-        for epoch in run_stage_(tried, stage, data, settings, seed=seeds[0] + index):
+        before = [copy.deepcopy(model.state_dict()) for model in models] if stage.op == "grow" and stages is None else []
+        start, tried = time.perf_counter(), list(models)
+        for epoch in run_stage_(tried, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
             if index == 0 and epoch in rungs and epoch < stage.epochs:
                 cost = measure_cost(tried[0], data.input_shape, device)
                 yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost)
-        snapshot = _measure(tried, candidate, index, data, seeds, device, position.base, time.perf_counter() - start, int8)
-        position = position.after(candidate, snapshot)
-        if position.base is snapshot:
-            models = tried
+        snapshot = _measure(trial, tried, index, position.base, time.perf_counter() - start)
+        position = position.after(candidate, snapshot) if stages is None else position.along(candidate, snapshot, route)
         yield snapshot, tried
-
-
-def retrain(
-    candidate: Candidate,
-    data: Data,
-    seeds: Sequence[int],
-    path: Sequence[int],
-    *,
-    device: DeviceProfile | None = None,
-    like: Mapping[int, nn.Module] | None = None,
-    int8: bool = False,
-    networks: list[nn.Module] | None = None,
-) -> Iterator[tuple[Snapshot, list[nn.Module]]]:
-    """Train a snapshot again with other seeds, along the path that it took; yield a snapshot for each stage of it.
-
-    Args:
-        like: for each stage that prunes, the network as it was after it: fresh replicates are given its widths.
-        int8: as for `run_trial`.
-        networks: copies of a given network to start from, as for `run_trial`.
-
-    Raises:
-        CandidateFailed: as for `run_trial`.
-    """
-    settings = FitSettings.from_knobs(dict(candidate.training))
-    models = networks or [_build(candidate, data, seed) for seed in seeds]
-    snapshot = None
-    for index in path:
-        start = time.perf_counter()
-        stage = candidate.stages[index]
-        for _ in run_stage_(models, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
-            pass
-        snapshot = _measure(models, candidate, index, data, seeds, device, snapshot, time.perf_counter() - start, int8)
-        yield snapshot, models
+        models, lost = (tried, []) if position.base is snapshot else (models, before)
 
 
 def run_stage_(
@@ -157,9 +150,9 @@ def run_stage_(
     """
     torch.manual_seed(seed)  # for dropout; batches have their own generator, fresh dendrites their own seeds
     epochs = stage.epochs
-    if stage.word == "grow":
+    if stage.op == "grow":
         kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
-        epochs = sprout_(
+        epochs = start_cycle_(
             models,
             data,
             kind=kind,
@@ -169,40 +162,9 @@ def run_stage_(
             seed=seed,
             class_weights=weigh_classes(data, settings),
         )
-    elif stage.word in ("shrink", "prune"):
-        take_out_(stage.word, models, data.x[:1], ratio=float(stage.ratio or 0), like=like)
+    elif stage.op in ("shrink", "prune"):
+        take_out_(stage.op, models, data.x[:1], ratio=float(stage.ratio or 0), like=like)
     yield from fit_replicates_(models, data, settings, epochs=epochs, seed=seed)
-
-
-def estimate_costs(
-    candidate: Candidate,
-    input_shape: tuple[int, ...],
-    classes: int,
-    device: DeviceProfile | None = None,
-    given: nn.Module | None = None,
-) -> list[Cost]:
-    """What the snapshots of a candidate would cost, from untrained weights: no training, some milliseconds.
-
-    Exact but after `prune`, where a trained network's ranking may take other layers' channels.
-
-    Args:
-        given: the network that the candidate starts from, where it does not start from a backbone.
-
-    Raises:
-        CandidateFailed: a stage cannot be done.
-        RequestError: a placement does not suit the network.
-    """
-    torch.manual_seed(0)
-    model = build_network(candidate, input_shape, classes, given)
-    costs = []
-    for stage in candidate.stages:
-        if stage.word == "grow":
-            kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
-            add_untrained_(model, kind=kind, placement=placement, activation=activation)
-        elif stage.word != "fit":
-            take_out_(stage.word, [model], torch.zeros(1, *input_shape), ratio=float(stage.ratio or 0))
-        costs.append(measure_cost(model, input_shape, device))
-    return costs
 
 
 def _build(candidate: Candidate, data: Data, seed: int) -> nn.Module:
@@ -237,7 +199,7 @@ def _validate_int8(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]
     Raises:
         CandidateFailed: the network cannot be quantised.
     """
-    from dendrite_automl.export.int8 import int8_accuracies  # onnxruntime's quantiser takes a second to import
+    from dendrite_automl.export.onnx.int8 import int8_accuracies  # onnxruntime's quantiser takes a second to import
 
     try:
         return int8_accuracies(models, data)
@@ -245,38 +207,25 @@ def _validate_int8(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]
         raise CandidateFailed(str(error)) from None
 
 
-def _measure(
-    models: list[nn.Module],
-    candidate: Candidate,
-    index: int,
-    data: Data,
-    seeds: Sequence[int],
-    device: DeviceProfile | None,
-    base: Snapshot | None,
-    seconds: float,
-    int8: bool,
-) -> Snapshot:
+def _measure(trial: _Trial, models: list[nn.Module], index: int, base: Snapshot | None, seconds: float) -> Snapshot:
+    candidate, data, seeds = trial.candidate, trial.data, trial.seeds
     accuracies = _validate_(models, data)
-    accuracies_int8 = _validate_int8(models, data) if int8 else ()
-    cost = measure_cost(models[0], data.input_shape, device)
+    accuracies_int8 = _validate_int8(models, data) if trial.int8 else ()
+    cost = measure_cost(models[0], data.input_shape, trial.device)
     sets = max((len(layer.dendrites) for layer in dendritic_layers(models[0]).values()), default=0)
-    path = (*(base.path if base else ()), index)
+    stages = (*(base.stages if base else ()), index)
     before = base.measurement if base else None
     return Snapshot(
         candidate=candidate.id,
         arm=candidate.arm,
-        path=path,
-        schedule=" > ".join(str(candidate.stages[i]) for i in path),
+        stages=stages,
+        schedule=" > ".join(str(candidate.stages[i]) for i in stages),
         dendrites=sets,
-        seeds=tuple(seeds),
+        seeds=seeds,
         accuracies=accuracies,
         accuracies_int8=accuracies_int8,
         measurement=Measurement(
-            params=cost.params,
-            macs=cost.macs,
-            flash_bytes=cost.flash_bytes,
-            peak_ram_bytes=cost.peak_ram_bytes,
-            latency_ms=cost.latency_ms,
+            **cost.values(),
             val_accuracy=statistics.fmean(accuracies),
             val_accuracy_se=statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None,
             trained_epochs=candidate.stages[index].epochs * len(seeds) + (before.trained_epochs if before else 0),
@@ -288,6 +237,6 @@ def _measure(
 
 def _next_stage(candidate: Candidate, index: int, growing: bool) -> int:
     following = index + 1
-    while not growing and following < len(candidate.stages) and candidate.stages[following].word == "grow":
+    while not growing and following < len(candidate.stages) and candidate.stages[following].op == "grow":
         following += 1
     return following

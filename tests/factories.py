@@ -74,13 +74,13 @@ def make_snapshot(
     candidate: str = "0123456789",
     arm: str = "dendritic",
     stage: int = 0,
-    path: tuple[int, ...] | None = None,
+    stages: tuple[int, ...] | None = None,
     accuracies: Sequence[float] | None = None,
     seeds: Sequence[int] | None = None,
     **changes: Any,
 ) -> Snapshot:
-    """A snapshot after `stage`, or at the end of `path`; changes go to its measurement, whose accuracy is the mean."""
-    path = path or tuple(range(stage + 1))
+    """A snapshot after `stage`, or at the end of `stages`; changes go to its measurement, whose accuracy is the mean."""
+    stages = stages or tuple(range(stage + 1))
     if accuracies is None:
         accuracies = [changes.get("val_accuracy", 0.9)]
     elif len(accuracies) > 1:
@@ -88,9 +88,9 @@ def make_snapshot(
     return Snapshot(
         candidate=candidate,
         arm=arm,
-        path=path,
-        schedule="fit" if len(path) == 1 else "fit > grow(gradient, head, tanh)",
-        dendrites=len(path) - 1,
+        stages=stages,
+        schedule="fit" if len(stages) == 1 else "fit > grow(gradient, head, tanh)",
+        dendrites=len(stages) - 1,
         seeds=tuple(seeds or range(7, 7 + len(accuracies))),
         accuracies=tuple(accuracies),
         measurement=make_measurement(**{**changes, "val_accuracy": statistics.fmean(accuracies)}),
@@ -99,14 +99,14 @@ def make_snapshot(
 
 def make_design(*, arm: str = "dendritic", hidden: int = 4) -> Candidate:
     """A candidate of two stages: 6 epochs of fit, and 4 of dendrites in the dendritic arm."""
-    grow = Stage(word="grow", epochs=4, kind="gradient", placement="head", activation="tanh")
+    grow = Stage(op="grow", epochs=4, kind="gradient", placement="head", activation="tanh")
     return Candidate(
         arm=arm,
         space="tabular_mlp",
         backbone="mlp",
         network=(("hidden", hidden), ("depth", 1)),
         training=(("learning_rate", 0.01),),
-        stages=(Stage(word="fit", epochs=6), *([grow] if arm == "dendritic" else [])),
+        stages=(Stage(op="fit", epochs=6), *([grow] if arm == "dendritic" else [])),
     )
 
 

@@ -21,7 +21,7 @@ knobs = st.dictionaries(st.text(max_size=5), values, max_size=4).map(lambda d: t
 words = st.lists(st.sampled_from(["shrink", "prune", "grow"]), max_size=6).map(lambda rest: ["fit", *rest])
 stages = st.builds(
     Stage,
-    word=st.sampled_from(["fit", "shrink", "prune", "grow"]),
+    op=st.sampled_from(["fit", "shrink", "prune", "grow"]),
     epochs=st.integers(2, 100),
     ratio=st.none() | st.floats(0.1, 0.9),
     kind=st.none() | st.just("gradient"),
@@ -102,17 +102,17 @@ def test_the_number_of_epochs_is_part_of_the_candidate() -> None:
 def test_every_point_makes_a_candidate_with_exactly_the_epochs_in_both_arms(seed: int, arm: str, epochs: int) -> None:
     point = SPACE.sample(random.Random(seed))
     candidate = make_candidate(SPACE, point, arm=arm, epochs=epochs)
-    grown = sum(stage.word == "grow" for stage in candidate.stages)
+    grown = sum(stage.op == "grow" for stage in candidate.stages)
     wanted = str(point["stages"]).split().count("grow") * int(point["cycles"])
     assert candidate.epochs == epochs
-    assert candidate.stages[0].word == "fit"
+    assert candidate.stages[0].op == "fit"
     assert grown == (wanted if arm == "dendritic" else 0)
 
 
 def test_the_baseline_leaves_out_growing_and_nothing_else() -> None:
     dendritic, baseline = design(), design("baseline")
-    assert [stage.word for stage in dendritic.stages] == ["fit", "prune", "grow", "grow"]
-    assert [stage.word for stage in baseline.stages] == ["fit", "prune"]
+    assert [stage.op for stage in dendritic.stages] == ["fit", "prune", "grow", "grow"]
+    assert [stage.op for stage in baseline.stages] == ["fit", "prune"]
     assert (baseline.network, baseline.training) == (dendritic.network, dendritic.training)
     assert baseline == design("baseline", stages="fit prune")
 

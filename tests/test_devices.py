@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dendrite_automl.cli import main
+from dendrite_automl.cli.app import main
 from dendrite_automl.devices import DeviceProfile, get_device, load_devices
 from dendrite_automl.errors import RequestError
 

@@ -14,13 +14,13 @@ import pytest
 
 import dendrite_automl as da
 from dendrite_automl.candidate import make_candidate
-from dendrite_automl.cli import main
-from dendrite_automl.export.seal import check_seal
-from dendrite_automl.request import SearchRequest, make_plan
+from dendrite_automl.cli.app import main
+from dendrite_automl.export.artifact.seal import check_seal
+from dendrite_automl.networks.weights import save_weights
+from dendrite_automl.plan.request import SearchRequest, make_plan
 from dendrite_automl.run import Run
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import run_trial
-from dendrite_automl.weights import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from types import ModuleType
 import pytest
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.cli import main
-from dendrite_automl.paper import restate
-from dendrite_automl.reach import Reach
+from dendrite_automl.cli.app import main
+from dendrite_automl.comparison.paper import restate
+from dendrite_automl.feasibility.reach import Reach
+from dendrite_automl.feasibility.survey import count_classes
 from dendrite_automl.space import available_spaces, load_space
-from dendrite_automl.survey import count_classes
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

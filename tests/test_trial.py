@@ -16,12 +16,13 @@ from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import KINDS
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Cost, Snapshot
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data, accuracy, predict
 from dendrite_automl.train.stack import stack
-from dendrite_automl.trial import Position, Rung, estimate_costs, resume_position, retrain, run_trial
-from dendrite_automl.weights import load_networks, save_weights
+from dendrite_automl.trial import Position, Rung, resume_position, run_trial
 
 SCHEDULES = ["fit", "fit grow", "fit grow grow", "fit prune", "fit shrink", "fit prune grow", "fit grow prune"]
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -40,7 +41,7 @@ def data() -> Data:
 def make_candidate(words: str, *, kind: str = "perforated", placement: str = "all", filters: int = 3) -> Candidate:
     grow = {"kind": kind, "placement": placement, "activation": "tanh"}
     stages = [
-        Stage(word=w, epochs=2, **grow) if w == "grow" else Stage(word=w, epochs=3, ratio=None if w == "fit" else 0.4)
+        Stage(op=w, epochs=2, **grow) if w == "grow" else Stage(op=w, epochs=3, ratio=None if w == "fit" else 0.4)
         for w in words.split()
     ]
     return Candidate(
@@ -86,7 +87,7 @@ def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, 
     snapshots = [snapshot for snapshot, _ in finish(candidate, data, (4,))]
     assert [snapshot.stage for snapshot in snapshots] == list(range(len(candidate.stages)))
     assert {(s.candidate, s.arm, s.seeds) for s in snapshots} == {(candidate.id, "dendritic", (4,))}
-    assert [s.path for s in snapshots] == [tuple(range(i + 1)) for i in range(len(snapshots))]
+    assert [s.stages for s in snapshots] == [tuple(range(i + 1)) for i in range(len(snapshots))]
     assert [s.id for s in snapshots] == [f"{candidate.id}-{i}" for i in range(len(snapshots))]
     assert [s.dendrites for s in snapshots] == [words.split()[: i + 1].count("grow") for i in range(len(snapshots))]
     epochs = [sum(stage.epochs for stage in candidate.stages[: i + 1]) for i in range(len(snapshots))]
@@ -220,9 +221,9 @@ def test_a_cycle_taken_back_is_in_its_own_path_only(words, data, monkeypatch) ->
     candidate = make_candidate(words)
     snapshots = [snapshot for snapshot, _ in finish(candidate, data)]
     last = len(candidate.stages) - 1
-    assert [snapshot.path for snapshot in snapshots] == [(0,), (0, 1), (0, last)]
+    assert [snapshot.stages for snapshot in snapshots] == [(0,), (0, 1), (0, last)]
     stages = candidate.stages
-    assert [s.schedule for s in snapshots] == [" > ".join(str(stages[i]) for i in s.path) for s in snapshots]
+    assert [s.schedule for s in snapshots] == [" > ".join(str(stages[i]) for i in s.stages) for s in snapshots]
     assert [s.measurement.trained_epochs for s in snapshots] == [3, 5, 6]
 
 
@@ -261,9 +262,9 @@ def test_the_same_seeds_along_the_same_path_give_the_same_networks(words, kind, 
     found = finish(candidate, data, SEEDS)
     last = found[-1]
     monkeypatch.setattr(module, "validate", lambda *_: 0.7)
-    again = [(snapshot, save_weights(models)) for snapshot, models in retrain(candidate, data, SEEDS, last[0].path)]
+    again = [(snapshot, save_weights(models)) for snapshot, models in run_trial(candidate, data, SEEDS, stages=last[0].stages)]
     assert again[-1][1] == last[1]
-    assert [snapshot.path for snapshot, _ in again] == [last[0].path[: i + 1] for i in range(len(again))]
+    assert [snapshot.stages for snapshot, _ in again] == [last[0].stages[: i + 1] for i in range(len(again))]
     assert (again[-1][0].schedule, again[-1][0].dendrites) == (last[0].schedule, last[0].dendrites)
 
 
@@ -274,9 +275,9 @@ def test_other_seeds_are_given_the_sizes_of_the_snapshot(words, kind, count, dat
     stub_accuracy(monkeypatch, [value / 100 for value in range(99)])
     candidate = make_candidate(words, kind=kind, filters=6)
     found = [(snapshot, copy.deepcopy(models[0])) for snapshot, models in run_trial(candidate, data, SEEDS)]
-    like = {snapshot.stage: model for snapshot, model in found if candidate.stages[snapshot.stage].word == "prune"}
-    path, fresh = found[-1][0].path, tuple(range(50, 50 + count))
-    again = [snapshot for snapshot, _ in retrain(candidate, data, fresh, path, like=like)]
+    like = {snapshot.stage: model for snapshot, model in found if candidate.stages[snapshot.stage].op == "prune"}
+    path, fresh = found[-1][0].stages, tuple(range(50, 50 + count))
+    again = [snapshot for snapshot, _ in run_trial(candidate, data, fresh, stages=path, like=like)]
     sizes = [(snapshot.measurement.params, snapshot.measurement.macs) for snapshot, _ in found]
     assert [(snapshot.measurement.params, snapshot.measurement.macs) for snapshot in again] == sizes
     assert {(s.seeds, len(s.accuracies), s.diverged) for s in again} == {(fresh, count, 0)}
@@ -288,7 +289,7 @@ def diverge(number: int, when: Callable[[str, int], bool]) -> Callable[..., Iter
 
     def run(models: list[nn.Module], stage: Stage, *args: object, **kwargs: object) -> Iterator[int]:
         for epoch in run_stage_(models, stage, *args, **kwargs):
-            if when(stage.word, epoch):
+            if when(stage.op, epoch):
                 with torch.no_grad():
                     next(models[number].parameters()).fill_(float("nan"))
             yield epoch
@@ -300,7 +301,7 @@ def diverge(number: int, when: Callable[[str, int], bool]) -> Callable[..., Iter
 @pytest.mark.parametrize(("word", "stage"), [("fit", 0), ("grow", 1), ("prune", 2)])
 def test_a_replicate_that_diverges_at_the_last_step_drops_out(number, word, stage, data, monkeypatch) -> None:
     candidate, seeds = make_candidate("fit grow prune"), (1, 2, 3)
-    last = next(step.epochs for step in candidate.stages if step.word == word) - (word == "grow")
+    last = next(step.epochs for step in candidate.stages if step.op == word) - (word == "grow")
     monkeypatch.setattr(module, "run_stage_", diverge(number, lambda w, epoch: (w, epoch) == (word, last)))
     found = [(snapshot, len(models)) for snapshot, models in run_trial(candidate, data, seeds)]
     assert [snapshot.stage for snapshot, _ in found] == [0, 1, 2]

@@ -11,8 +11,8 @@ from torch import nn
 
 from dendrite_automl.backbones import bcresnet, conv2d, dscnn, invres2d, mlp, ressep1d, sepconv1d
 from dendrite_automl.errors import RequestError
-from dendrite_automl.functions import import_function, is_function_name, one_line
 from dendrite_automl.space import SearchSpace, Value
+from dendrite_automl.user_code import import_function, is_function_name, one_line
 
 BACKBONES: dict[str, ModuleType] = {
     "conv2d": conv2d,

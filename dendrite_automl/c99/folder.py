@@ -23,8 +23,8 @@ from dendrite_automl.c99.render import as_array, c_float, environment, one_line,
 from dendrite_automl.c99.size import estimate_code, estimate_features, estimate_stack, measured_with
 from dendrite_automl.c99.source import Source, make_source
 from dendrite_automl.errors import AutoMLError, RequestError
-from dendrite_automl.export.member import TOLERANCE
-from dendrite_automl.export.verify import open_artifact
+from dendrite_automl.export.artifact.member import TOLERANCE
+from dendrite_automl.export.artifact.verify import open_artifact
 from dendrite_automl.result import Snapshot
 
 _MARK = "Written by dendrite-automl"

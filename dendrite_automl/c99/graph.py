@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from dendrite_automl.c99.program import Quant
-from dendrite_automl.export.count import load_graph
+from dendrite_automl.export.onnx.count import load_graph
 
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 

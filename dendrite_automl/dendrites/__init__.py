@@ -7,11 +7,11 @@ fold_(model)                                                   # BatchNorm into 
 """
 
 from dendrite_automl.dendrites.fold import DendriteTracer, fold_
-from dendrite_automl.dendrites.kind import Kind
+from dendrite_automl.dendrites.kinds import KINDS, Kind
 from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer
 from dendrite_automl.dendrites.phase import train_dendrites_
 from dendrite_automl.dendrites.placement import PLACEMENTS, find_layers
-from dendrite_automl.dendrites.surgery import KINDS, add_dendrites_, dendritic_layers, drop_dendrites_
+from dendrite_automl.dendrites.surgery import add_dendrites_, dendritic_layers, drop_dendrites_
 
 __all__ = [
     "ACTIVATIONS",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.dendrites.fused import Combine, are_alike, call_alike, can_fuse, squash_
-from dendrite_automl.dendrites.kind import Kind
+from dendrite_automl.dendrites.kinds import Kind
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 GROWABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)

@@ -6,13 +6,10 @@ from typing import cast
 
 from torch import nn
 
-from dendrite_automl.dendrites import fitted, gradient, low_rank, perforated, pool, subset
-from dendrite_automl.dendrites.kind import Kind
+from dendrite_automl.dendrites.kinds import KINDS, Kind
 from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer, Growable
 from dendrite_automl.dendrites.placement import find_layers
 from dendrite_automl.errors import RequestError
-
-KINDS: dict[str, Kind] = {module.KIND.name: module.KIND for module in (gradient, perforated, low_rank, subset, pool, fitted)}
 
 
 def add_dendrites_(
@@ -22,7 +19,7 @@ def add_dendrites_(
 
     Args:
         model: any module with Linear, Conv1d or Conv2d layers; a layer that has dendrites gets one set more.
-        kind: one of `KINDS`, each with a card in the file of its name, or a `Kind` of your own. `gradient`: everything learns
+        kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. `gradient`: everything learns
             jointly afterwards. All others: call `train_dendrites_` next, then train the network; the dendrites stay as they
             are and no error flows through them.
         placement: see `find_layers`.

@@ -11,20 +11,20 @@ from typing import Any
 from torch import nn
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.confirm import Aims, confirmed_rows, final_front, optimism
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
-from dendrite_automl.export.bundle import export_artifact
-from dendrite_automl.export.journal import write_journal
-from dendrite_automl.export.member import BundleContext, Member, Validation
+from dendrite_automl.export.artifact.bundle import export_artifact
+from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
 from dendrite_automl.export.predictions import write_predictions
+from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import Goal, confirmed_rows, final_front, optimism
+from dendrite_automl.search_loop.optuna_log import write_journal
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data
-from dendrite_automl.weights import load_networks
 
 
 class ExportStopped(AutoMLError):
@@ -38,14 +38,14 @@ class ExportPlan:
     Attributes:
         device: that the budget of `aims` is of, in part.
         dynamic_batch: leave the batch of the ONNX files free.
-        given: the network that the candidates started from, where they did not start from a backbone.
+        pretrained: the network that the candidates started from, where they did not start from a backbone.
     """
 
     task: Task
-    aims: Aims
+    goal: Goal
     device: DeviceProfile | None = None
     dynamic_batch: bool = False
-    given: nn.Module | None = None
+    pretrained: nn.Module | None = None
 
 
 def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
@@ -65,10 +65,10 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
     """
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [snapshot.values() for snapshot in snapshots.values()]
-    front = final_front(run, plan.aims)
-    run.info["optimism"] = optimism(run, plan.aims)
+    front = final_front(run, plan.goal)
+    run.info["optimism"] = optimism(run, plan.goal)
     context = _context(run, plan)
-    write_predictions(run, plan.aims, context.test, classes=len(plan.task.classes), given=plan.given)
+    write_predictions(run, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
     for number, row in enumerate(front):
         progress.export(number, len(front))
         snapshot = snapshots[row["snapshot"]]
@@ -86,7 +86,7 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
     write_report(run)
     write_journal(run)
     if not front:
-        raise BudgetUnreachable(_nothing_fits(rows, plan.aims.budget))
+        raise BudgetUnreachable(_nothing_fits(rows, plan.goal.budget))
     return run.front_rows()
 
 
@@ -106,7 +106,7 @@ def export_snapshot(run: Run, plan: ExportPlan, snapshot_id: str) -> Path:
         hint = f'did you mean "{close[0]}"?' if close else f"see {run.path}/candidates.csv"
         raise RequestError(f'export: snapshot: {run.path} has no "{snapshot_id}"; {hint}')
     snapshot = snapshots[snapshot_id]
-    again = confirmed_rows(run, Aims(objectives=plan.aims.objectives, budget=Budget()))
+    again = confirmed_rows(run, Goal(objectives=plan.goal.objectives, budget=Budget()))
     row = next((r for r in again if r["snapshot"] == snapshot_id), snapshot.values() | {"val_accuracy_selected": None})
     artifact = _export(run, row, snapshot, _context(run, plan))
     if (run.path / "front.csv").is_file():
@@ -125,10 +125,10 @@ def _context(run: Run, plan: ExportPlan) -> BundleContext:
         data=Data.from_splits(plan.task.train, plan.task.val, len(plan.task.classes), run.metric),
         test=plan.task.open_test(),
         provenance=_provenance(run),
-        budget=plan.aims.budget,
+        budget=plan.goal.budget,
         device=plan.device,
         dynamic_batch=plan.dynamic_batch,
-        given=plan.given,
+        pretrained=plan.pretrained,
     )
 
 
@@ -175,7 +175,7 @@ def _export(run: Run, row: dict[str, Any], snapshot: Snapshot, context: BundleCo
         weights = path.read_bytes()
     except OSError as error:
         raise AutoMLError(f"{path}: expected the weights of {snapshot.id}: {error.strerror}") from None
-    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, context.given)[-place]
+    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, context.pretrained)[-place]
     scratch = None
     try:
         scratch = run.new_artifact_folder()

@@ -10,23 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dendrite_automl.confirm import Aims, final_front
 from dendrite_automl.errors import RequestError
+from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import Goal, final_front
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import predict
-from dendrite_automl.weights import load_networks
 
 
-def write_predictions(run: Run, aims: Aims, test: Split, *, classes: int, given: nn.Module | None = None) -> None:
+def write_predictions(run: Run, goal: Goal, test: Split, *, classes: int, pretrained: nn.Module | None = None) -> None:
     """Predict with all fresh replicates of each arm's front; with those of the search where a member was not confirmed.
 
     A network whose weights are gone is left out.
 
     Args:
         test: the opened test split.
-        given: the network that the candidates started from, where they did not start from a backbone.
+        pretrained: the network that the candidates started from, where they did not start from a backbone.
 
     Raises:
         OSError: the disk does not take the file.
@@ -34,22 +34,22 @@ def write_predictions(run: Run, aims: Aims, test: Split, *, classes: int, given:
     snapshots, confirmed = {s.id: s for s in run.snapshots()}, run.confirmed()
     predicted = {}
     for arm in run.info["request"]["arms"]:
-        for row in final_front(run, aims, arm=arm):
+        for row in final_front(run, goal, arm=arm):
             snapshot = snapshots[row["snapshot"]]
             rounds = [number for number, _ in confirmed.get(snapshot.id, [(0, snapshot)])]
             with contextlib.suppress(OSError, RequestError):
-                predicted[snapshot.id] = _predict(run, snapshot, rounds, torch.from_numpy(test.x), classes, given)
+                predicted[snapshot.id] = _predict(run, snapshot, rounds, torch.from_numpy(test.x), classes, pretrained)
     run.write_predictions(test.y.astype(np.uint16), predicted)
 
 
 def _predict(
-    run: Run, snapshot: Snapshot, rounds: Sequence[int], x: Tensor, classes: int, given: nn.Module | None
+    run: Run, snapshot: Snapshot, rounds: Sequence[int], x: Tensor, classes: int, pretrained: nn.Module | None
 ) -> NDArray[np.uint16]:
     """Classes said by the replicates of all `rounds`, [replicates, samples]."""
     candidate = run.candidates()[snapshot.candidate]
     said = []
     for number in rounds:
         weights = run.weights_path(snapshot.id, number).read_bytes()
-        for network in load_networks(candidate, snapshot.dendrites, weights, tuple(x.shape[1:]), classes, given):
+        for network in load_networks(candidate, snapshot.dendrites, weights, tuple(x.shape[1:]), classes, pretrained):
             said.append(predict(network, x).argmax(1).numpy().astype(np.uint16))
     return np.stack(said)

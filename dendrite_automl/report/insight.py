@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.candidate import Candidate
-from dendrite_automl.confirm import aims_of
 from dendrite_automl.front import hypervolume, pareto_front
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import goal_of
 
 _LEAST_GROUP = 3  # networks with a choice, for it to count
 
@@ -37,16 +37,16 @@ class Importance:
 
 def hypervolume_course(run: Run) -> dict[str, list[tuple[int, float]]]:
     """For each arm: trained epochs of the arm, replicates counted, and the hypervolume of what it has found by then."""
-    aims = aims_of(run)
+    goal = goal_of(run)
     candidates, reference = run.candidates(), run.info["reference"]
     course: dict[str, list[tuple[int, float]]] = {arm: [(0, 0.0)] for arm in run.info["request"]["arms"]}
     fronts: dict[str, list[dict[str, Any]]] = {arm: [] for arm in course}
     for snapshot in run.snapshots():
         points = course[snapshot.arm]
         epochs = points[-1][0] + candidates[snapshot.candidate].stages[snapshot.stage].epochs * len(snapshot.seeds)
-        if aims.budget.fits(row := snapshot.values()):
-            fronts[snapshot.arm] = pareto_front([*fronts[snapshot.arm], row], aims.objectives)
-        points.append((epochs, hypervolume(fronts[snapshot.arm], aims.objectives, reference)))
+        if goal.budget.fits(row := snapshot.values()):
+            fronts[snapshot.arm] = pareto_front([*fronts[snapshot.arm], row], goal.objectives)
+        points.append((epochs, hypervolume(fronts[snapshot.arm], goal.objectives, reference)))
     return course
 
 
@@ -75,9 +75,9 @@ def cycles_of(run: Run, candidate: str) -> list[dict[str, Any]]:
 
 def _knobs(candidate: Candidate) -> dict[str, Any]:
     """Network and training knobs, and what the schedule says."""
-    grown = next((stage for stage in candidate.stages if stage.word == "grow"), None)
+    grown = next((stage for stage in candidate.stages if stage.op == "grow"), None)
     schedule = {
-        "stages": " ".join(stage.word for stage in candidate.stages),
+        "stages": " ".join(stage.op for stage in candidate.stages),
         "kind": grown.kind if grown else "none",
         "placement": grown.placement if grown else "none",
     }

@@ -11,13 +11,13 @@ import jinja2
 from markupsafe import Markup
 
 from dendrite_automl.comparison import Comparison, compare
-from dendrite_automl.confirm import aims_of
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
 from dendrite_automl.report.compare_table import comparison_rows
 from dendrite_automl.report.drawing import Line, Mark, Plot
 from dendrite_automl.report.insight import cycles_of, hypervolume_course, knob_importance
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import goal_of
 
 COSTS = {
     "params": "parameters",
@@ -53,7 +53,7 @@ def make_page(run: Run) -> str:
         run=run,
         name=run.path.name,
         metric=run.metric.replace("_", " "),
-        budget=aims_of(run).budget,
+        budget=goal_of(run).budget,
         arms=run.info["request"]["arms"],
         rows=rows,
         plots=_front_plots(run, rows),
@@ -76,7 +76,7 @@ def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
     """Accuracy against each cost: all snapshots, and each arm's front over what is reported."""
     snapshots = [snapshot.values() for snapshot in run.snapshots()]
     every = max(1, len(snapshots) // _BACKGROUND)
-    limits = dict(aims_of(run).budget.limits)
+    limits = dict(goal_of(run).budget.limits)
     best = max((100 * row["val_accuracy"] for row in snapshots), default=100.0)
     y_range = (max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
     plots = {}
@@ -142,7 +142,7 @@ def _differences(found: Comparison) -> list[Plot]:
                     x=at.budget,
                     y=100 * at.difference.value,
                     style="dendritic" if at.difference.value >= 0 else "baseline square",
-                    about=f"{at.budget:,.0f} {COSTS[axis]}: {at.says()}",
+                    about=f"{at.budget:,.0f} {COSTS[axis]}: {at.format()}",
                     target="comparison",
                     bar=(100 * at.difference.low, 100 * at.difference.high),
                 )

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dendrite_automl.confirm import aims_of, final_front
 from dendrite_automl.report.insight import hypervolume_course
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import final_front, goal_of
 
 _EVERY_SECONDS = 2.0
 _BARS = "▁▂▃▄▅▆▇█"
@@ -58,7 +58,7 @@ def _follow(run: Run, every: float, console: Console) -> None:
 
 def describe(run: Run) -> str:
     """How far a run is, in one line."""
-    front = final_front(run, aims_of(run))
+    front = final_front(run, goal_of(run))
     best = f"best {100 * front[0]['val_accuracy']:.1f} % ({front[0]['params']:,} params)" if front else "none inside yet"
     asked = run.info["request"].get("trials")
     done = len(run.of_kind("end"))
@@ -77,7 +77,7 @@ def _picture(run: Run, height: int) -> Group:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm", "val %", "params", "MACs", "dendrites", "schedule"):
         table.add_column(name, justify="left" if name in ("snapshot", "arm", "schedule") else "right", no_wrap=True)
-    front = final_front(run, aims_of(run))
+    front = final_front(run, goal_of(run))
     room = max(3, height - len(parts) - 4)
     for row in front[:room]:
         error = f" ± {100 * row['val_accuracy_se']:.1f}" if row["val_accuracy_se"] is not None else ""

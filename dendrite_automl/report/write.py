@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dendrite_automl.confirm import aims_of, confirmed_rows, final_front
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import confirmed_rows, final_front, goal_of
 
 
 def write_report(run: Run) -> list[Path]:
@@ -18,14 +18,14 @@ def write_report(run: Run) -> list[Path]:
         AutoMLError: the disk does not take a file.
     """
     page = make_page(run)
-    aims = aims_of(run)
-    front = final_front(run, aims)
-    title = f"{run.info['data']['name']}: {len(front)} networks on the front, {aims.budget}"
-    reported = [*confirmed_rows(run, aims), *(row for row in front if row["val_accuracy_selected"] is None)]
+    goal = goal_of(run)
+    front = final_front(run, goal)
+    title = f"{run.info['data']['name']}: {len(front)} networks on the front, {goal.budget}"
+    reported = [*confirmed_rows(run, goal), *(row for row in front if row["val_accuracy_selected"] is None)]
     plots = [run.path / "front.png", run.path / "front.svg"]
     for path in plots:
         rows = [snapshot.values() for snapshot in run.snapshots()]
-        plot_front(rows, path, title=title, limits=dict(aims.budget.limits), front=reported, metric=run.metric)
+        plot_front(rows, path, title=title, limits=dict(goal.budget.limits), front=reported, metric=run.metric)
     return [*plots, run.write_text("report.html", page)]
 
 
@@ -50,7 +50,7 @@ def latex_table(run: Run) -> str:
         "MACs": [f"{row['macs']:,}" for row in run.front_rows()],
         "schedule": [row["schedule"] for row in run.front_rows()],
     }
-    about = f"Networks within {aims_of(run).budget} for {run.info['data']['name']}; standard errors over seeds."
+    about = f"Networks within {goal_of(run).budget} for {run.info['data']['name']}; standard errors over seeds."
     text: str = pandas.DataFrame(columns).to_latex(
         index=False, escape=True, caption=_escape(about), label=f"tab:{run.path.name}", column_format="llrrrrrl"
     )

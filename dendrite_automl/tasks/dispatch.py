@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.functions import is_function_name
 from dendrite_automl.tasks.arrays import load_npz
 from dendrite_automl.tasks.folders import file_names, split_folders, sub_folders
 from dendrite_automl.tasks.idx import has_idx, read_idx
@@ -18,6 +17,7 @@ from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.tables import SUFFIXES as TABLES
 from dendrite_automl.tasks.tables import read_table
 from dendrite_automl.tasks.task import Task
+from dendrite_automl.user_code import is_function_name
 
 EXPECTED = (
     "an .npz, a .csv or .parquet, a folder with one sub-folder per class of .wav, .png, .jpg or .csv files, "

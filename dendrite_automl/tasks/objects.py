@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import AutoMLError, RequestError
-from dendrite_automl.functions import import_function, one_line
 from dendrite_automl.tasks.arrays import Origin, from_arrays, make_array_task
 from dendrite_automl.tasks.task import Task, check_size
+from dendrite_automl.user_code import import_function, one_line
 
 _EXPECTED = (
     "expected (X_train, y_train, X_test, y_test), a dict of arrays named as in an .npz, "

@@ -1,21 +1,95 @@
-"""The first part of a dendrite cycle: add a set, and let the dendrites learn where the kind has a dendrite phase."""
+"""Dendrite cycles: start one in a trial, take one back, or run whole cycles on a network of your own."""
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dendrite_automl.dendrites import KINDS, add_dendrites_, train_dendrites_
-from dendrite_automl.errors import CandidateFailed
-from dendrite_automl.train.fit import Data
+from dendrite_automl.dendrites import KINDS, Kind, add_dendrites_, drop_dendrites_, train_dendrites_
+from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.train.fit import Data, FitSettings, fit_, predict, validate, weigh_classes
 
+SWITCHES = ("fixed", "plateau", "held_out")
+ERRORS = ("train", "held_out", "smoothed")
+_SMOOTHING = 0.1
 _DENDRITE_SHARE = 0.25  # of a cycle's epochs, for kinds with a dendrite phase
 
 
-def sprout_(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """What one dendrite cycle did.
+
+    Attributes:
+        correlation: mean magnitude by layer, of the dendrites with the error; empty for a kind without dendrite phase.
+        val_accuracy: after the cycle; of the best epoch where the switch looks at epochs.
+        epochs: of its neuron phase.
+        kept: whether it was better than all before; one that was not is taken back.
+    """
+
+    layers: tuple[str, ...]
+    correlation: tuple[tuple[str, float], ...]
+    val_accuracy: float
+    params: int
+    epochs: int
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """Report of `grow`: validation accuracy before it, and each cycle."""
+
+    val_accuracy_before: float
+    cycles: tuple[Cycle, ...]
+
+    @property
+    def val_accuracy(self) -> float:
+        """Of the network as it was left."""
+        return max([self.val_accuracy_before, *(cycle.val_accuracy for cycle in self.cycles if cycle.kept)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowSettings:
+    """How cycles run.
+
+    Attributes:
+        epochs: of a neuron phase, at most; `dendrite_epochs`: of a dendrite phase.
+        switch: when a neuron phase ends. `fixed`: after `epochs`. `plateau`: when validation accuracy has not improved for
+            `wait` epochs. `held_out`: when validation loss has not.
+        error: which error the dendrites learn. `train`: of the training set. `held_out`: of the validation set, which a
+            fitted network still gets wrong; accuracy on it is then no longer unseen. `smoothed`: of the training set with
+            labels smoothed by 0.1, so that no example's error vanishes.
+            On our tasks the error made no difference to the accuracy, and no moment to grow was better than training on;
+            growing before the network had stopped improving was worse (benchmarks/when_to_grow.py).
+        patience: cycles in a row without improvement that end the growing.
+    """
+
+    kind: str | Kind = "perforated"
+    placement: str | tuple[str, ...] = "head"
+    activation: str = "tanh"
+    epochs: int = 20
+    dendrite_epochs: int = 10
+    switch: str = "fixed"
+    error: str = "train"
+    wait: int = 5
+    patience: int = 1
+
+    def __post_init__(self) -> None:
+        if self.switch not in SWITCHES:
+            raise RequestError(f'grow: switch: expected one of {", ".join(SWITCHES)}, got "{self.switch}"')
+        if self.error not in ERRORS:
+            raise RequestError(f'grow: error: expected one of {", ".join(ERRORS)}, got "{self.error}"')
+        for name in ("epochs", "dendrite_epochs", "wait", "patience"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"grow: {name}: expected a whole number >= 1, got {getattr(self, name)}")
+
+
+def start_cycle_(
     models: list[nn.Module],
     data: Data,
     *,
@@ -61,3 +135,111 @@ def sprout_(
         raise failure
     models[:] = grown
     return epochs - phase
+
+
+def take_back_(model: nn.Module, cycles: Sequence[list[str]], state: Mapping[str, Tensor]) -> None:
+    """Undo the newest dendrite cycles, in place: remove their sets and restore the weights.
+
+    Args:
+        cycles: names of the layers that grew in each of these cycles, oldest first.
+        state: the network's state_dict from before them.
+    """
+    for names in reversed(cycles):
+        drop_dendrites_(model, names)
+    model.load_state_dict(dict(state))
+
+
+def grow(
+    model: nn.Module,
+    data: Data,
+    *,
+    cycles: int = 3,
+    how: GrowSettings | None = None,
+    fit: FitSettings | None = None,
+    seed: int = 0,
+) -> Growth:
+    """Run up to `cycles` dendrite cycles on a trained network, in place; it is left as the best snapshot on validation.
+
+    Args:
+        model: a classifier [B, …] -> logits [B, classes], trained already.
+        data: tensors of the training and validation split.
+        how: kind, placement, epochs, when to switch; see `GrowSettings`.
+        fit: of the neuron phases.
+        seed: of everything random.
+
+    Raises:
+        RequestError: cycles below 0, or a placement or kind that does not suit the model; it is left as it was.
+        CandidateFailed: a loss is not finite; the model is left as the best snapshot so far.
+    """
+    if cycles < 0:
+        raise RequestError(f"grow: cycles: expected a whole number >= 0, got {cycles}")
+    how, fit = how or GrowSettings(), fit or FitSettings(learning_rate=0.005)
+    before = best = validate(model, data)
+    done: list[Cycle] = []
+    kept, since = copy.deepcopy(model.state_dict()), 0
+    pending: list[list[str]] = []  # layers grown since the best snapshot, cycle by cycle
+    try:
+        for index in range(cycles):
+            torch.manual_seed(seed + index)
+            placement = how.placement if isinstance(how.placement, str) else list(how.placement)
+            pending.append(add_dendrites_(model, kind=how.kind, placement=placement, activation=how.activation))
+            correlation = _dendrite_phase(model, data, how, fit)
+            found, epochs = _neuron_phase(model, data, how, fit, seed + index)
+            better = found > best
+            params = sum(parameter.numel() for parameter in model.parameters())
+            done.append(
+                Cycle(
+                    layers=tuple(pending[-1]),
+                    correlation=tuple(correlation.items()),
+                    val_accuracy=found,
+                    params=params,
+                    epochs=epochs,
+                    kept=better,
+                )
+            )
+            if better:
+                best, since, pending = found, 0, []
+                kept = copy.deepcopy(model.state_dict())
+            else:
+                since += 1
+            if since >= how.patience:
+                break
+    finally:
+        take_back_(model, pending, kept)
+    return Growth(val_accuracy_before=before, cycles=tuple(done))
+
+
+def _dendrite_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSettings) -> dict[str, float]:
+    kind = KINDS[how.kind] if isinstance(how.kind, str) else how.kind
+    if not kind.perforated:
+        return {}
+    pair = (data.x_val, data.y_val) if how.error == "held_out" else (data.x, data.y)
+    smoothing = _SMOOTHING if how.error == "smoothed" else 0.0
+    loss: Callable[[Tensor, Tensor], Tensor] = functools.partial(
+        F.cross_entropy, weight=weigh_classes(data, fit), label_smoothing=smoothing
+    )
+    return train_dendrites_(model, pair, loss, epochs=how.dendrite_epochs)
+
+
+def _neuron_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSettings, seed: int) -> tuple[float, int]:
+    """Train until the switch; the accuracy that counts, whose weights the model then has, and the epochs."""
+    if how.switch == "fixed":
+        fit_(model, data, fit, epochs=how.epochs, seed=seed)
+        return validate(model, data), how.epochs
+    best, best_epoch, last = -float("inf"), 0, 0
+    state = copy.deepcopy(model.state_dict())
+
+    def waited(epoch: int) -> bool:
+        nonlocal best, best_epoch, last, state
+        last = epoch
+        if how.switch == "plateau":
+            score = validate(model, data)
+        else:
+            score = -F.cross_entropy(predict(model, data.x_val), data.y_val).item()
+        if score > best:
+            best, best_epoch, state = score, epoch, copy.deepcopy(model.state_dict())
+        return epoch - best_epoch >= how.wait
+
+    fit_(model, data, fit, epochs=how.epochs, seed=seed, after_epoch=waited)
+    model.load_state_dict(state)
+    return validate(model, data), last

@@ -20,8 +20,8 @@ def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, 
         Hinton, Vinyals & Dean 2015, *Distilling the Knowledge in a Neural Network*; T^2 keeps the gradients' size whatever T.
     """
     soft = F.log_softmax(logits / temperature, 1)
-    aims = F.log_softmax(teacher / temperature, 1)
-    divergence = F.kl_div(soft, aims, reduction="none", log_target=True).sum(1)
+    goal = F.log_softmax(teacher / temperature, 1)
+    divergence = F.kl_div(soft, goal, reduction="none", log_target=True).sum(1)
     return (1 - share) * losses + share * temperature**2 * divergence
 
 

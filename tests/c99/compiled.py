@@ -14,9 +14,9 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.program import Program
 from dendrite_automl.c99.source import make_source
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
-from dendrite_automl.export.int8 import export_int8
-from dendrite_automl.export.onnx import export_onnx
-from tests.networks import randomise_scalars_
+from dendrite_automl.export.onnx.int8 import export_int8
+from dendrite_automl.export.onnx.write import export_onnx
+from tests.sample_networks import randomise_scalars_
 
 STRICT = "-std=c99 -Wall -Wextra -Werror -pedantic"
 SANITISED = f"{STRICT} -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"

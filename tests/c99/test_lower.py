@@ -9,7 +9,7 @@ from torch import nn
 from dendrite_automl.c99.arena import plan_arena
 from dendrite_automl.c99.lower import Unsupported, lower
 from dendrite_automl.c99.program import Layer, Map, Program, Sum
-from dendrite_automl.export.onnx import export_onnx, run_onnx
+from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write
 
 

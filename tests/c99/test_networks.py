@@ -7,8 +7,8 @@ from dendrite_automl.c99.arena import plan_arena
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Layer, known
-from dendrite_automl.export.footprint import measure_footprint
-from dendrite_automl.export.onnx import run_onnx
+from dendrite_automl.export.onnx.footprint import measure_footprint
+from dendrite_automl.export.onnx.write import run_onnx
 from tests.c99.compiled import (
     GROWN,
     NETWORKS,

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dendrite_automl.dendrites import KINDS, add_dendrites_, train_dendrites_
 from dendrite_automl.errors import CandidateFailed, RequestError
-from tests.networks import make_network
+from tests.sample_networks import make_network
 
 PERFORATED = [kind for kind in KINDS if KINDS[kind].perforated]
 SIZE = 8  # of a batch; three of them are the whole data

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dendrite_automl.dendrites import Kind, add_dendrites_, dendritic_layers, train_dendrites_
 from dendrite_automl.dendrites.gains import STEPS
-from tests.networks import NETWORKS, inputs_and_errors, make_network, newest_outputs, randomise_scalars_
+from tests.sample_networks import NETWORKS, inputs_and_errors, make_network, newest_outputs, randomise_scalars_
 
 
 def answers(model: nn.Module, seen: dict[str, tuple[Tensor, np.ndarray]]) -> dict[str, tuple[Tensor, Tensor]]:

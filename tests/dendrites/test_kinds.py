@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers, drop_dendrites_, train_dendrites_
-from dendrite_automl.weights import load_networks, save_weights
-from tests.networks import NETWORKS, card_params, grow_, make_network, neurons, randomise_scalars_
+from dendrite_automl.networks.weights import load_networks, save_weights
+from tests.sample_networks import NETWORKS, card_params, grow_, make_network, neurons, randomise_scalars_
 
 PERFORATED = [kind for kind in KINDS if KINDS[kind].perforated]
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -198,14 +198,14 @@ def test_a_trained_network_comes_back_from_its_bytes(kind, backbone, shape, knob
     model = build_backbone(backbone, shape, 3, knobs)
     grow_(model, x, y, kind)
     model.eval()
-    stage = Stage(word="grow", epochs=2, kind=kind, placement="all", activation="tanh")
+    stage = Stage(op="grow", epochs=2, kind=kind, placement="all", activation="tanh")
     candidate = Candidate(
         arm="dendritic",
         space="test",
         backbone=backbone,
         network=tuple(knobs.items()),
         training=(("learning_rate", 0.01),),
-        stages=(Stage(word="fit", epochs=1), stage, stage),
+        stages=(Stage(op="fit", epochs=1), stage, stage),
     )
     again = load_networks(candidate, 2, save_weights([model]), shape, 3)[0].eval()
     assert same_state(again, model)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import ACTIVATIONS, KINDS, DendriticLayer
-from tests.networks import neurons
+from tests.sample_networks import neurons
 
 NUMPY = {"tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z)), "relu": lambda z: np.maximum(z, 0)}
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers, train_dendrites_
-from tests.networks import NETWORKS, inputs_and_errors, make_network, newest_outputs
+from tests.sample_networks import NETWORKS, inputs_and_errors, make_network, newest_outputs
 
 
 @pytest.mark.parametrize("name", NETWORKS)

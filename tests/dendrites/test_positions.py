@@ -14,7 +14,7 @@ from dendrite_automl.dendrites.positions import OnPatches, by_position, draw_pos
 from dendrite_automl.dendrites.sums import Sums
 from dendrite_automl.dendrites.tape import record_errors
 from dendrite_automl.errors import RequestError
-from tests.networks import inputs_and_errors, make_network, newest_outputs, randomise_scalars_
+from tests.sample_networks import inputs_and_errors, make_network, newest_outputs, randomise_scalars_
 
 PERFORATED = [kind for kind in KINDS if KINDS[kind].perforated]
 SAMPLED = ("sequence", "separable", "residual")  # with 6, 6 and 16 positions

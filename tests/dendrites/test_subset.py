@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers, train_dendrites_
-from tests.networks import NETWORKS, grow_, inputs_and_errors, make_network, neurons, newest_outputs
+from tests.sample_networks import NETWORKS, grow_, inputs_and_errors, make_network, neurons, newest_outputs
 
 
 @pytest.mark.parametrize("name", NETWORKS)

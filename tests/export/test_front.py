@@ -13,19 +13,19 @@ from torch import nn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.confirm import Aims
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable
+from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.export.front import ExportPlan, export_front
-from dendrite_automl.export.onnx import run_onnx
-from dendrite_automl.export.verify import verify_artifact
+from dendrite_automl.export.onnx.write import run_onnx
 from dendrite_automl.front import DEFAULT_OBJECTIVES
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.networks.weights import save_weights
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import Goal
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import predict
-from dendrite_automl.weights import save_weights
 from tests import factories
 from tests.factories import confirm, make_snapshot
 
@@ -59,7 +59,7 @@ class Search:
         self.said = io.StringIO()
 
     def add(self, hidden: int, *accuracies: float) -> Snapshot:
-        stages = (Stage(word="fit", epochs=4),)
+        stages = (Stage(op="fit", epochs=4),)
         design = Candidate(
             arm="baseline",
             space="t",
@@ -83,17 +83,17 @@ class Search:
         confirm(self.run, snapshot, accuracies, number=number, weights=save_weights(networks))
 
     def export(self, task: Task, budget: str = "2k-params") -> list[dict[str, object]]:
-        aims = Aims(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(budget))
+        goal = Goal(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(budget))
         progress = Progress(
             self.run,
             trials=1,
             deadline=None,
-            budget=aims.budget,
-            objectives=aims.objectives,
+            budget=goal.budget,
+            objectives=goal.objectives,
             reference=INFO["reference"],
             file=self.said,
         )
-        return export_front(self.run, ExportPlan(task=task, aims=aims), progress)
+        return export_front(self.run, ExportPlan(task=task, goal=goal), progress)
 
 
 @pytest.fixture

@@ -34,14 +34,14 @@ def make_searched(path: Path, accuracies: dict[tuple[int, str], list[float]]) ->
     run = Run.create(path, INFO)
     for (hidden, activation), values in accuracies.items():
         for i, value in enumerate(values):
-            grow = Stage(word="grow", epochs=4, kind=activation, placement="head", activation="tanh")
+            grow = Stage(op="grow", epochs=4, kind=activation, placement="head", activation="tanh")
             design = Candidate(
                 arm="dendritic",
                 space="s",
                 backbone="mlp",
                 network=(("hidden", hidden),),
                 training=(("learning_rate", 0.01),),
-                stages=(Stage(word="fit", epochs=6), grow),
+                stages=(Stage(op="fit", epochs=6), grow),
             )
             name = f"{hidden}{activation}{i}"
             run.append({"record": "trial", "candidate": name, "value": design.to_json()})

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dendrite_automl.cli import main
+from dendrite_automl.cli.app import main
 from dendrite_automl.comparison import compare
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.write import latex_table, write_report

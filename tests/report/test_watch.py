@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dendrite_automl.cli import main
+from dendrite_automl.cli.app import main
 from dendrite_automl.report.watch import describe, watch_run
 from dendrite_automl.run import Run
 from tests.factories import make_row, make_run, make_snapshot

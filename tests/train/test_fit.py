@@ -27,7 +27,7 @@ from dendrite_automl.train.fit import (
     weigh_classes,
 )
 from dendrite_automl.train.stack import side_by_side, stack, unstack_
-from tests.networks import CLASSES, STACKED, make_replicates
+from tests.sample_networks import CLASSES, STACKED, make_replicates
 
 
 def make_data(examples: int = 40, classes: int = 3) -> Data:

@@ -1,4 +1,4 @@
-"""The first part of a dendrite cycle takes its epochs, in the phases of its kind, and tells replicates apart."""
+"""Whole dendrite cycles on a network of one's own."""
 
 import copy
 
@@ -6,119 +6,110 @@ import pytest
 import torch
 from torch import nn
 
+import dendrite_automl as da
 from dendrite_automl.dendrites import KINDS, dendritic_layers
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.train import grow as module
-from dendrite_automl.train.fit import Data, FitSettings, fit_replicates_
-from dendrite_automl.train.grow import sprout_
+from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_
+from dendrite_automl.train.grow import ERRORS, SWITCHES, GrowSettings, grow
+
+FIT = FitSettings(learning_rate=0.02, batch_size=32)
 
 
-def make_data() -> Data:
-    x, y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 2
-    return Data(x=x, y=y, x_val=x, y_val=y, classes=2)
+def problem() -> Data:
+    """Exclusive or of two signs, which a linear classifier cannot tell."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(384, 2, generator=generator)
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).long()
+    return Data(x=x[:256], y=y[:256], x_val=x[256:], y_val=y[256:], classes=2)
 
 
-def make_models(count: int = 1) -> list[nn.Module]:
+def trained(data: Data) -> nn.Module:
     torch.manual_seed(0)
-    return [nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)) for _ in range(count)]
-
-
-def sprout(models: list[nn.Module], **changes: object) -> int:
-    choices = {"kind": "perforated", "placement": "head", "activation": "tanh", "epochs": 4, "seed": 0, **changes}
-    return sprout_(models, make_data(), **choices)
-
-
-@pytest.mark.parametrize(
-    ("kind", "epochs", "phases"),
-    [
-        ("gradient", 2, (0, 2)),
-        ("gradient", 9, (0, 9)),
-        ("perforated", 2, (1, 1)),
-        ("perforated", 4, (1, 3)),
-        ("perforated", 7, (1, 6)),
-        ("perforated", 8, (2, 6)),
-        ("perforated", 40, (10, 30)),
-        ("fitted", 8, (2, 6)),
-    ],
-)
-@pytest.mark.parametrize("count", [1, 3])
-def test_the_phases_share_the_epochs(kind, epochs, phases, count, monkeypatch) -> None:
-    spent: list[int] = []
-    monkeypatch.setattr(module, "train_dendrites_", lambda *_, epochs: spent.append(epochs))
-    assert sprout(make_models(count), kind=kind, epochs=epochs) == phases[1]
-    assert spent == [phases[0]] * count * (phases[0] > 0)
-    assert sum(phases) == epochs
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+    fit_(model, data, FIT, epochs=5, seed=0)
+    return model
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_cycle_adds_one_set_to_every_replicate_which_is_used(kind) -> None:
-    models = make_models(2)
-    for cycle in (1, 2):
-        left = sprout(models, kind=kind, placement="all")
-        for _ in fit_replicates_(models, make_data(), FitSettings(learning_rate=0.01, batch_size=8), epochs=left, seed=0):
-            pass
-        for model in models:
-            layers = dendritic_layers(model)
-            assert list(layers) == ["0", "2"]
-            assert {len(layer.dendrites) for layer in layers.values()} == {cycle}
-            assert all(gain.abs().min() > 0 for gain in layers["2"].gains)
+def test_the_network_is_left_as_the_best_snapshot(kind: str) -> None:
+    data = problem()
+    model = trained(data)
+    report = grow(model, data, cycles=2, how=GrowSettings(kind=kind, placement="all", epochs=10, patience=2), fit=FIT)
+    assert accuracy(model, data.x_val, data.y_val) == pytest.approx(report.val_accuracy)
+    assert report.val_accuracy >= report.val_accuracy_before
+    kept = [i for i, cycle in enumerate(report.cycles) if cycle.kept]
+    sets = kept[-1] + 1 if kept else 0
+    assert all(len(layer.dendrites) == sets for layer in dendritic_layers(model).values())
+    assert all(bool(cycle.correlation) == KINDS[kind].perforated for cycle in report.cycles)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_dendrites_learn_in_the_network_phase_only_in_the_gradient_kind(kind) -> None:
-    models = make_models(2)
-    left = sprout(models, kind=kind)
-    before = copy.deepcopy(models)
-    for _ in fit_replicates_(models, make_data(), FitSettings(learning_rate=0.01), epochs=left, seed=0):
-        pass
-    for model, old in zip(models, before, strict=True):
-        same = {torch.equal(a, b) for a, b in zip(model[2].dendrites.parameters(), old[2].dendrites.parameters(), strict=True)}
-        assert same == {KINDS[kind].perforated}
+def test_growing_solves_what_the_network_alone_does_not() -> None:
+    data = problem()
+    alone, grown = trained(data), trained(data)
+    fit_(alone, data, FIT, epochs=60, seed=0)
+    grow(grown, data, cycles=3, how=GrowSettings(kind="gradient", placement="all", epochs=20, patience=3), fit=FIT)
+    assert accuracy(grown, data.x_val, data.y_val) > accuracy(alone, data.x_val, data.y_val)
 
 
-@pytest.mark.parametrize("kind", ["gradient", "perforated", "subset"])
-def test_each_replicate_has_dendrites_of_its_own_that_follow_from_the_seed(kind) -> None:
-    equal = [copy.deepcopy(make_models()[0]) for _ in range(2)]
-    found = []
-    for seed in (3, 3, 8):
-        models = copy.deepcopy(equal)
-        torch.manual_seed(seed + 100)
-        sprout(models, kind=kind, seed=seed)
-        found.append([model[2].dendrites[0].weight.detach() for model in models])
-    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True))
-    assert not torch.equal(*found[0])
-    assert not any(torch.equal(a, b) for a, b in zip(found[0], found[2], strict=True))
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("error", ERRORS)
+def test_every_switch_and_error_runs_and_keeps_to_its_epochs(switch: str, error: str) -> None:
+    data = problem()
+    report = grow(trained(data), data, cycles=1, how=GrowSettings(switch=switch, error=error, epochs=8, wait=2), fit=FIT)
+    assert 1 <= report.cycles[0].epochs <= 8
+    assert (report.cycles[0].epochs == 8) or switch != "fixed"
 
 
-def test_a_placement_that_does_not_suit_the_network_is_refused() -> None:
-    with pytest.raises(RequestError, match="convs"):
-        sprout(make_models(), placement="convs")
+def test_cycles_that_do_not_help_are_taken_back_and_patience_ends_the_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = problem()
+    model = trained(data)
+    before = copy.deepcopy(model.state_dict())
+    scores = iter([0.9, 0.5, 0.6, 0.7])
+    monkeypatch.setattr(module, "validate", lambda *_: next(scores))
+    report = grow(model, data, cycles=9, how=GrowSettings(epochs=2, patience=2), fit=FIT)
+    assert [cycle.val_accuracy for cycle in report.cycles] == [0.5, 0.6]
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("broken", [0, 1])
-def test_a_replicate_whose_loss_is_not_finite_drops_out(broken) -> None:
-    models, beside = make_models(2), make_models(2)
-    nn.init.constant_(models[broken][0].weight, float("nan"))
-    healthy = models[1 - broken]
-    sprout(models)
-    sprout(beside)
-    assert models == [healthy]
-    assert torch.equal(healthy[2].dendrites[0].weight, beside[1 - broken][2].dendrites[0].weight)
+def test_a_cycle_after_one_that_did_not_help_is_kept_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = problem()
+    model = trained(data)
+    scores = iter([0.5, 0.4, 0.8, 0.1])
+    monkeypatch.setattr(module, "validate", lambda *_: next(scores))
+    report = grow(model, data, cycles=3, how=GrowSettings(epochs=2, patience=2), fit=FIT)
+    assert [cycle.kept for cycle in report.cycles] == [False, True, False]
+    assert [len(layer.dendrites) for layer in dendritic_layers(model).values()] == [2]
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_where_no_loss_is_finite_the_candidate_fails(count) -> None:
-    models = make_models(count)
-    for model in models:
-        nn.init.constant_(model[0].weight, float("nan"))
+@pytest.mark.parametrize(("cycles", "changes"), [(-1, {}), (1, {"placement": "convs"}), (1, {"kind": "magic"})])
+def test_what_cannot_grow_is_refused_and_left_as_it_was(cycles: int, changes: dict) -> None:
+    data = problem()
+    model = trained(data)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(RequestError):
+        grow(model, data, cycles=cycles, how=GrowSettings(**changes))
+    assert model.state_dict().keys() == before.keys()
+
+
+@pytest.mark.parametrize("changes", [{"switch": "now"}, {"error": "mine"}, {"epochs": 0}, {"patience": 0}])
+def test_settings_out_of_range_are_refused(changes: dict) -> None:
+    with pytest.raises(RequestError, match=f"grow: {next(iter(changes))}: expected"):
+        GrowSettings(**changes)
+
+
+def test_a_diverging_cycle_leaves_the_best_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = problem()
+    model = trained(data)
+    before = accuracy(model, data.x_val, data.y_val)
+
+    def diverge(network: nn.Module, *_: object, **__: object) -> None:
+        torch.nn.init.constant_(next(network.parameters()), float("nan"))
+        raise CandidateFailed("training diverged")
+
+    monkeypatch.setattr(module, "fit_", diverge)
     with pytest.raises(CandidateFailed):
-        sprout(models)
-
-
-def test_the_dendrites_learn_the_error_of_the_weighted_loss(monkeypatch) -> None:
-    losses = []
-    monkeypatch.setattr(module, "train_dendrites_", lambda _model, _data, loss, epochs: losses.append(loss))
-    weight = torch.tensor([0.2, 1.8])
-    sprout(make_models(), class_weights=weight)
-    logits, y = torch.randn(24, 2, generator=torch.Generator().manual_seed(1)), make_data().y
-    torch.testing.assert_close(losses[0](logits, y), nn.CrossEntropyLoss(weight)(logits, y))
+        da.grow(model, data, cycles=1, fit=FIT)
+    assert accuracy(model, data.x_val, data.y_val) == before
+    assert not dendritic_layers(model)

@@ -14,7 +14,7 @@ from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.train.prune import prune_, shrink_, take_out_
 from dendrite_automl.train.stack import can_stack, stack
-from tests.networks import STACKED, make_replicates
+from tests.sample_networks import STACKED, make_replicates
 
 CLASSES = 5
 BACKBONES = {

@@ -16,7 +16,7 @@ from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.prune import take_out_
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
-from tests.networks import CLASSES, NETWORKS, STACKED, make_replicates
+from tests.sample_networks import CLASSES, NETWORKS, STACKED, make_replicates
 
 GROWN = [
     ("gradient", "head", 0),

@@ -1,0 +1,5 @@
+"""The command line: `automl`."""
+
+from dendrite_automl.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,125 @@
+"""The artifact of one network: a folder that can be deployed, checked against the network that it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dendrite_automl.errors import ArtifactMismatch
+from dendrite_automl.export.artifact.card import write_card
+from dendrite_automl.export.artifact.describe import describe, make_metadata, write_description
+from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
+from dendrite_automl.export.artifact.seal import write_seal
+from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
+from dendrite_automl.export.onnx.footprint import Footprint, count_stored_int8, measure_footprint
+from dendrite_automl.export.onnx.quantise import quantise
+from dendrite_automl.export.onnx.write import deploy_form, export_onnx, run_onnx
+from dendrite_automl.measure import count_executed_macs
+from dendrite_automl.result import Artifact, Snapshot
+from dendrite_automl.train.fit import FitSettings, predict
+
+
+def export_artifact(model: nn.Module, member: Member, folder: Path, context: BundleContext) -> Artifact:
+    """Write all files of an artifact into `folder`, which must exist and be empty.
+
+    Raises:
+        ArtifactMismatch: the files count or compute otherwise than the network, or do not fit the budget; what was written is
+            incomplete.
+        AutoMLError: onnxruntime cannot quantise or run the file.
+        OSError: a file cannot be written.
+    """
+    task, test = context.task, context.test
+    model_path, int8_path = folder / "model.onnx", folder / "model.int8.onnx"
+    metadata = make_metadata(member, context)
+    export_onnx(model, task.input_shape, model_path, dynamic_batch=context.dynamic_batch, metadata=metadata)
+    _check_counts(model_path, model, member.snapshot, task.input_shape)
+    vectors = task.val.x[:VECTORS]
+    logits = run_onnx(model_path, vectors)
+    error = _check_parity(model, vectors, logits, folder)
+    settings = FitSettings.from_knobs(dict(member.candidate.training))
+    int8 = quantise(
+        model,
+        model_path,
+        int8_path,
+        context.data,
+        settings=settings,
+        seed=member.snapshot.seeds[0],
+        metadata=metadata,
+        dynamic_batch=context.dynamic_batch,
+    )
+    footprint = _check_int8(model_path, int8_path, member.snapshot)
+    _check_footprint(footprint, context, model_path)
+    np.savez(folder / "vectors.npz", inputs=vectors, logits=logits, logits_int8=run_onnx(int8_path, vectors))
+    predictions, predictions_int8 = (run_onnx(path, test.x).argmax(1) for path in (model_path, int8_path))
+    found = Exported(
+        logit_error=error,
+        int8=int8,
+        footprint=footprint,
+        test_predictions=predictions,
+        test_predictions_int8=predictions_int8,
+    )
+    description = describe(member, found, folder, context)
+    write_card(description, folder)
+    write_description(description, folder)
+    write_seal(folder)
+    return Artifact(
+        snapshot=member.snapshot.id,
+        path=str(folder),
+        params=member.snapshot.measurement.params,
+        macs=member.snapshot.measurement.macs,
+        test_accuracy=float((predictions == test.y).mean()),
+        test_accuracy_int8=float((predictions_int8 == test.y).mean()),
+        val_accuracy=int8.val_accuracy_float,
+        val_accuracy_int8=int8.val_accuracy,
+        int8_made_by=int8.made_by,
+        logit_error=error,
+        flash_bytes_int8=footprint.weights_bytes_int8 + context.runtime("flash"),
+        peak_ram_bytes_int8=footprint.peak_ram_bytes_int8 + context.runtime("ram"),
+    )
+
+
+def _check_counts(path: Path, model: nn.Module, snapshot: Snapshot, input_shape: tuple[int, ...]) -> None:
+    """Three accounts: of the network's layers (the snapshot's), of the file's operators, of what torch executes."""
+    layers, expected = count_layers(path), snapshot.measurement
+    params, macs = (sum(layer[figure] for layer in layers) for figure in ("params", "macs"))
+    if (params, macs) != (expected.params, expected.macs):
+        raise ArtifactMismatch(
+            f"{path}: expected {expected.params} parameters and {expected.macs} MACs as measured on the network, "
+            f"the file has {params} and {macs}"
+        )
+    products = sum(layer["macs"] for layer in layers if layer["operator"] in PRODUCTS)
+    if (executed := count_executed_macs(deploy_form(model, input_shape), input_shape)) != products:
+        raise ArtifactMismatch(
+            f"{path}: expected {executed} MACs in products and convolutions as torch executes them, the file has {products}"
+        )
+
+
+def _check_int8(float_path: Path, int8_path: Path, snapshot: Snapshot) -> Footprint:
+    """The third account of the parameters: the int8 file stores as many."""
+    if (stored := count_stored_int8(int8_path)) != snapshot.measurement.params:
+        raise ArtifactMismatch(f"{int8_path}: expected {snapshot.measurement.params} parameters, the file has {stored}")
+    return measure_footprint(float_path, int8_path)
+
+
+def _check_footprint(footprint: Footprint, context: BundleContext, path: Path) -> None:
+    """What the file itself needs, the runtime included, is within the budget: it may be more than was planned for."""
+    needs = {
+        "flash_bytes": footprint.weights_bytes + context.runtime("flash"),
+        "peak_ram_bytes": footprint.peak_ram_bytes + context.runtime("ram"),
+    }
+    for name, limit in context.budget.limits:
+        if name in needs and needs[name] > limit:
+            raise ArtifactMismatch(f"{path}: expected {name} <= {limit:,.10g}, the file needs {needs[name]:,}")
+
+
+def _check_parity(model: nn.Module, x: NDArray[np.float32], logits: NDArray[np.float32], folder: Path) -> float:
+    with torch.no_grad():
+        expected = predict(model, torch.from_numpy(x)).numpy()
+    error = float(np.abs(expected - logits).max())
+    if not error <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ArtifactMismatch(f"{folder}: expected logits of the file within {TOLERANCE:g} of the network, got {error:.2g}")
+    return error

@@ -1,0 +1,146 @@
+"""artifact.json: everything that is known of an artifact, as plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.dendrites import KINDS
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.export.artifact.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
+from dendrite_automl.export.artifact.quality import judge
+from dendrite_automl.export.artifact.seal import sha256
+from dendrite_automl.export.onnx.count import count_layers
+from dendrite_automl.export.onnx.quantise import TOLERATED
+from dendrite_automl.export.onnx.write import INPUT, OUTPUT
+
+LICENCE = (
+    "none is set by the tool: the network belongs to whoever trained it, on data with terms of its own; "
+    "dendrite-automl itself is Apache-2.0"
+)
+PATENT = (
+    "it has dendrites of a perforated kind: Perforated Backpropagation is the subject of US patent 11,580,403 B2; "
+    "who ships a product with it should check whether they need a licence"
+)
+
+
+def make_metadata(member: Member, context: BundleContext) -> dict[str, str]:
+    """What both ONNX files say of themselves in `metadata_props`: texts, those of several values as JSON."""
+    task = context.task
+    texts = {
+        "snapshot": member.snapshot.id,
+        "labels": json.dumps(list(task.classes), ensure_ascii=False),
+        "preprocessing": json.dumps(task.preprocessing),
+        "data": f"{task.name}: {task.about}; SHA-256 {task.fingerprint}",
+        "licence": LICENCE,
+        "provenance": json.dumps({**context.provenance, "schedule": member.snapshot.schedule}),
+    }
+    return texts | ({"patent": PATENT} if is_perforated(member) else {})
+
+
+def is_perforated(member: Member) -> bool:
+    """Whether dendrites of a perforated kind are in the network."""
+    stages = [stage for stage in member.candidate.stages if stage.op == "grow"]
+    return member.snapshot.dendrites > 0 and any(KINDS[str(stage.kind)].perforated for stage in stages)
+
+
+def describe(member: Member, found: Exported, folder: Path, context: BundleContext) -> dict[str, Any]:
+    """The description of an artifact whose ONNX files and vectors are in `folder`."""
+    task, snapshot = context.task, member.snapshot
+    report = judge(context.test.y, found.test_predictions, task.classes)
+    report_int8 = judge(context.test.y, found.test_predictions_int8, task.classes)
+    batch = "batch" if context.dynamic_batch else 1
+    return {
+        "format": FORMAT,
+        "snapshot": snapshot.to_json(),
+        "accuracy": {"val_metric": context.data.metric, **_accuracy(member, report, report_int8)},
+        "test": {"float32": report, "int8": report_int8},
+        "int8": {**asdict(found.int8), "val_loss": found.int8.loss, "fine_tuning_above_loss": TOLERATED},
+        "fit": check_fit(snapshot.values(), context.budget, context.device.name if context.device else None),
+        "parity": {"largest_logit_difference": found.logit_error, "tolerance": TOLERANCE, "vectors": VECTORS},
+        "onnx": {
+            "opset": onnx_opset(folder / "model.onnx"),
+            "input": [INPUT, [batch, *task.input_shape]],
+            "output": [OUTPUT, [batch, len(task.classes)]],
+        },
+        "footprint": {
+            **asdict(found.footprint),
+            "runtime_flash_bytes": context.runtime("flash"),
+            "runtime_ram_bytes": context.runtime("ram"),
+            "latency_ms_int8": _latency_int8(member, found, context.device),
+        },
+        "layers": count_layers(folder / "model.onnx"),
+        "labels": list(task.classes),
+        "data": {
+            "task": task.name,
+            "about": task.about,
+            "sha256": task.fingerprint,
+            "examples": {"train": len(task.train), "val": len(task.val), "test": len(context.test)},
+        },
+        "preprocessing": task.preprocessing,
+        "provenance": {
+            **context.provenance,
+            "candidate": member.candidate.to_json(),
+            "replicate_seed": member.validation.seed,
+            "stage_seeds": list(snapshot.seeds),
+        },
+        "licence": LICENCE,
+        "patent": PATENT if is_perforated(member) else None,
+    }
+
+
+def write_description(description: Mapping[str, Any], folder: Path) -> None:
+    """Write artifact.json, with the hashes of the files that are there by now.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    hashes = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    text = json.dumps({**description, "sha256": hashes}, indent=2, ensure_ascii=False) + "\n"
+    (folder / "artifact.json").write_text(text, encoding="utf-8")
+
+
+def check_fit(figures: Mapping[str, Any], budget: Budget, device: str | None) -> dict[str, Any]:
+    """Each limited measure beside its limit, and whether all are within."""
+    limits = {
+        name: {"limit": limit, "value": figures.get(name), "fits": over <= 0}
+        for (name, limit), (_, over) in zip(budget.limits, budget.excess(figures), strict=True)
+    }
+    return {"device": device, "fits": budget.fits(figures), "limits": limits}
+
+
+def onnx_opset(path: Path) -> int:
+    """Version of ONNX's own operators that a file asks for."""
+    return next(entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _latency_int8(member: Member, found: Exported, device: DeviceProfile | None) -> float | None:
+    """Estimated as the float32 figure is, from the device's int8 speed."""
+    if device is None:
+        return None
+    computing = 1e3 * member.snapshot.measurement.macs / device.int8_macs_per_second
+    return computing + 1e-3 * found.footprint.operators * device.operator_overhead_us
+
+
+def _accuracy(member: Member, report: Mapping[str, Any], report_int8: Mapping[str, Any]) -> dict[str, Any]:
+    validation = member.validation
+    return {
+        "val": validation.accuracy,
+        "val_standard_error": validation.error,
+        "val_replicates": validation.replicates,
+        "val_at_selection": validation.selected,
+        "val_of_this_network": validation.exported,
+        "chosen": "the replicate with the best validation accuracy; its test accuracy is its own",
+        "chosen_of": validation.chosen_of,
+        "test": report["accuracy"],
+        "test_ci95": report["accuracy_ci95"],
+        "test_int8": report_int8["accuracy"],
+        "test_int8_ci95": report_int8["accuracy_ci95"],
+        "test_examples": report["examples"],
+    }

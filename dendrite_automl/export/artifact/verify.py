@@ -1,0 +1,149 @@
+"""`automl verify`: an artifact against its hashes, its own description, its test vectors and its device."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
+from dendrite_automl.export.artifact.describe import check_fit
+from dendrite_automl.export.artifact.member import FILES, FORMAT, TOLERANCE
+from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
+from dendrite_automl.export.onnx.count import count_onnx
+from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
+from dendrite_automl.export.onnx.write import run_onnx
+from dendrite_automl.result import Snapshot
+
+
+def verify_artifact(folder: str | Path) -> dict[str, Any]:
+    """Check hashes, counts, operators, outputs and device fit of an artifact.
+
+    Returns:
+        What was checked: snapshot, params, macs, device, vectors and the largest logit difference, float and int8.
+
+    Raises:
+        RequestError: not an artifact folder, or one of another format.
+        ArtifactMismatch: a file is missing or differs from what the artifact says, or the network does not fit.
+    """
+    folder = Path(folder)
+    description = open_artifact(folder)
+    snapshot = _check_description(folder, description)
+    params, macs = count_onnx(folder / "model.onnx")
+    measured = snapshot.measurement
+    if (params, macs) != (measured.params, measured.macs):
+        raise ArtifactMismatch(
+            f"{folder}: expected {measured.params} parameters and {measured.macs} MACs, model.onnx has {params} and {macs}"
+        )
+    if (stored := count_stored_int8(folder / "model.int8.onnx")) != measured.params:
+        raise ArtifactMismatch(f"{folder}: expected {measured.params} parameters, model.int8.onnx has {stored}")
+    _check_footprint(folder, description)
+    errors = _compare_vectors(folder)
+    device = _check_fit(folder, description, snapshot)
+    return {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device, **errors}
+
+
+def open_artifact(folder: Path) -> Mapping[str, Any]:
+    """The description of an artifact whose files are as they were written.
+
+    Raises:
+        RequestError: the folder is no artifact, or one of another format.
+        ArtifactMismatch: a file is missing or was changed.
+    """
+    if not (folder / "artifact.json").is_file() and not (folder / SEAL).is_file():
+        raise RequestError(f"{folder}: expected the folder of an artifact, with an artifact.json; got none")
+    if (folder / SEAL).is_file():
+        sealed = check_seal(folder)
+        description = _read_description(folder)
+        if missing := sorted(set(FILES) - sealed):
+            raise ArtifactMismatch(f"{folder / SEAL}: expected the hash of {missing[0]}, got none")
+        return description
+    description = _read_description(folder)  # says so where it is of an earlier format, which had no seal
+    check_seal(folder)
+    return description
+
+
+def _read_description(folder: Path) -> Mapping[str, Any]:
+    path = folder / "artifact.json"
+    if not path.is_file():
+        raise ArtifactMismatch(f"{folder}: expected artifact.json, got no such file")
+    try:
+        description: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = description["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactMismatch(f"{path}: expected an artifact's description: {error!r}") from None
+    if found != FORMAT:
+        raise RequestError(f"{path}: expected format {FORMAT}, got {found}; verify it with the version that wrote it")
+    return description
+
+
+def _check_description(folder: Path, description: Mapping[str, Any]) -> Snapshot:
+    """The snapshot; the hashes that the description holds itself are compared, too."""
+    path = folder / "artifact.json"
+    try:
+        for name in FILES[:-1]:
+            if sha256(folder / name) != description["sha256"][name]:
+                raise ArtifactMismatch(f"{path}: expected the SHA-256 of {name}, got that of another file")
+        return Snapshot.from_json(description["snapshot"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactMismatch(f"{path}: expected an artifact's description: {error!r}") from None
+
+
+def _check_footprint(folder: Path, description: Mapping[str, Any]) -> None:
+    """RAM and flash of both files as the description has them."""
+    said = description.get("footprint")
+    for name, value in asdict(measure_footprint(folder / "model.onnx", folder / "model.int8.onnx")).items():
+        if not isinstance(said, Mapping) or said.get(name) != value:
+            got = said.get(name) if isinstance(said, Mapping) else None
+            raise ArtifactMismatch(
+                f"{folder / 'artifact.json'}: footprint: {name}: expected {value} as the files need, got {got}"
+            )
+
+
+def _check_fit(folder: Path, description: Mapping[str, Any], snapshot: Snapshot) -> str | None:
+    """The device that the network fits, where it was made for one."""
+    try:
+        said = description["fit"]
+        device: str | None = said["device"]
+        budget = Budget.from_json({name: entry["limit"] for name, entry in said["limits"].items()})
+    except (KeyError, TypeError, AttributeError, RequestError) as error:
+        raise ArtifactMismatch(f"{folder / 'artifact.json'}: expected an artifact's description: {error!r}") from None
+    found = check_fit(snapshot.values(), budget, device)
+    for name, entry in found["limits"].items():
+        if not entry["fits"]:
+            where = f" for {device}" if device else ""
+            value = "none" if entry["value"] is None else f"{entry['value']:,.10g}"
+            raise ArtifactMismatch(f"{folder}: expected {name} <= {entry['limit']:,.10g}{where}, got {value}")
+    if found != said:
+        raise ArtifactMismatch(f"{folder / 'artifact.json'}: fit: expected the figures of its snapshot, got others")
+    return device
+
+
+def _compare_vectors(folder: Path) -> dict[str, Any]:
+    try:
+        with (folder / "vectors.npz").open("rb") as file, np.load(file, allow_pickle=False) as vectors:
+            inputs, logits, logits_int8 = (vectors[key] for key in ("inputs", "logits", "logits_int8"))
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ArtifactMismatch(f"{folder / 'vectors.npz'}: expected inputs, logits and logits_int8: {error}") from None
+    found = {}
+    for name, expected in (("model.onnx", logits), ("model.int8.onnx", logits_int8)):
+        try:
+            computed = run_onnx(folder / name, inputs)
+        except (AutoMLError, ValueError) as error:
+            raise ArtifactMismatch(f"{folder}: expected the test vectors to run through {name}: {error}") from None
+        if computed.shape != expected.shape:
+            shapes = f"of shape {list(expected.shape)}, got {list(computed.shape)}"
+            raise ArtifactMismatch(f"{folder / name}: expected logits {shapes}")
+        difference = float(np.abs(computed - expected).max())
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+            raise ArtifactMismatch(
+                f"{folder / name}: expected the logits of vectors.npz within {TOLERANCE:g}, got {difference:.2g}"
+            )
+        found[f"largest_difference_{name}"] = difference
+    return {"vectors": len(inputs), **found}

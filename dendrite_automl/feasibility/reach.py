@@ -1,0 +1,136 @@
+"""What a space can reach: its smallest network against a budget, and the corner that hypervolume is measured from."""
+
+from __future__ import annotations
+
+import random
+
+from torch import nn
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.candidate import make_candidate
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.errors import BudgetUnreachable, CandidateFailed, RequestError
+from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.front import Objective
+from dendrite_automl.result import Cost
+from dendrite_automl.space import Point, SearchSpace
+
+_PASSES = 2
+_SAMPLES = 64
+
+
+class Reach:
+    """Costs of a space's candidates for one task, without training.
+
+    Args:
+        input_shape: of one example of the task.
+        classes: number of classes of the task.
+        device: whose runtime and speed count.
+        pretrained: the network that the candidates start from, where they do not start from a backbone.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        input_shape: tuple[int, ...],
+        classes: int,
+        device: DeviceProfile | None = None,
+        pretrained: nn.Module | None = None,
+    ) -> None:
+        self.space, self.input_shape, self.classes, self.device, self.pretrained = (
+            space,
+            input_shape,
+            classes,
+            device,
+            pretrained,
+        )
+
+    def costs(self, point: Point) -> list[Cost]:
+        """Costs after each stage of the baseline candidate of a point: dendrites only add to them."""
+        candidate = make_candidate(self.space, point, arm="baseline", epochs=1000)
+        return estimate_costs(candidate, self.input_shape, self.classes, self.device, self.pretrained)
+
+    def check(self, budget: Budget) -> None:
+        """Make sure that some network of the space fits the budget.
+
+        Raises:
+            BudgetUnreachable: the smallest network that was found does not fit; the message gives its size.
+        """
+        over, cost = self.smallest(budget)
+        if over > 0:
+            sizes = ", ".join(f"{name} {getattr(cost, name):,}" for name, _ in budget.limits)
+            raise BudgetUnreachable(
+                f'budget: expected at least one network of space "{self.space.name}" within {budget}; '
+                f"the smallest has {sizes}; raise the budget or choose another --space"
+            )
+
+    def reference(self, objectives: tuple[Objective, ...], budget: Budget) -> dict[str, float]:
+        """The worst corner for hypervolume, the same for every run of this space, task and budget.
+
+        Chance level for accuracy; for a cost its limit, or where it has none the largest value among random networks of
+        the space that fit.
+        """
+        limits = dict(budget.limits)
+        rng = random.Random(0)
+        costs = [self._fit_cost(self.space.sample(rng)) for _ in range(_SAMPLES if self.pretrained is None else 1)]
+        inside = [cost for cost in costs if budget.fits(_values(cost))] or costs
+        reference = {}
+        for objective in objectives:
+            if objective.direction == "max":
+                reference[objective.name] = 1 / self.classes
+            else:
+                largest = max(getattr(cost, objective.name) or 0.0 for cost in inside)
+                reference[objective.name] = float(limits.get(objective.name, largest))
+        return reference
+
+    def _fit_cost(self, point: Point) -> Cost:
+        return self.costs({**point, "stages": "fit"})[0]
+
+    def smallest(self, budget: Budget) -> tuple[float, Cost]:
+        """Least total excess and its network, by descent along one knob after another; 0 ends it at once.
+
+        Exact where each knob moves the costs one way whatever the others say, which holds for the shipped spaces.
+        """
+        knobs = [k for k in self.space.knobs if k.section != "training" and (len(k.choices) > 1 or k.name == "stages")]
+        point = {knob.name: knob.choices[0] for knob in self.space.knobs}
+        point["stages"] = "fit"
+        best = self._excess(point, budget)
+        for _ in range(_PASSES):
+            for knob in knobs:
+                for choice in knob.choices:
+                    if best[0] == 0:
+                        return best
+                    found = self._excess({**point, knob.name: choice}, budget)
+                    if found[0] < best[0]:
+                        best, point = found, {**point, knob.name: choice}
+        return best
+
+    def largest(self) -> Cost:
+        """The largest network before its first stage changes it, by ascent along one knob after another from two corners."""
+        first = {knob.name: knob.choices[0] for knob in self.space.knobs}
+        most = {**first, **{k.name: max(k.choices) for k in self.space.knobs if k.section == "network" and k.is_numeric}}
+        return max((self._ascend(point) for point in (first, most)), key=lambda cost: cost.params)
+
+    def _ascend(self, point: Point) -> Cost:
+        best = Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
+        for knob in [knob for knob in self.space.knobs if knob.section == "network"] * _PASSES:
+            for choice in knob.choices:
+                try:
+                    cost = self._fit_cost({**point, knob.name: choice})
+                except (CandidateFailed, RequestError):
+                    continue
+                if cost.params > best.params:
+                    best, point = cost, {**point, knob.name: choice}
+        return best
+
+    def _excess(self, point: Point, budget: Budget) -> tuple[float, Cost]:
+        try:
+            costs = self.costs(point)
+        except (CandidateFailed, RequestError):
+            return float("inf"), Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
+        options = [(sum(max(0.0, over) for _, over in budget.excess(_values(cost))), cost) for cost in costs]
+        return min(options, key=lambda option: option[0])
+
+
+def _values(cost: Cost) -> dict[str, float | None]:
+    return {name: getattr(cost, name) for name in ("params", "macs", "flash_bytes", "peak_ram_bytes", "latency_ms")}

@@ -1,0 +1,179 @@
+"""CompressedClassifier: a search as a scikit-learn estimator, for pipelines and model selection."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dendrite_automl.errors import BudgetUnreachable, RequestError
+from dendrite_automl.run import Run
+from dendrite_automl.search_loop.session import search
+
+
+class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """The most accurate network within a budget that a search finds, as an estimator.
+
+    `fit` cuts a test split off its data (for the artifact's card; the network is chosen on a validation split, which the search
+    cuts off the rest), searches, and keeps the chosen network as ONNX; `predict` runs that in onnxruntime.
+
+    Args:
+        budget: upper limits, as for `search`.
+        device, space, set_knobs, trials, seconds, epochs, replicates, confirm, arms, metric, workers: as for `search`.
+        int8: predict with the int8 file instead of the float32 one.
+        test_size: share of the examples that are the test split.
+        out: folder of the run, which must not exist; None: a temporary one, which is gone after `fit`.
+        random_state: seed of the splits and the search, a whole number.
+        verbose: let the search tell on stderr how far it is.
+
+    Attributes:
+        classes_: labels, in the order of the columns of `predict_proba`.
+        n_features_in_: features; channels where inputs have more than two axes.
+        front_: the front, a pandas.DataFrame; `artifact` leads nowhere where `out` is None.
+        model_: the chosen network as the bytes of an ONNX file; `model_int8_` likewise.
+        description_: what artifact.json says of it.
+        run_path_: the run folder; None where it is gone.
+    """
+
+    def __init__(
+        self,
+        budget: str = "2k-params",
+        *,
+        device: str | None = None,
+        space: str | None = None,
+        set_knobs: list[str] | None = None,
+        trials: int = 40,
+        seconds: float | None = None,
+        epochs: int = 30,
+        replicates: int = 4,
+        confirm: int = 8,
+        arms: str = "dendritic,baseline",
+        metric: str = "accuracy",
+        int8: bool = False,
+        test_size: float = 0.2,
+        workers: int | None = None,
+        out: str | Path | None = None,
+        random_state: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.budget = budget
+        self.device = device
+        self.space = space
+        self.set_knobs = set_knobs
+        self.trials = trials
+        self.seconds = seconds
+        self.epochs = epochs
+        self.replicates = replicates
+        self.confirm = confirm
+        self.arms = arms
+        self.metric = metric
+        self.int8 = int8
+        self.test_size = test_size
+        self.workers = workers
+        self.out = out
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any) -> CompressedClassifier:  # noqa: N803
+        """Search for the network.
+
+        Args:
+            X: [N, features], [N, channels, time] or [N, channels, height, width].
+            y: [N], integers or texts.
+
+        Raises:
+            ValueError: data that cannot be searched on, or a wrong argument.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float32, allow_nd=True, ensure_min_samples=2)  # noqa: N806
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(np.asarray(y), return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"fit: expected at least 2 classes, got one class: {self.classes_[0]!r}")
+        seed = 0 if self.random_state is None else int(self.random_state)
+        held = max(round(self.test_size * len(labels)), len(self.classes_))
+        rest, test = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=seed)
+        names = [str(name) for name in self.classes_.tolist()]
+        data = {"X_train": X[rest], "y_train": labels[rest], "X_test": X[test], "y_test": labels[test], "classes": names}
+        with contextlib.ExitStack() as stack:
+            folder = self.out or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
+            if not self.verbose:
+                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            try:
+                run = search(
+                    data=data,
+                    budget=self.budget,
+                    device=self.device,
+                    space=self.space,
+                    set_knobs=self.set_knobs,
+                    trials=self.trials if self.seconds is None else None,
+                    seconds=self.seconds,
+                    epochs=self.epochs,
+                    replicates=self.replicates,
+                    confirm=self.confirm,
+                    arms=self.arms,
+                    metric=self.metric,
+                    workers=self.workers,
+                    seed=seed,
+                    out=folder,
+                )
+            except (RequestError, BudgetUnreachable) as error:
+                raise ValueError(str(error)) from error
+            self._keep(run)
+        self.run_path_ = None if self.out is None else run.path
+        return self
+
+    def _keep(self, run: Run) -> None:
+        artifact = Path(run.best().path)
+        self.front_ = run.front
+        self.model_ = (artifact / "model.onnx").read_bytes()
+        self.model_int8_ = (artifact / "model.int8.onnx").read_bytes()
+        self.description_: dict[str, Any] = json.loads((artifact / "artifact.json").read_text(encoding="utf-8"))
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Logits [N, classes]; for two classes [N], the second's minus the first's."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        """Softmax of the logits, [N, classes]. It is not calibrated."""
+        logits = self._logits(X)
+        likely = np.exp(logits - logits.max(1, keepdims=True))
+        return likely / likely.sum(1, keepdims=True)
+
+    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+        """The class of the largest logit, [N]."""
+        logits = self._logits(X)
+        said: NDArray[Any] = self.classes_[logits.argmax(1)]
+        return said
+
+    def _logits(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, allow_nd=True, reset=False)  # noqa: N806
+        scale = self.description_["preprocessing"]["standardise"]
+        shape = (1, -1, *(1,) * (X.ndim - 2))
+        mean, std = (np.asarray(scale[key], np.float32).reshape(shape) for key in ("mean", "std"))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # more only spin on networks this small
+        model = self.model_int8_ if self.int8 else self.model_
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        scaled = (X - mean) / std
+        # one by one: the artifact's batch is fixed at 1
+        return np.concatenate([session.run(None, {"input": x[None]})[0] for x in scaled]).astype(np.float64)
+
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's protocol: chance decides, and few examples are few."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True  # of the checks' tiny data sets
+        tags.non_deterministic = True  # which trial ends first decides what is proposed next
+        return tags

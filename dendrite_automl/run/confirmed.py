@@ -1,0 +1,198 @@
+"""Confirmation: which snapshots are trained again with other seeds, and the front on the means of those.
+
+The best of many measurements flatters: a front is full of lucky ones. Hence its members and their close rivals are trained
+again, in rounds; after each round those that are clearly out are left alone. Accuracies of the search choose, only the fresh
+ones are reported.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.front import Objective, accuracy_name, pareto_front, parse_objectives
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run.run import Run
+
+_CLOSE = 1.0  # standard errors of a difference within which the order of two networks is open
+_UNKNOWN_SD = 0.01  # of one training's accuracy, where no candidate has two replicates to tell
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a front is: its objectives, and the budget that its members are within."""
+
+    objectives: tuple[Objective, ...]
+    budget: Budget
+
+
+def goal_of(run: Run) -> Goal:
+    """What a run was asked for."""
+    objectives = parse_objectives(run.info["request"]["objectives"])
+    return Goal(objectives=objectives, budget=Budget.from_json(run.info["budget"]))
+
+
+def replicate_sd(run: Run, *, rounds: int | None = None) -> float:
+    """Standard deviation of the accuracy over replicates, pooled over what the search saw and what was trained again.
+
+    Args:
+        rounds: of confirmation, that are looked at; default: all.
+    """
+    groups = [*(snapshot.accuracies for snapshot in run.snapshots()), *_fresh(run, rounds).values()]
+    several = [values for values in groups if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in several)
+    if not freedom:
+        return _UNKNOWN_SD
+    return math.sqrt(sum(statistics.variance(values) * (len(values) - 1) for values in several) / freedom)
+
+
+def choose_first(run: Run, goal: Goal, *, epochs: int) -> list[Snapshot]:
+    """What a first round trains again: the front, best first; what else is on the front of its own arm; then close rivals.
+
+    The arms' own fronts are what `compare` compares. A rival is no member of its arm's front, and would be one if its accuracy
+    were a standard error of the difference higher; the closest come first. What was trained again does not matter, so that a
+    resumed confirmation chooses as if it had never stopped.
+
+    Args:
+        epochs: at most so many are spent, what an earlier session spent included.
+    """
+    snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
+    rows = [row for s in snapshots.values() if goal.budget.fits(row := s.values())]
+    sd = replicate_sd(run, rounds=0)
+    members = [row["snapshot"] for row in pareto_front(rows, goal.objectives)]
+    rivals = []
+    for of_arm in _by_arm(rows):
+        front = pareto_front(of_arm, goal.objectives)
+        members += [row["snapshot"] for row in front]
+        for row in of_arm:
+            behind = _behind(row, front, goal.objectives)
+            if behind <= _CLOSE * sd * math.sqrt(2 / max(1, row["replicates"])):
+                rivals.append((behind, row["snapshot"]))
+    chosen: list[Snapshot] = []
+    for name in dict.fromkeys([*members, *(name for _, name in sorted(rivals))]):
+        if chosen and _epochs([*chosen, snapshots[name]]) > epochs:
+            break
+        chosen.append(snapshots[name])
+    return chosen
+
+
+def choose_next(run: Run, goal: Goal, *, after: int) -> list[Snapshot]:
+    """Those trained in round `after` whose place in their arm is still open after it: neither clearly out nor clearly in.
+
+    Later rounds do not matter, so that a resumed confirmation chooses as if it had never stopped.
+    """
+    sd = replicate_sd(run, rounds=after)
+    open_ = {row["snapshot"] for of_arm in _by_arm(confirmed_rows(run, goal, rounds=after)) for row in _open(of_arm, goal, sd)}
+    rounds = {name: {number for number, _ in again} for name, again in run.confirmed().items()}
+    return [s for s in run.snapshots() if s.id in open_ and after in rounds[s.id]]
+
+
+def _open(rows: Sequence[Row], goal: Goal, sd: float) -> list[Row]:
+    """Rows that no other is clearly ahead of at no more cost, and whose accuracy is close to that of one such."""
+    name, found = accuracy_name(goal.objectives), []
+    for row in rows:
+        rivals = [other for other in rows if row is not other and _costs_no_more(other, row, goal.objectives)]
+        leads = [row[name] - other[name] for other in rivals]
+        close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for other in rivals]
+        if any(abs(lead) <= error for lead, error in zip(leads, close, strict=True)) and all(
+            lead >= -error for lead, error in zip(leads, close, strict=True)
+        ):
+            found.append(row)
+    return found
+
+
+def _by_arm(rows: Sequence[Row]) -> list[list[Row]]:
+    arms = dict.fromkeys(row["arm"] for row in rows)
+    return [[row for row in rows if row["arm"] == arm] for arm in arms]
+
+
+def confirmed_rows(run: Run, goal: Goal, *, rounds: int | None = None) -> list[Row]:
+    """Snapshots inside the budget that were trained again: their accuracies are those of the fresh seeds alone.
+
+    `val_accuracy_selected` is what the search saw, `replicates` the number of fresh seeds.
+
+    Args:
+        rounds: that are looked at; default: all.
+    """
+    rows = []
+    accuracies, of_int8 = _fresh(run, rounds), _fresh(run, rounds, int8=True)
+    for snapshot in run.snapshots():
+        fresh = accuracies.get(snapshot.id, [])
+        row = snapshot.values()
+        if fresh and goal.budget.fits(row):
+            error = statistics.stdev(fresh) / math.sqrt(len(fresh)) if len(fresh) > 1 else None
+            selected = row["val_accuracy"]
+            row |= {"val_accuracy": statistics.fmean(fresh), "val_accuracy_se": error, "replicates": len(fresh)}
+            if again := of_int8.get(snapshot.id):
+                row["val_accuracy_int8"] = statistics.fmean(again)
+            rows.append(row | {"val_accuracy_selected": selected})
+    return rows
+
+
+def final_front(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
+    """The front to report, best accuracy first; of one arm where one is named.
+
+    It is drawn over the snapshots that were trained again, with the accuracy of the fresh seeds; members of the search's own
+    front that were not (no confirmation asked for, no time left, it failed) are among them with what the search saw, and
+    `val_accuracy_selected` None.
+    """
+    rows = [row for s in run.snapshots() if goal.budget.fits(row := s.values()) and arm in (None, s.arm)]
+    again = [row for row in confirmed_rows(run, goal) if arm in (None, row["arm"])]
+    names = {row["snapshot"] for row in again}
+    others = [row for row in pareto_front(rows, goal.objectives) if row["snapshot"] not in names]
+    return pareto_front([*again, *(row | {"val_accuracy_selected": None} for row in others)], goal.objectives)
+
+
+def optimism(run: Run, goal: Goal) -> float | None:
+    """Mean over the search's own front of the accuracy at selection minus that of the fresh seeds; None without any."""
+    rows = [row for s in run.snapshots() if goal.budget.fits(row := s.values())]
+    members = {row["snapshot"] for row in pareto_front(rows, goal.objectives)}
+    gaps = [
+        row["val_accuracy_selected"] - row["val_accuracy"] for row in confirmed_rows(run, goal) if row["snapshot"] in members
+    ]
+    return statistics.fmean(gaps) if gaps else None
+
+
+def _epochs(chosen: Sequence[Snapshot]) -> int:
+    """Epochs of training these again, each as often as the search did: what lies on the path of another one comes with it."""
+    return sum(
+        snapshot.measurement.trained_epochs
+        for snapshot in chosen
+        if not any(
+            other.candidate == snapshot.candidate
+            and len(other.stages) > len(snapshot.stages)
+            and other.stages[: len(snapshot.stages)] == snapshot.stages
+            for other in chosen
+        )
+    )
+
+
+def _fresh(run: Run, rounds: int | None = None, *, int8: bool = False) -> dict[str, list[float]]:
+    """Accuracies of the fresh seeds of each snapshot that was trained again in the first `rounds`; default: in any."""
+    within = {
+        name: [
+            value
+            for number, snapshot in again
+            if rounds is None or number <= rounds
+            for value in (snapshot.accuracies_int8 if int8 else snapshot.accuracies)
+        ]
+        for name, again in run.confirmed().items()
+    }
+    return {name: values for name, values in within.items() if values}
+
+
+def _behind(row: Mapping[str, Any], front: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> float:
+    """By how much the accuracy of a front member that costs no more is higher; the largest of these."""
+    name = accuracy_name(objectives)
+    better = [member[name] for member in front if _costs_no_more(member, row, objectives)]
+    return max(better, default=0.0) - row[name] if better else 0.0
+
+
+def _costs_no_more(one: Mapping[str, Any], other: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
+    return all(one[o.name] <= other[o.name] for o in objectives if o.direction == "min")

@@ -1,0 +1,175 @@
+"""ArmStudy: what one arm of a search knows, and what it proposes next. Optuna inside, no Ray."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.front import Objective, accuracy_name, pareto_front
+from dendrite_automl.plan.request import SAMPLERS
+from dendrite_automl.result import Snapshot
+from dendrite_automl.search_loop.surrogate import Surrogate
+from dendrite_automl.space import Knob, Point, SearchSpace
+
+_START_UP = 8  # random proposals before the model of good points is trusted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A point that the sampler proposes, and Optuna's handle to tell of it."""
+
+    point: Point
+    trial: optuna.Trial
+
+
+class ArmStudy:
+    """An Optuna study over a space: ask for points, tell what came of them.
+
+    The points of `first` come first, then those of the sampler. The budget is told as constraint values, so that the sampler
+    learns from what does not fit. Numeric knobs are ordered, texts are not.
+
+    Args:
+        sampler: one of `SAMPLERS`. `local` proposes neighbours of the front: a member with one or two knobs moved.
+        surrogate: what `gp` asks; it is told of results by whoever made it.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        objectives: Sequence[Objective],
+        budget: Budget,
+        *,
+        seed: int,
+        first: Sequence[Point] = (),
+        sampler: str = SAMPLERS[0],
+        surrogate: Surrogate | None = None,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._space, self._objectives, self._budget = space, tuple(objectives), budget
+        self._rng = random.Random(seed)
+        self._local = sampler == "local"
+        self._surrogate = surrogate
+        self._inside: list[tuple[Point, dict[str, Any]]] = []  # what was found inside the budget
+        directions: list[Literal["maximize", "minimize"]] = [
+            "maximize" if objective.direction == "max" else "minimize" for objective in objectives
+        ]
+        self._study = optuna.create_study(directions=directions, sampler=_make_sampler(sampler, self._rng.randrange(2**31)))
+        self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
+        self._first = list(first)
+
+    def ask(self, known: Callable[[str], bool] = lambda _: False) -> Proposal:
+        """The next point to try.
+
+        Args:
+            known: whether a candidate, by id, was proposed already; for samplers that can avoid it.
+        """
+        if self._first:
+            return self.ask_for(self._first.pop(0))
+        point = self._surrogate.propose(known, self._neighbour if self._inside else None) if self._surrogate else None
+        if point is not None:
+            return self.ask_for(point)
+        if self._local and len(self._inside) >= _START_UP:
+            return self.ask_for(self._neighbour())
+        trial = self._study.ask(self._distributions)
+        return Proposal(point=self._decode(trial.params), trial=trial)
+
+    def ask_for(self, point: Point) -> Proposal:
+        """A point of one's own, to be told of like a proposal."""
+        self._study.enqueue_trial(self._encode(point))  # the only one in the queue, so that it is the next
+        trial = self._study.ask(self._distributions)
+        return Proposal(point=self._decode(trial.params), trial=trial)
+
+    def ask_random(self) -> Proposal:
+        """A uniformly random point: the way out when the sampler keeps proposing what is known."""
+        return self.ask_for(self._space.sample(self._rng))
+
+    def tell(self, proposal: Proposal, snapshots: Sequence[Snapshot]) -> None:
+        """A finished trial: its best snapshot counts, inside the budget if there is one."""
+        values, constraints = self._outcome(proposal.point, snapshots)
+        for name, over in constraints.items():
+            proposal.trial.set_constraint(name, over)
+        self._study.tell(proposal.trial, values)
+
+    def tell_refused(self, proposal: Proposal, excess: Mapping[str, float]) -> None:
+        """A candidate that cannot fit, and by how much: it cost nothing and teaches all the same."""
+        for name, over in excess.items():
+            proposal.trial.set_constraint(name, over)
+        self._study.tell(proposal.trial, state=TrialState.PRUNED)
+
+    def tell_nothing(self, proposal: Proposal) -> None:
+        """A duplicate, a failure or an interruption: the sampler forgets that it asked."""
+        self._study.tell(proposal.trial, state=TrialState.FAIL)
+
+    def replay(self, point: Point, snapshots: Sequence[Snapshot]) -> None:
+        """Tell of a trial that an earlier session finished."""
+        values, constraints = self._outcome(point, snapshots)
+        self._add(point, TrialState.COMPLETE, values, constraints)
+
+    def replay_refused(self, point: Point, excess: Mapping[str, float]) -> None:
+        """Tell of a candidate that an earlier session refused."""
+        self._add(point, TrialState.PRUNED, None, excess)
+
+    def _neighbour(self) -> Point:
+        """A member of the front, drawn evenly, with one knob moved, or two: a number to a next one, a text to any other."""
+        rows = [row | {"point": point} for point, row in self._inside]
+        point = dict(self._rng.choice(pareto_front(rows, self._objectives))["point"])
+        knobs = [knob for knob in self._space.knobs if len(knob.choices) > 1]
+        for knob in self._rng.sample(knobs, min(len(knobs), self._rng.choice((1, 1, 2)))):
+            here = knob.choices.index(point[knob.name])
+            near = [i for i in range(len(knob.choices)) if i != here and (abs(i - here) == 1 or not knob.is_numeric)]
+            point[knob.name] = knob.choices[self._rng.choice(near)]
+        return point
+
+    def _outcome(self, point: Point, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
+        """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""
+        accuracy = accuracy_name(self._objectives)
+
+        def rank(snapshot: Snapshot) -> tuple[float, float, int]:
+            over = sum(max(0.0, x) for _, x in self._budget.excess(snapshot.values()))
+            return over, -float(snapshot.values()[accuracy]), snapshot.measurement.params
+
+        best = min(snapshots, key=rank).values()
+        if self._budget.fits(best):
+            self._inside.append((point, best))
+        return [float(best[objective.name]) for objective in self._objectives], dict(self._budget.excess(best))
+
+    def _add(self, point: Point, state: TrialState, values: list[float] | None, constraints: Mapping[str, float]) -> None:
+        trial = create_trial(
+            state=state,
+            values=values,
+            params=self._encode(point),
+            distributions=self._distributions,
+            constraints=dict(constraints),
+        )
+        self._study.add_trial(trial)
+
+    def _encode(self, point: Point) -> dict[str, Any]:
+        """Numeric knobs as the index of their value, texts as they are."""
+        return {
+            knob.name: knob.choices.index(point[knob.name]) if knob.is_numeric else point[knob.name]
+            for knob in self._space.knobs
+        }
+
+    def _decode(self, params: Mapping[str, Any]) -> Point:
+        return {
+            knob.name: knob.choices[params[knob.name]] if knob.is_numeric else params[knob.name] for knob in self._space.knobs
+        }
+
+
+def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    if name == "tpe":
+        return optuna.samplers.TPESampler(multivariate=True, n_startup_trials=_START_UP, seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)  # also until `local` has a front, `gp` data
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    return IntDistribution(0, len(knob.choices) - 1) if knob.is_numeric else CategoricalDistribution(knob.choices)

@@ -1,0 +1,80 @@
+"""Relay: between Ray Tune's loop and our searcher, so that a lost worker or an exception of ours does no harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from dendrite_automl.search_loop.stop import Stop
+
+ShouldContinue = Callable[[str, dict[str, Any]], bool]
+
+
+class Relay(Searcher):
+    """Passes Ray's calls on to a searcher, and its answers back.
+
+    - A trial whose worker process ended is begun again by Ray, from its config: what it had reported is not passed on twice.
+    - Ray would call again for a trial whose call raised, and turn the exception into a text with a traceback. Here the first
+      one is kept in `stop.error`, which ends the search, and nothing more is passed on.
+
+    Args:
+        should_continue: of the searcher, for the scheduler.
+    """
+
+    def __init__(self, searcher: Searcher, should_continue: ShouldContinue, stop: Stop) -> None:
+        super().__init__()
+        self._searcher, self._should_continue, self._stop = searcher, should_continue, stop
+        self._passed: dict[str, set[tuple[str, int]]] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Ray's config of the next trial, None, or FINISHED, after an exception too."""
+        return self._guard(Searcher.FINISHED, self._searcher.suggest, trial_id)
+
+    def should_continue(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether a trial goes on; it does where it went on before."""
+        if _place(result) in self._passed.get(trial_id, ()):
+            return True
+        return bool(self._guard(True, self._should_continue, trial_id, result))
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """News of a trial, unless it is of before its worker was lost."""
+        place, passed = _place(result), self._passed.setdefault(trial_id, set())
+        if place in passed:
+            return
+        self._guard(None, self._searcher.on_trial_result, trial_id, result)
+        if place is not None:
+            passed.add(place)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial is over."""
+        self._passed.pop(trial_id, None)
+        self._guard(None, self._searcher.on_trial_complete, trial_id, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Ray's protocol; the state is in the run folder."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Ray's protocol; the state is in the run folder."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
+        return {}
+
+    def _guard(self, otherwise: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+        if self._stop.error is not None:
+            return otherwise
+        try:
+            return call(*arguments)
+        except Exception as error:
+            self._stop.error = error
+            return otherwise
+
+
+def _place(result: dict[str, Any]) -> tuple[str, int] | None:
+    """Where in its trial a result belongs; None for one that holds no news."""
+    if "snapshot" in result:
+        return "stage", json.loads(result["snapshot"])["path"][-1]
+    return ("rung", result["rung"]) if "rung" in result else None

@@ -1,0 +1,109 @@
+"""One Ray Tune run from the first trial to the last training of the confirmation, or to the first reason to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ray import tune
+
+from dendrite_automl.errors import AutoMLError
+from dendrite_automl.plan.request import Plan
+from dendrite_automl.report.progress import Progress
+from dendrite_automl.run import Run
+from dendrite_automl.run.confirmed import Goal
+from dendrite_automl.search_loop.callbacks import Callbacks, Notifier
+from dendrite_automl.search_loop.confirmer import Confirmer, ConfirmPlan
+from dendrite_automl.search_loop.halving import FrontHalving
+from dendrite_automl.search_loop.phases import Phases
+from dendrite_automl.search_loop.relay import Relay
+from dendrite_automl.search_loop.searcher import BudgetSearcher
+from dendrite_automl.search_loop.stop import Stop, hopeless_reason
+from dendrite_automl.search_loop.teacher import Teacher
+from dendrite_automl.search_loop.trainable import TrialTrainable
+from dendrite_automl.search_loop.watch import Watch
+
+
+def run_trials(
+    run: Run,
+    plan: Plan,
+    *,
+    storage: Path,
+    workers: int,
+    stop: Stop,
+    progress: Progress,
+    callbacks: Callbacks,
+    teacher: Teacher | None = None,
+) -> None:
+    """Run trials and confirmation under the Ray that is running.
+
+    Raises:
+        AutoMLError: something came up that ends the search, such as a full disk; what is in the run folder stays.
+    """
+    goal = Goal(objectives=plan.objectives, budget=plan.budget)
+    notifier = Notifier(run, goal, callbacks)
+    earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
+
+    def tick() -> None:
+        stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
+        progress.update()
+        notifier.tell()
+
+    searcher = BudgetSearcher(plan, run, stopped=stop.search_now)
+    rounds = -(-plan.confirm // plan.replicates)
+    confirmer = Confirmer(
+        ConfirmPlan(goal=goal, rounds=rounds, replicates=plan.replicates, seed=plan.seed, stopped=stop.now), run
+    )
+    watch = Watch(tick, stop.now, progress.say)
+    relay = Relay(Phases([searcher, confirmer]), searcher.should_continue, stop)
+    trainable = tune.with_parameters(
+        TrialTrainable,
+        train=plan.task.train,
+        val=plan.task.val,
+        classes=len(plan.task.classes),
+        metric=plan.metric,
+        device=plan.device,
+        int8=any(objective.name == "val_accuracy_int8" for objective in plan.objectives),
+        teacher=teacher.logits if teacher else None,
+        pretrained=plan.pretrained.model if plan.pretrained else None,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=relay,
+            scheduler=FrontHalving(relay.should_continue),
+            num_samples=-1,
+            max_concurrent_trials=workers,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(storage),
+            stop=watch,
+            callbacks=[watch, *callbacks.ray],
+            failure_config=tune.FailureConfig(max_failures=1),  # of the worker process: a candidate's own are results
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it would need storage that all nodes share
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+        notifier.tell()
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # of the user's callbacks, or of Ray itself
+        stop.error = stop.error or error
+    if isinstance(stop.error, AutoMLError):
+        raise stop.error
+    if stop.error is not None:
+        raise AutoMLError(_unexpected(stop.error)) from stop.error
+    if searcher.exhausted and not stop.now():
+        progress.say(
+            f"the space holds no more that is new and fits for the {searcher.exhausted} arm: "
+            f"the search ends after {len(run.of_kind('end'))} trials, so that both arms have had equal training"
+        )
+
+
+def _unexpected(error: Exception) -> str:
+    """One line; the last one of a traceback in the text of Ray's errors."""
+    *_, last = str(error).strip().splitlines() or [""]
+    return f"search: ended by an unexpected {type(error).__name__}: {last}; go on with --resume, or see where with --debug"

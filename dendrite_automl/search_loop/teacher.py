@@ -1,0 +1,141 @@
+"""Teacher: the network, given or found, whose outputs on the training set others learn from (knowledge distillation)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import nn
+
+from dendrite_automl.candidate import make_candidate, trial_seed
+from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.feasibility.reach import Reach
+from dendrite_automl.networks.build import build_network
+from dendrite_automl.space import Point, SearchSpace
+from dendrite_automl.tasks import Task
+from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict
+
+_KEY = "logits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """What a teacher says.
+
+    Attributes:
+        logits: on the training set as it is, without augmentation, [N, classes] float32.
+        about: one line: what it is, and how good.
+    """
+
+    logits: NDArray[np.float32]
+    about: str
+
+    def to_bytes(self) -> bytes:
+        """In safetensors format; the inverse is `from_bytes`."""
+        return save({_KEY: self.logits}, {"about": self.about})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, examples: int, classes: int) -> Teacher:
+        """Inverse of `to_bytes`.
+
+        Raises:
+            RequestError: not the logits of so many examples.
+        """
+        try:
+            logits = load(content)[_KEY]
+        except (SafetensorError, KeyError) as error:
+            raise RequestError(f"teacher: expected the logits that an earlier session stored: {error}") from None
+        if logits.shape != (examples, classes):
+            raise RequestError(f"teacher: expected logits {[examples, classes]}, got {list(logits.shape)}")
+        return cls(logits=logits, about="of an earlier session")
+
+
+def ask_teacher(model: nn.Module, task: Task) -> Teacher:
+    """The outputs of a trained network of the user's, of any kind, on the CPU.
+
+    Raises:
+        RequestError: it cannot run on this data, or does not give finite logits [B, classes].
+    """
+    if not isinstance(model, nn.Module):
+        raise RequestError(f'teacher: expected "auto", "none" or a trained torch.nn.Module, got {type(model).__name__}')
+    classes = len(task.classes)
+    try:
+        logits = predict(model, torch.from_numpy(np.array(task.train.x)))
+    except Exception as error:  # whatever the user's code raises
+        lines = str(error).strip().splitlines() or [""]
+        raise RequestError(f"teacher: cannot run on this data, on the CPU: {type(error).__name__}: {lines[0]}") from None
+    if logits.shape != (len(task.train), classes) or not torch.isfinite(logits).all():
+        got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} for each example"
+        raise RequestError(f"teacher: expected finite logits, one for each of {classes} classes, got {got}")
+    right = float((logits.argmax(1).numpy() == task.train.y).mean())
+    return Teacher(logits=logits.float().numpy(), about=f"given, {100 * right:.1f} % right on the training set")
+
+
+def find_teacher(
+    space: SearchSpace, task: Task, *, epochs: int, replicates: int, seed: int, metric: str, stopped: Callable[[], bool]
+) -> Teacher | None:
+    """Train the largest network of a space, once, as an ensemble of replicates; None when stopped before its end.
+
+    The budget does not concern it. It is trained with the first choices of [training], and without a teacher of its own.
+
+    Raises:
+        CandidateFailed: its training diverged.
+    """
+    classes = len(task.classes)
+    point = {**_largest(space, task.input_shape, classes), "stages": "fit"}
+    candidate = make_candidate(space, point, arm="baseline", epochs=epochs)
+    settings = FitSettings.from_knobs({**dict(candidate.training), "distill": 0.0})
+    data = Data.from_splits(task.train, task.val, classes, metric)
+    models = []
+    for replicate in range(replicates):
+        torch.manual_seed(trial_seed(seed, f"teacher-{candidate.id}", replicate))
+        models.append(build_network(candidate, task.input_shape, classes))
+    for _ in fit_replicates_(models, data, settings, epochs=epochs, seed=trial_seed(seed, f"teacher-{candidate.id}")):
+        if stopped():
+            return None
+    mean = statistics.fmean(accuracy(model, data.x_val, data.y_val) for model in models)
+    together = _Ensemble(models)
+    params = sum(parameter.numel() for parameter in models[0].parameters())
+    about = (
+        f"{len(models)} networks of {params:,} parameters ({candidate.describe()}), accuracy {mean:.3f} each, "
+        f"{accuracy(together, data.x_val, data.y_val):.3f} together"
+    )
+    return Teacher(logits=predict(together, data.x).numpy(), about=about)
+
+
+class _Ensemble(nn.Module):
+    """The mean of the logits of several networks."""
+
+    def __init__(self, models: list[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([model(x) for model in self.models]).mean(0)
+
+
+def _largest(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> Point:
+    """The point of the most parameters, by ascent along one knob after another; the first choices elsewhere."""
+    reach = Reach(space, input_shape, classes)
+    point: dict[str, Any] = {knob.name: knob.choices[0] for knob in space.knobs}
+
+    def params(changed: Point) -> int:
+        try:
+            return reach.costs({**changed, "stages": "fit"})[0].params
+        except (CandidateFailed, RequestError):
+            return 0
+
+    knobs = [knob for knob in space.knobs if knob.section == "network" and len(knob.choices) > 1]
+    before: Point = {}
+    while point != before:  # again, because a knob may do nothing until another one is large (hidden units without layers)
+        before = point
+        for knob in knobs:
+            point = max((point, *({**point, knob.name: choice} for choice in knob.choices)), key=params)
+    return point

@@ -1,0 +1,111 @@
+"""TrialTrainable: a Ray Tune trainable that forwards the snapshots of `run_trial`, one a step."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import tune
+from torch import nn
+
+from dendrite_automl.candidate import Candidate
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.metrics import METRICS
+from dendrite_automl.networks.weights import load_networks, save_weights
+from dendrite_automl.result import Snapshot
+from dendrite_automl.tasks import Split
+from dendrite_automl.train.fit import Data
+from dendrite_automl.trial import Rung, resume_position, run_trial
+
+News = Rung | tuple[Snapshot, list[nn.Module]]
+
+
+class TrialTrainable(tune.Trainable):
+    """One actor, many trials: the data stays, `reset_config` starts the next candidate."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        train: Split | None = None,
+        val: Split | None = None,
+        classes: int = 0,
+        metric: str = METRICS[0],
+        device: DeviceProfile | None = None,
+        int8: bool = False,
+        teacher: NDArray[np.float32] | None = None,
+        pretrained: nn.Module | None = None,
+    ) -> None:
+        """Called once for each actor; arrays and the given network to start from come from Ray's object store.
+
+        `int8`: measure the int8 files, too.
+        """
+        torch.set_num_threads(1)
+        if train is None or val is None:
+            raise ValueError("TrialTrainable: expected train and val by tune.with_parameters, got none")
+        self._data = Data.from_splits(train, val, classes, metric)
+        if teacher is not None:
+            self._data = replace(self._data, teacher=torch.from_numpy(np.array(teacher)))
+        self._device, self._int8, self._pretrained = device, int8, pretrained
+        self._steps = self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next candidate in the same process."""
+        self._steps = self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next snapshot with weights, and measures for loggers; at the end `finished`, or `failed` with the reason.
+
+        In between `rung`, the epoch at which a scheduler may stop the trial, with the accuracy so far.
+        """
+        try:
+            news = next(self._steps)
+        except StopIteration:
+            return {"finished": True, "done": True}
+        except CandidateFailed as error:
+            return {"failed": str(error), "done": True}
+        except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
+            return {"failed": f"unexpected {type(error).__name__}: {error}", "done": True, "unexpected": True}
+        if isinstance(news, Rung):
+            accuracy = statistics.fmean(news.accuracies)
+            values = {**asdict(news.cost), "val_accuracy": accuracy}
+            if self._int8:
+                values["val_accuracy_int8"] = accuracy  # to export what is a third trained would cost more than it tells
+            return {**values, "rung": news.epoch, "done": False}
+        snapshot, models = news
+        measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
+        return {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(models), "done": False}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Ray's protocol; snapshots travel in the results, nothing else is kept."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Ray's protocol, as for `save_checkpoint`."""
+
+    def _start(self, config: dict[str, Any]) -> Iterator[News]:
+        candidate, networks = Candidate.from_json(json.loads(config["candidate"])), self._copies(config)
+        trial = functools.partial(run_trial, candidate, self._data, config["seeds"], device=self._device, int8=self._int8)
+        if "stages" in config:  # a snapshot again, with other seeds
+            like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
+            yield from trial(stages=config["stages"], like=like, networks=networks)
+            return
+        position = resume_position(candidate, [Snapshot.from_json(value) for value in json.loads(config["done"])])
+        if position.base is not None:
+            networks = self._load(candidate, position.base.dendrites, config["weights"])
+        yield from trial(position=position, networks=networks, rungs=config["rungs"])
+
+    def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
+        """The given network for each replicate; None where candidates start from a backbone."""
+        return None if self._pretrained is None else [copy.deepcopy(self._pretrained) for _ in config["seeds"]]
+
+    def _load(self, candidate: Candidate, dendrites: int, weights: bytes) -> list[nn.Module]:
+        return load_networks(candidate, dendrites, weights, self._data.input_shape, self._data.classes, self._pretrained)

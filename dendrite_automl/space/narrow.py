@@ -1,0 +1,149 @@
+"""Narrow a space without a file of one's own: knobs fixed, narrowed or excluded by texts such as `width=0.5:2`; no torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.space.space import Knob, SearchSpace, Value, parse_space
+
+GRAMMAR = "KNOB=VALUE, KNOB=A,B, KNOB=LOW:HIGH or KNOB!=A,B"
+_SETTING = re.compile(r"\s*(?P<name>[^=!]*[^=!\s])\s*(?P<sign>!?=)\s*(?P<values>.*\S)\s*", re.DOTALL)
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
+    """The space as if its file had been written with these settings; each one narrows what those before it left.
+
+    `knob=a,b` keeps these choices and `knob!=a,b` all others; instead of a value, `low:high` names the numbers from low to
+    high (inclusive; one side may be empty). `knob=value` fixes a knob, also to a value that the space does not list.
+    Anchors with a value that is gone are left out.
+
+    Raises:
+        RequestError: a setting is not of the grammar, its knob or values are unknown, or it leaves nothing.
+    """
+    if not settings:
+        return space
+    data = tomllib.loads(space.text)
+    knobs = {knob.name: knob for knob in space.knobs}
+    choices = {knob.name: knob.choices for knob in space.knobs}
+    for setting in settings:
+        name, excludes, values = _parse(str(setting), knobs)
+        fixed_anew = choices[name] == knobs[name].choices and not excludes
+        choices[name] = _narrowed(choices[name], values, f'set: "{setting}"', excludes=excludes, fixed_anew=fixed_anew)
+        data[knobs[name].section][name] = list(choices[name]) if len(choices[name]) > 1 else choices[name][0]
+    kept = {name: set(map(repr, left)) for name, left in choices.items()}
+    anchors = data.get("anchors", [])
+    data["anchors"] = [anchor for anchor in anchors if all(repr(value) in kept[name] for name, value in anchor.items())]
+    return parse_space(_to_toml(data), where="set")
+
+
+def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Value]]) -> SearchSpace:
+    """The space with these knobs and their choices in a section; those that it has already stay as they are."""
+    data = tomllib.loads(space.text)
+    known = {knob.name for knob in space.knobs}
+    new = {name: choices[0] if len(choices) == 1 else list(choices) for name, choices in knobs.items() if name not in known}
+    data[section] = {**data.get(section, {}), **new}
+    return parse_space(_to_toml({"anchors": [], **data}), where=space.name)
+
+
+def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str]]:
+    """Knob, whether the values are excluded, and the values as texts."""
+    match = _SETTING.fullmatch(setting)
+    if not match:
+        raise RequestError(f'set: expected {GRAMMAR}; got "{setting}"')
+    name, text = match["name"], match["values"]
+    if name not in knobs:
+        close = difflib.get_close_matches(name, knobs, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"expected one of {', '.join(knobs)}"
+        raise RequestError(f'set: "{setting}": unknown knob "{name}"; {hint}')
+    values = [text] if text in knobs[name].choices else [part.strip() for part in text.split(",")]
+    if not all(values):
+        raise RequestError(f'set: "{setting}": expected {GRAMMAR}; got an empty value')
+    return name, match["sign"] == "!=", values
+
+
+def _narrowed(
+    choices: tuple[Value, ...], values: list[str], where: str, *, excludes: bool, fixed_anew: bool
+) -> tuple[Value, ...]:
+    """The choices that are left, in the space's order; or the one new value, where `fixed_anew` allows it."""
+    listed = ", ".join(map(_to_text, choices))
+    for value in values:
+        if any(_names(value, choice) for choice in choices):
+            continue
+        if fixed_anew and len(values) == 1 and (new := _new_value(value, choices)) is not None:
+            return (new,)
+        raise RequestError(f'{where}: expected of {listed}; "{value}" is none of them')
+    left = tuple(choice for choice in choices if any(_names(value, choice) for value in values) != excludes)
+    if not left:
+        raise RequestError(f"{where}: expected to leave one of {listed}; got all of them excluded")
+    return left
+
+
+def _names(value: str, choice: Value) -> bool:
+    """Whether a value as written, or a range, means this choice."""
+    if isinstance(choice, bool):
+        return value.lower() == _to_text(choice)
+    if isinstance(choice, str):
+        return value == choice
+    low, colon, high = value.partition(":")
+    if not colon:
+        return _number(value) == choice
+    if not (low or high):
+        return False
+    return (_number(low) if low else -math.inf) <= choice <= (_number(high) if high else math.inf)
+
+
+def _new_value(value: str, choices: tuple[Value, ...]) -> Value | None:
+    """A value that the space does not list, as what the knob's choices are; None when it is nothing of the kind."""
+    if any(isinstance(choice, str) for choice in choices):
+        return value
+    if all(isinstance(choice, bool) for choice in choices):
+        return {"true": True, "false": False}.get(value.lower())
+    numbers = [choice for choice in choices if not isinstance(choice, bool)]
+    number = _number(value)
+    if not numbers or not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and any(isinstance(choice, int) for choice in numbers) else number
+
+
+def _number(text: str) -> float:
+    """NaN, which equals nothing and lies in no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _to_text(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _to_toml(data: Mapping[str, Any]) -> str:
+    """A space's entries as the text of its file; comments are gone."""
+    sections = {f"[{name}]": entries for name, entries in data.items() if isinstance(entries, dict)}
+    plain = {name: value for name, value in data.items() if name != "anchors" and not isinstance(value, dict)}
+    blocks = [_to_lines(plain), *([head, *_to_lines(entries)] for head, entries in sections.items())]
+    blocks += [["[[anchors]]", *_to_lines(anchor)] for anchor in data["anchors"]]
+    return "\n".join("\n".join(block) + "\n" for block in blocks)
+
+
+def _to_lines(entries: Mapping[str, Any]) -> list[str]:
+    return [f"{key if _BARE_KEY.fullmatch(key) else _quoted(key)} = {_to_toml_value(value)}" for key, value in entries.items()]
+
+
+def _to_toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_to_toml_value, value))}]"
+    return _quoted(value) if isinstance(value, str) else _to_text(value)
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string: as in JSON, but the delete character is escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

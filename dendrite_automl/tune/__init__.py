@@ -1,1 +1,0 @@
-"""Our parts that are plugged into Ray Tune: a searcher and a trainable."""

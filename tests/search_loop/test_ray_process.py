@@ -1,0 +1,172 @@
+"""The Ray of a search: how it starts, what it says when it cannot, and that nothing of it stays."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.search_loop import ray_process as local_ray
+from dendrite_automl.search_loop.ray_process import check_address, new_ray_folder, remove_ray
+
+# Starts Ray in the folder given, with a busy worker and one that has a title of its own; waits to be killed.
+OWNER = """
+import sys, time
+from pathlib import Path
+from dendrite_automl.search_loop.ray_process import ray_for
+
+with ray_for(Path(sys.argv[1]), 2):
+    import ray
+
+    @ray.remote
+    class Actor:
+        def work(self, seconds):
+            time.sleep(seconds)
+
+    actor = Actor.remote()
+    ray.get(actor.work.remote(0))
+    print("ready", flush=True, file=sys.__stdout__)  # sys.stdout is stderr meanwhile: Ray prints there
+    ray.get(actor.work.remote(600))
+"""
+# A child that the program began while Ray was running: it has inherited one of Ray's open files.
+BYSTANDER = "import sys, time; file = open(sys.argv[1]); print('ready', flush=True); time.sleep(600)"
+
+
+@contextmanager
+def running(*arguments: object, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def holders(folder: Path) -> set[int]:
+    """Processes that hold files in a folder, whatever they are."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            if any(Path(file.path).is_relative_to(folder) for file in process.open_files()):
+                found.add(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def folders() -> Iterator[list[Path]]:
+    made = [new_ray_folder(), new_ray_folder()]
+    yield made
+    for folder in made:
+        remove_ray(folder)
+
+
+@pytest.mark.timeout(90)
+def test_of_a_killed_driver_everything_goes_and_nothing_of_others(folders: list[Path]) -> None:
+    dead, other = folders
+    with running(OWNER, dead, RAY_ADDRESS="127.0.0.1:9") as driver:
+        log = next((dead / "ray").glob("session_2*/logs/*.log"))
+        with running(BYSTANDER, log) as bystander, running(OWNER, other) as neighbour, log.open():
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+            assert len(holders(dead)) > 2, "a Ray outlives its driver, for a while"
+            assert remove_ray(dead) > 0
+            assert not dead.exists()
+            assert holders(dead) <= {bystander.pid, os.getpid()}
+            assert bystander.poll() is None
+            assert neighbour.poll() is None
+            assert len(holders(other)) > 4, "the Ray of another search is untouched"
+            assert remove_ray(dead) == 0
+            neighbour.kill()
+    remove_ray(other)
+    assert holders(other) == set()
+
+
+def test_a_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    assert remove_ray(tmp_path) == 0
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_folder_for_ray_has_a_short_name_whatever_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("long" * 10)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    folder = new_ray_folder()
+    try:
+        socket_path = folder / "ray" / "session_2026-11-23_22-37-06_254133_1234567" / "sockets" / "plasma_store"
+        assert len(str(socket_path)) <= 103
+    finally:
+        remove_ray(folder)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(AutoMLError, match="cannot make a folder for Ray in /proc/nowhere"):
+        new_ray_folder()
+
+
+def error_of(address: str) -> str:
+    with pytest.raises(RequestError) as caught:
+        check_address(address)
+    text = str(caught.value)
+    assert text.startswith(f"ray-address: expected a running Ray cluster at {address}: ")
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("address", ["nonsense", "localhost", "localhost:", ":6379", "localhost:x", "localhost:99999"])
+def test_an_address_must_be_one(address: str) -> None:
+    assert "expected host:port or auto" in error_of(address)
+
+
+def test_a_search_runs_on_a_machine_of_the_cluster() -> None:
+    assert "run the search on a machine of the cluster" in error_of("ray://head:10001")
+
+
+def test_where_nothing_answers_that_is_known_at_once() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as door:
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+    assert "nothing answers" in error_of(address)
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [(None, "nothing answers"), (b"", "no Ray cluster"), (b"HTTP/1.0 400 Bad Request\r\n", "no Ray cluster")],
+    ids=["silent", "hangs up", "another service"],
+)
+def test_another_service_at_the_address_is_told_apart(monkeypatch: pytest.MonkeyPatch, reply: bytes | None, says: str) -> None:
+    monkeypatch.setattr(local_ray, "_ANSWER_SECONDS", 0.2)
+    done = threading.Event()
+
+    def serve(door: socket.socket) -> None:
+        caller, _ = door.accept()
+        with caller:
+            caller.recv(100)
+            if reply is not None:
+                caller.sendall(reply)
+            else:
+                done.wait()
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as door:
+        thread = threading.Thread(target=serve, args=(door,))
+        thread.start()
+        try:
+            assert says in error_of(f"127.0.0.1:{door.getsockname()[1]}")
+        finally:
+            done.set()
+            thread.join()

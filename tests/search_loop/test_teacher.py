@@ -1,0 +1,109 @@
+"""The teacher of a search: the largest network of the space, or one that was given; and what it says."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.plan.request import SearchRequest, make_plan
+from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, find_teacher
+from dendrite_automl.tasks import Task, from_arrays
+from tests.factories import make_space, make_space_text
+
+
+def make_task(shape: tuple[int, ...] = (6,)) -> Task:
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 3
+    x = (rng.normal(size=(120, *shape)) + 3 * y.reshape(-1, *[1] * len(shape))).astype(np.float32)
+    return from_arrays(x, y, x[:30], y[:30])
+
+
+def test_the_largest_network_is_trained_and_its_replicates_speak_together() -> None:
+    task, space = make_task(), make_space(learning_rate=0.05)
+    sizes = {"epochs": 6, "replicates": 2, "seed": 0, "metric": "accuracy"}
+    teacher = find_teacher(space, task, **sizes, stopped=lambda: False)
+    assert teacher is not None
+    largest = 6 * 40 + 40 + 40 * 40 + 40 + 40 * 3 + 3
+    assert teacher.about.startswith(f"2 networks of {largest:,} parameters")
+    assert teacher.logits.shape == (len(task.train), 3)
+    assert (teacher.logits.argmax(1) == task.train.y).mean() > 0.9
+    again = find_teacher(space, task, **sizes, stopped=lambda: False)
+    assert again is not None
+    assert np.array_equal(again.logits, teacher.logits)
+    assert find_teacher(space, task, **sizes, stopped=lambda: True) is None
+
+
+def test_what_a_teacher_says_survives_a_run_folder() -> None:
+    teacher = Teacher(logits=np.float32([[1, 2], [3, 4]]), about="a")
+    assert np.array_equal(Teacher.from_bytes(teacher.to_bytes(), 2, 2).logits, teacher.logits)
+    for content, says in (
+        (teacher.to_bytes(), r"expected logits \[3, 2\], got \[2, 2\]"),
+        (b"no", "an earlier session stored"),
+    ):
+        with pytest.raises(RequestError, match=says):
+            Teacher.from_bytes(content, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (3, "got int"),
+        (nn.Linear(5, 3), "cannot run on this data, on the CPU: RuntimeError"),
+        (nn.Linear(6, 4), r"one for each of 3 classes, got \[4\] for each example"),
+        (nn.Sequential(nn.Linear(6, 3), nn.Threshold(1e9, float("nan"))), "got NaN or infinity"),
+    ],
+)
+def test_a_teacher_that_cannot_speak_is_refused(model, says) -> None:
+    with pytest.raises(RequestError, match=says):
+        ask_teacher(model, make_task())
+
+
+def test_a_given_teacher_is_heard_without_dropout_and_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    model, task = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5)).train(), make_task()
+    expected = model[0](torch.from_numpy(task.train.x)).detach().numpy()
+    assert ask_teacher(model, task).logits == pytest.approx(expected)
+    assert model.training
+
+
+def plan(tmp_path, text: str, task: Task, **asked):
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    arrays = (task.train.x, task.train.y, task.val.x, task.val.y)
+    return make_plan(SearchRequest(space=str(path), **asked), arrays)
+
+
+def test_a_teacher_adds_its_knobs_to_a_space_that_has_none_and_no_others(tmp_path) -> None:
+    task = make_task()
+    knobs = {k.name: k.choices for k in plan(tmp_path, make_space_text(), task, teacher="auto").space.knobs}
+    assert (knobs["distill"], knobs["temperature"]) == ((0.5,), (2.0,))
+    own = make_space_text() + "distill = [0.1, 0.2]\n"
+    knobs = {k.name: k.choices for k in plan(tmp_path, own, task, teacher="auto").space.knobs}
+    assert knobs["distill"] == (0.1, 0.2)
+    assert "distill" not in {k.name for k in plan(tmp_path, make_space_text(), task).space.knobs}
+    with pytest.raises(RequestError, match='knob "distill": expected a teacher to learn from, got none'):
+        plan(tmp_path, own, task)
+
+
+@pytest.mark.parametrize(
+    ("knob", "shape", "says"),
+    [
+        ("time_mask = [0, 2]", (6,), r"suits sequences, the data are vectors \[6\]; use --set time_mask=0"),
+        ("shift = 1", (6,), "suits sequences and images, the data are vectors"),
+        ("flip = [false, true]", (2, 9), "suits images, the data are sequences .* use --set flip=false"),
+        ("cutout = 2", (2, 9), "suits images"),
+        ("channel_mask = 1", (1, 5, 5), "suits sequences, the data are images"),
+        ("channel_mask = 2", (2, 9), "expected less than .*2.*, got 2"),
+        ("shift = 9", (2, 9), "expected less than .*9.*, got 9"),
+    ],
+)
+def test_a_knob_that_does_not_suit_the_data_is_refused_before_anything_starts(tmp_path, knob, shape, says) -> None:
+    with pytest.raises(RequestError, match=says):
+        plan(tmp_path, make_space_text() + knob + "\n", make_task(shape))
+
+
+def test_knobs_that_suit_the_data_are_taken(tmp_path) -> None:
+    text = make_space_text() + "shift = 2\ntime_mask = 3\nchannel_mask = 1\nmixup = 0.2\nflip = false\ncutout = 0\n"
+    knobs = {knob.name: knob.choices for knob in plan(tmp_path, text, make_task((2, 9))).space.knobs}
+    assert (knobs["time_mask"], knobs["flip"]) == ((3,), (False,))
