@@ -239,7 +239,7 @@ def search_front(name: str, task: Task, budget: str, trials: int, workers: int |
                 "epochs": EPOCHS[name],
                 "trials": trials,
                 "budget": budget,
-                "space": run.info["space"]["name"],
+                "space": run.info.space.name,
                 "trained_epochs": run.summary()["trained_epochs"],
                 "wall_seconds": round(seconds, 1),
             }

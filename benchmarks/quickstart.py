@@ -46,9 +46,9 @@ def measure() -> None:
         summary.pop("run")
         result = {
             "date": date.today().isoformat(),
-            "command": run.info["command"],
+            "command": run.info.command,
             "cores": os.cpu_count(),
-            "versions": run.info["versions"],
+            "versions": dict(run.info.versions),
             **summary,
         }
         (RESULTS / "quickstart.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

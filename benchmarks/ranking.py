@@ -25,11 +25,11 @@ from section import replace_section
 import dendrite_automl as da
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import trial_seed
-from dendrite_automl.front import DEFAULT_OBJECTIVES, pareto_front
+from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, pareto_front
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal, confirmed_rows, final_front
+from dendrite_automl.run.confirmed import confirmed_rows, final_front
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import Rung, run_trial
@@ -52,7 +52,7 @@ def main() -> None:
                 "date": date.today().isoformat(),
                 "torch": torch.__version__,
                 "trials": len(run.of_kind("end")),
-                "optimism": run.info["optimism"],
+                "optimism": run.info.optimism,
                 "members": measure(run, task),
             }
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

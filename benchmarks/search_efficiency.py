@@ -19,6 +19,7 @@ full trainings, with at most a tenth of its epochs.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import random
@@ -37,11 +38,17 @@ from section import replace_section
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
-from dendrite_automl.front import DEFAULT_OBJECTIVES, hypervolume, pareto_front
-from dendrite_automl.plan.request import Plan, SearchRequest
+from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, hypervolume, pareto_front
+from dendrite_automl.plan import Plan
+from dendrite_automl.plan.parse import parse
 from dendrite_automl.result import Cost, Measurement, Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.search_loop.searcher import BudgetSearcher
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.search_loop.halving import FrontHalving
+from dendrite_automl.search_loop.ledger import Ledger
+from dendrite_automl.search_loop.proposer import Proposer
+from dendrite_automl.search_loop.relay import Relay
+from dendrite_automl.search_loop.searcher import TrialSearcher
+from dendrite_automl.search_loop.stop import Stop
 from dendrite_automl.tasks import load_task
 
 RESULTS = Path(__file__).parent / "results" / "search_efficiency.jsonl"
@@ -153,28 +160,26 @@ class _Named:
 
 def search_ours(g: Grid, seed: int, sampler: str, scheduler: str, replicates: int) -> Found:
     """The real searcher and its rule; the trainable is the table."""
-    task = load_task(g.table.task)
-    info = {"request": {"arms": ["baseline"], "objectives": "val_accuracy,params,macs"}}
-    run = _MemoryRun(Path(tempfile.gettempdir()) / "nowhere", {"format": 2, **info}, [], [])
-    plan = Plan(
-        task=task,
-        space=g.table.space,
-        budget=Budget.parse(BUDGET),
-        device=None,
-        objectives=DEFAULT_OBJECTIVES,
-        arms=("baseline",),
-        trials=10**6,
-        seconds=None,
-        epochs=g.table.epochs,
-        replicates=replicates,
-        confirm=0,
-        scheduler=scheduler,
-        sampler=sampler,
-        seed=seed,
-        request=SearchRequest(),
+    request = parse(
+        {
+            "task": g.table.task,
+            "budget": BUDGET,
+            "arms": "baseline",
+            "trials": 10**6,
+            "epochs": g.table.epochs,
+            "replicates": replicates,
+            "confirm": 0,
+            "scheduler": scheduler,
+            "sampler": sampler,
+            "seed": seed,
+        }
     )
-    searcher = _CountedByTable(plan, run, stopped=lambda: False)
-    searcher.grid = g
+    goal = Goal(objectives=request.objectives, budget=request.budget)
+    plan = Plan(request=request, task=load_task(g.table.task), space=g.table.space, goal=goal, device=None)
+    journal = _MemoryJournal(Run(Path(tempfile.gettempdir()) / "nowhere", plan.new_info(), [], []))
+    counted = functools.partial(_CountedByTable, g)
+    searcher = TrialSearcher(plan, journal, stopped=lambda: False, make_proposer=counted)
+    scheduling = FrontHalving(Relay(searcher, Stop()), searcher.ledger, goal)
     order = random.Random(seed)
     for number in itertools.count():
         config = searcher.suggest(str(number))
@@ -183,12 +188,13 @@ def search_ours(g: Grid, seed: int, sampler: str, scheduler: str, replicates: in
         candidate = Candidate.from_json(json.loads(config["candidate"]))
         line = g.lines[key(dict(candidate.network) | dict(candidate.training))]
         chosen = order.sample(range(SEEN), replicates)
-        yield _replay(g, searcher, str(number), candidate, line, config, chosen)
+        yield _replay(g, searcher, scheduling, str(number), candidate, line, config, chosen)
 
 
 def _replay(
     g: Grid,
-    searcher: BudgetSearcher,
+    searcher: TrialSearcher,
+    scheduling: FrontHalving,
     trial: str,
     candidate: Candidate,
     line: dict[str, Any],
@@ -198,11 +204,10 @@ def _replay(
     costs = {name: line[name] for name in COSTS}
     for epoch in config["rungs"]:
         values = [g.accuracies(line, epoch)[r] for r in chosen]
-        result = {**costs, "val_accuracy": statistics.fmean(values), "rung": epoch}
-        if not searcher.should_continue(trial, result):
+        result = {**costs, "val_accuracy": statistics.fmean(values), "rung": epoch, "candidate": candidate.id}
+        if scheduling.on_trial_result(None, _Named(trial), result) == FrontHalving.STOP:
             searcher.on_trial_complete(trial, result)
             return epoch * len(chosen), None
-        searcher.on_trial_result(trial, result)
     values = [g.accuracies(line, g.table.epochs)[r] for r in chosen]
     mean, epochs = statistics.fmean(values), g.table.epochs * len(chosen)
     snapshot = Snapshot(
@@ -216,25 +221,27 @@ def _replay(
         measurement=Measurement(**costs, val_accuracy=mean, trained_epochs=epochs, train_seconds=0.0),
     )
     searcher.on_trial_result(trial, {"snapshot": json.dumps(snapshot.to_json()), "weights": None})
-    searcher.on_trial_complete(trial, {"finished": True})
+    searcher.on_trial_complete(trial, {"ending": "done"})
     return epochs, g.row(line, mean)
 
 
-class _CountedByTable(BudgetSearcher):
+class _CountedByTable(Proposer):
     """Costs are looked up, too: for speed, they are the same."""
 
-    grid: Grid
+    def __init__(self, grid: Grid, plan: Plan, ledger: Ledger) -> None:
+        self.grid = grid
+        super().__init__(plan, ledger)
 
     def _estimate(self, candidate: Candidate) -> list[Cost]:
         line = self.grid.lines[key(dict(candidate.network) | dict(candidate.training))]
         return [Cost(**{name: line[name] for name in COSTS})]
 
 
-class _MemoryRun(Run):
-    """A run that writes nothing."""
+class _MemoryJournal(Journal):
+    """A journal that writes nothing."""
 
     def append(self, record: dict[str, Any], weights: bytes | None = None) -> None:
-        self.records.append(json.loads(json.dumps(record)))
+        self.run.records.append(json.loads(json.dumps(record)))
 
 
 def methods() -> dict[str, Callable[[Grid, int], Found]]:

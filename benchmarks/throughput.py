@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -250,16 +251,20 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
 
 def measure_driver() -> dict[str, Any]:
     """Seconds that searcher and scheduler take for each trial of a search whose trainings are made up."""
-    from dendrite_automl.plan.request import SearchRequest, make_plan
-    from dendrite_automl.run import Run
-    from dendrite_automl.search_loop.searcher import BudgetSearcher
+    from dendrite_automl.plan import make_plan
+    from dendrite_automl.run import Journal, create_run
+    from dendrite_automl.search_loop.halving import FrontHalving
+    from dendrite_automl.search_loop.relay import Relay
+    from dendrite_automl.search_loop.searcher import TrialSearcher
+    from dendrite_automl.search_loop.stop import Stop
 
-    plan = make_plan(SearchRequest(budget="2k-params", task="keywords", trials=DRIVER_TRIALS))
+    plan = make_plan({"budget": "2k-params", "task": "keywords", "trials": DRIVER_TRIALS})
     rng = random.Random(0)
     spent = []
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder) / "run", plan.to_info())
-        searcher = BudgetSearcher(plan, run, stopped=lambda: False)
+        run = create_run(Path(folder) / "run", plan.new_info())
+        searcher = TrialSearcher(plan, Journal(run), stopped=lambda: False)
+        scheduler = FrontHalving(Relay(searcher, Stop()), searcher.ledger, plan.goal)
         for number in range(DRIVER_TRIALS):
             start = time.perf_counter()
             config = searcher.suggest(str(number))
@@ -267,10 +272,9 @@ def measure_driver() -> dict[str, Any]:
             results = made_up(Candidate.from_json(json.loads(config["candidate"])), config, plan, rng)
             start = time.perf_counter()
             for result in results:
-                if not searcher.should_continue(str(number), result):
+                if scheduler.on_trial_result(None, SimpleNamespace(trial_id=str(number)), result) == FrontHalving.STOP:
                     break
-                searcher.on_trial_result(str(number), result)
-            searcher.on_trial_complete(str(number), {"finished": True})
+            searcher.on_trial_complete(str(number), {"ending": "done"})
             spent.append(seconds + time.perf_counter() - start)
     return {
         "trials": DRIVER_TRIALS,
@@ -289,7 +293,7 @@ def made_up(candidate: Candidate, config: dict[str, Any], plan: Any, rng: random
     try:
         costs = estimate_costs(candidate, plan.task.input_shape, len(plan.task.classes))
     except CandidateFailed as error:
-        return [{"failed": str(error), "finished": True}]
+        return [{"ending": "failed", "reason": str(error)}]
     results: list[dict[str, Any]] = []
     for stage, cost in enumerate(costs):
         accuracy = 1 - 5 / cost.params**0.5 + rng.gauss(0, 0.01)
@@ -304,7 +308,7 @@ def made_up(candidate: Candidate, config: dict[str, Any], plan: Any, rng: random
             measurement=Measurement(**asdict(cost), val_accuracy=accuracy, trained_epochs=10, train_seconds=1.0),
         )
         if stage == 0:
-            results += [{**asdict(snapshot.measurement), "rung": epoch} for epoch in config["rungs"]]
+            results += [{**asdict(snapshot.measurement), "rung": epoch, "candidate": candidate.id} for epoch in config["rungs"]]
         results.append({"snapshot": json.dumps(snapshot.to_json()), "weights": bytes(4 * cost.params * REPLICATES)})
     return results
 

@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any
 from dendrite_automl.version import __version__
 
 if TYPE_CHECKING:
+    from dendrite_automl.api import compress, export_c, export_run, search
     from dendrite_automl.budget import Budget
-    from dendrite_automl.c99.folder import export_c
     from dendrite_automl.comparison import Comparison, compare
+    from dendrite_automl.devices import DeviceProfile
     from dendrite_automl.integrations.sklearn import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
-    from dendrite_automl.run_compress import compress
-    from dendrite_automl.run_export import export_run
-    from dendrite_automl.search_loop.session import search
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
     from dendrite_automl.train.grow import GrowSettings, grow
@@ -37,6 +35,7 @@ __all__ = [
     "Budget",
     "Comparison",
     "CompressedClassifier",
+    "DeviceProfile",
     "GrowSettings",
     "Run",
     "SearchSpace",
@@ -59,20 +58,21 @@ _HOMES = {
     "Budget": "budget",
     "Comparison": "comparison",
     "CompressedClassifier": "integrations.sklearn",
-    "compress": "run_compress",  # not a module `compress`: it would hide the function
+    "DeviceProfile": "devices",
     "GrowSettings": "train.grow",
     "Run": "run",
     "SearchSpace": "space",
     "Task": "tasks",
     "compare": "comparison",
+    "compress": "api",
     "estimate_growth": "measure.growth",
-    "export_c": "c99.folder",
-    "export_run": "run_export",
+    "export_c": "api",
+    "export_run": "api",
     "grow": "train.grow",
     "load_run": "run",
     "load_space": "space",
     "load_task": "tasks",
-    "search": "search_loop.session",  # not a module `search`: it would hide the function
+    "search": "api",
 }
 
 

@@ -28,7 +28,7 @@ _LIMIT = re.compile(r"(?P<number>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?P<unit>[A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Upper limits of any of the measures; an empty budget limits nothing.
+    """Upper limits on any of the measures; an empty budget limits nothing.
 
     Attributes:
         limits: sorted pairs (field of `Measurement`, largest value allowed; counts, bytes or milliseconds).
@@ -50,7 +50,7 @@ class Budget:
         """Read a budget such as `2k-params,64KiB-ram`; k = 1000, KiB = 1024.
 
         Raises:
-            RequestError: a limit is not of the grammar, not positive, or given twice.
+            RequestError: a limit does not match the grammar, is not positive, or is given twice.
         """
         limits: dict[str, float] = {}
         for part in text.split(","):
@@ -61,14 +61,14 @@ class Budget:
         return cls(limits=tuple(limits.items()))
 
     def with_defaults(self, limits: Mapping[str, float]) -> Budget:
-        """This budget with further limits added (a device's); a limit that this one states wins."""
+        """This budget with further limits added, such as a device's; its own limits take precedence."""
         return Budget(limits=tuple({**limits, **dict(self.limits)}.items()))
 
     def excess(self, measured: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-        """Relative excess of each limited measure: value / limit - 1, so <= 0 is inside.
+        """Relative excess of each limited measure: value / limit - 1, so <= 0 fits.
 
         Args:
-            measured: values by field name of `Measurement`; a missing or None value counts as outside (inf).
+            measured: values by field name of `Measurement`; a missing or None value counts as over the limit (inf).
         """
         return tuple(
             (name, math.inf if measured.get(name) is None else measured[name] / limit - 1.0) for name, limit in self.limits
@@ -77,6 +77,13 @@ class Budget:
     def fits(self, measured: Mapping[str, Any]) -> bool:
         """Whether every limited measure is known and at or below its limit."""
         return all(over <= 0 for _, over in self.excess(measured))
+
+    @property
+    def text(self) -> str:
+        """The budget in its grammar: `parse` reads it back."""
+        units, limits = {"flash": "B", "ram": "B", "latency": "ms"}, dict(self.limits)
+        known = [(word, limits[field]) for word, (field, _) in MEASURES.items() if field in limits]
+        return ",".join(f"{int(x) if x.is_integer() else x!r}{units.get(word, '')}-{word}" for word, x in known)
 
     def to_json(self) -> dict[str, float]:
         """Limits by field name."""
@@ -94,7 +101,7 @@ class Budget:
 def _parse_limit(part: str) -> tuple[str, float]:
     match = _LIMIT.fullmatch(part)
     if not match:
-        raise RequestError(f'budget: expected {GRAMMAR}; got "{part}"; try for example "2k-params"')
+        raise RequestError(f'budget: expected {GRAMMAR}; got "{part}"; for example "2k-params"')
     measure, unit = match["measure"], match["unit"]
     if measure not in MEASURES:
         raise RequestError(

@@ -14,7 +14,7 @@ from dendrite_automl.space import PRETRAINED, Point, SearchSpace, Value
 ARMS = ("dendritic", "baseline")
 # A new network learns for twice as long as one that only adapts to a changed structure.
 _EPOCH_SHARE = {"fit": 2.0, "shrink": 1.0, "prune": 1.0, "grow": 1.0}
-_PRETRAINED_FIT_SHARE = 0.25  # of one that is trained already
+_PRETRAINED_FIT_SHARE = 0.25  # for one that is already trained
 
 _OP_IN_FILES = "word"  # candidate ids are hashes of the JSON: its keys never change
 _LEAST_EPOCHS = 2  # of a stage: a dendrite cycle has two phases
@@ -27,8 +27,8 @@ class Stage:
     Attributes:
         op: `fit`, `shrink`, `prune` or `grow`.
         epochs: passes over the training set, the dendrite phase included.
-        ratio: share of the channels taken out (`shrink`, `prune`).
-        kind: of dendrites (`grow`), likewise `placement` and `activation`.
+        ratio: share of the channels removed (`shrink`, `prune`).
+        kind: of the dendrites (`grow`); so are `placement` and `activation`.
     """
 
     op: str
@@ -39,7 +39,7 @@ class Stage:
     activation: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, without what the stage does not have; the inverse is `from_json`."""
+        """Plain data, without the fields that the stage does not use; the inverse is `from_json`."""
         fields = {key: value for key, value in asdict(self).items() if value is not None}
         return {_OP_IN_FILES: fields.pop("op"), **fields}
 
@@ -57,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One network design and how it is trained. Equal candidates have equal ids, whatever unused knobs said.
+    """One network design and how it is trained. Equal candidates have equal ids, whatever the unused knobs were.
 
     Attributes:
         network: sorted pairs passed to the backbone.
@@ -119,12 +119,12 @@ class Candidate:
 
 
 def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -> Candidate:
-    """The candidate that a point of a space stands for in one arm.
+    """The candidate that a point of a space describes in one arm.
 
-    The baseline arm leaves out every `grow` stage; all else is equal, the number of epochs included.
+    The baseline arm leaves out every `grow` stage; everything else is equal, including the number of epochs.
 
     Raises:
-        RequestError: fewer than 2 epochs for each stage.
+        RequestError: fewer than 2 epochs per stage.
     """
     words: list[str] = []
     for word in str(point["stages"]).split():
@@ -152,7 +152,7 @@ def split_epochs(words: list[str], epochs: int, *, fit_share: float | None = Non
     """Split `epochs` over stages in proportion to their shares: each gets at least 2, the sum is exact.
 
     Args:
-        fit_share: of the first stage, instead of its usual one.
+        fit_share: the first stage's share, instead of its usual one.
     """
     shares = {**_EPOCH_SHARE, "fit": fit_share} if fit_share else _EPOCH_SHARE
     total = sum(shares[word] for word in words)
@@ -164,7 +164,7 @@ def split_epochs(words: list[str], epochs: int, *, fit_share: float | None = Non
 
 
 def trial_seed(run_seed: int, candidate: str, replicate: int = 0) -> int:
-    """The seed of one training: 63 bits of SHA-256 of (run seed, candidate id, replicate)."""
+    """The seed of one training run: 63 bits of SHA-256 of (run seed, candidate id, replicate)."""
     digest = hashlib.sha256(f"{run_seed}/{candidate}/{replicate}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

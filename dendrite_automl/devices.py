@@ -1,4 +1,4 @@
-"""DeviceProfile: what a named device offers and what the inference runtime takes of it; catalogue in devices.toml."""
+"""DeviceProfile: what a named device offers and how much of it the inference runtime takes; catalogue in devices.toml."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from dendrite_automl.errors import RequestError
 
 _CATALOGUE = Path(__file__).with_name("devices.toml")
-# figure -> smallest and largest value that a device can have; beyond them somebody mistook the unit
+# figure -> smallest and largest plausible value; anything outside is most likely in the wrong unit
 _RANGES = {
     "clock_mhz": (0.01, 10_000),
     "flash_bytes": (256, 2**44),
@@ -29,16 +29,16 @@ _TEXTS = ("title", "cpu")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
-    """A device and the figures that budgets and estimates take from it.
+    """A device and the figures that budgets and estimates use.
 
     Attributes:
-        flash_bytes: what the device has; with it the artifact's weights and the runtime's code must fit.
-        ram_bytes: likewise for the peak of live tensors and the runtime's own RAM.
+        flash_bytes: flash of the device, which must hold the artifact's weights and the runtime's code.
+        ram_bytes: RAM of the device, which must hold the peak of live tensors and the runtime's own RAM.
         runtime_flash_bytes: code size assumed for the inference runtime.
         runtime_ram_bytes: RAM assumed for the inference runtime.
         float_macs_per_second: float32 multiply-accumulates per second, for the latency estimate.
-        int8_macs_per_second: likewise int8.
-        operator_overhead_us: time assumed per operator beside its MACs.
+        int8_macs_per_second: the same for int8.
+        operator_overhead_us: time assumed per operator in addition to its MACs.
         sources: pairs (figure, where it comes from: a document, or "assumed: why").
     """
 
@@ -62,7 +62,7 @@ class DeviceProfile:
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise RequestError(f"{where}: {figure}: expected a number, got {value!r}")
             if not low <= value <= high:
-                raise RequestError(f"{where}: {figure}: expected {low:,g} to {high:,g}, got {value:,g}; look at its unit")
+                raise RequestError(f"{where}: {figure}: expected {low:,g} to {high:,g}, got {value:,g}; check its unit")
             if not isinstance(source := dict(self.sources).get(figure), str) or not source.strip():
                 raise RequestError(f'{where}: {figure}: expected a source in [sources], such as a data sheet or "assumed: …"')
         for memory in ("flash", "ram"):
@@ -85,25 +85,25 @@ class DeviceProfile:
         """Inverse of `to_json`.
 
         Raises:
-            RequestError: a figure is missing, unknown, or one that no device has.
+            RequestError: a figure is missing, unknown or out of range.
         """
         figures, where = dict(data), f'device "{data.get("name")}"'
         expected = ("name", *_TEXTS, *_RANGES, "sources")
         for name in figures:
             if name not in expected:
                 raise RequestError(
-                    f'{where}: unknown figure "{name}"; expected {", ".join(expected[1:])}{_close(name, expected)}'
+                    f'{where}: unknown figure "{name}"; expected one of {", ".join(expected[1:])}{_close(name, expected)}'
                 )
         for name in expected:
             if name not in figures:
                 raise RequestError(
-                    f"{where}: {name}: expected it, got none; `automl devices NAME --json` shows a whole profile"
+                    f"{where}: {name}: expected it, got none; `automl devices NAME --json` shows a complete profile"
                 )
         for name in _TEXTS:
             if not isinstance(figures[name], str) or not figures[name].strip():
-                raise RequestError(f"{where}: {name}: expected a text, got {figures[name]!r}")
+                raise RequestError(f"{where}: {name}: expected a string, got {figures[name]!r}")
         if not isinstance(figures["sources"], Mapping):
-            raise RequestError(f"{where}: sources: expected a table of texts, got {figures['sources']!r}")
+            raise RequestError(f"{where}: sources: expected a table of strings, got {figures['sources']!r}")
         for name in figures["sources"]:
             if name not in _RANGES:
                 raise RequestError(f'{where}: sources: unknown figure "{name}"{_close(name, _RANGES)}')
@@ -116,17 +116,17 @@ def load_devices() -> dict[str, DeviceProfile]:
 
 
 def is_profile_path(name: str) -> bool:
-    """Whether a device is named by a file of the user's, `PATH.toml` or `PATH.toml:NAME`, and not by the catalogue."""
+    """Whether a name refers to the user's own file, `PATH.toml` or `PATH.toml:NAME`, rather than to the catalogue."""
     return name.partition(":")[0].endswith(".toml") or ".toml:" in name
 
 
 def get_device(name: str) -> DeviceProfile:
-    """One profile: of the catalogue by its name, or from a file of the same form as `PATH.toml` or `PATH.toml:NAME`.
+    """One profile: from the catalogue by its name, or from a file in the same format as `PATH.toml` or `PATH.toml:NAME`.
 
-    A file with one profile needs no NAME; its figures may stand at the top, without a table.
+    A file with one profile needs no NAME; its figures may be at the top level, outside any table.
 
     Raises:
-        RequestError: no device has this name, or the file cannot be read, or a figure is missing, unknown or absurd.
+        RequestError: no device has this name, the file cannot be read, or a figure is missing, unknown or out of range.
     """
     if is_profile_path(name):
         return _read_profile(name)
@@ -145,7 +145,7 @@ def _read_profile(name: str) -> DeviceProfile:
     entries = _read(path)
     if not entries:
         raise RequestError(
-            f"{path}: expected a device profile, got an empty file; `automl devices NAME --json` shows a whole one"
+            f"{path}: expected a device profile, got an empty file; `automl devices NAME --json` shows a complete one"
         )
     if any(figure in entries for figure in (*_RANGES, *_TEXTS)):
         entries = {str(entries.pop("name", path.stem)): entries}
@@ -170,7 +170,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"device: cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which says line and column
+    except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which gives line and column
         raise RequestError(f"{path}: expected a TOML file: {error}") from None
 
 

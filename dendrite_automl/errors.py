@@ -1,8 +1,8 @@
-"""All errors that the package raises on purpose. The CLI prints one as a single line and exits with its code."""
+"""All errors that the package raises on purpose. The CLI prints each as a single line and exits with its code."""
 
 
 class AutoMLError(Exception):
-    """Base of all our errors: the message says where, what was expected, what came and what to do."""
+    """Base of all errors of the package: the message says where, what was expected, what was found and what to do."""
 
     exit_code = 2
 
@@ -24,4 +24,4 @@ class ArtifactMismatch(AutoMLError):
 
 
 class CandidateFailed(AutoMLError):
-    """One candidate could not be trained or measured; it is recorded with the reason and the search goes on."""
+    """One candidate could not be trained or measured; it is recorded with the reason and the search continues."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dendrite_automl.budget import Budget
 from dendrite_automl.errors import RequestError
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
@@ -24,7 +25,7 @@ DIRECTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """One measure that a search improves, and which way is better (`max` or `min`)."""
+    """One measure that a search optimises, and which way is better (`max` or `min`)."""
 
     name: str
     direction: str
@@ -32,6 +33,14 @@ class Objective:
     def loss(self, row: Mapping[str, Any]) -> float:
         """The value with smaller = better."""
         return -float(row[self.name]) if self.direction == "max" else float(row[self.name])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What makes a front: its objectives, and the budget that its members must fit."""
+
+    objectives: tuple[Objective, ...]
+    budget: Budget
 
 
 def parse_objectives(text: str) -> tuple[Objective, ...]:
@@ -43,7 +52,7 @@ def parse_objectives(text: str) -> tuple[Objective, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in DIRECTIONS:
-            raise RequestError(f'objectives: expected of {", ".join(DIRECTIONS)}, got "{name}"')
+            raise RequestError(f'objectives: expected one of {", ".join(DIRECTIONS)}, got "{name}"')
     if len(set(names)) != len(names) or not {"val_accuracy", "val_accuracy_int8"} & set(names):
         raise RequestError(f'objectives: expected val_accuracy or val_accuracy_int8 and others, each once; got "{text}"')
     return tuple(Objective(name=name, direction=DIRECTIONS[name]) for name in names)
@@ -74,7 +83,7 @@ def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective] = DEFAULT_
 
 
 def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
-    """Indices of the rows, best first: front by front, and within a front the lonely before the crowded.
+    """Indices of the rows, best first: front by front, and within a front the least crowded first.
 
     Source:
         Non-dominated sorting and crowding distance of NSGA-II (Deb et al. 2002), costs on a logarithmic scale.
@@ -92,8 +101,8 @@ def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]
 def _crowding(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[float]:
     """Sum over the objectives of the distance between a row's neighbours, relative to the range; inf at the ends.
 
-    Rows that are alike in an objective are at no distance, or at the end together, so that their order does not matter; an
-    objective in which all are alike has no ends.
+    Rows that tie in an objective are at distance 0 from each other, or all at the end, so their order does not matter; an
+    objective in which all rows tie has no ends.
     """
     crowding = [0.0] * len(rows)
     for objective in objectives:
@@ -116,7 +125,7 @@ def hypervolume(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objectiv
 
     Args:
         reference: the worst corner, by objective: chance level for accuracy (whose best is 1), an upper limit for a
-            cost (whose best is 0). Rows outside the box count with the part of it that they dominate: none.
+            cost (whose best is 0). Rows outside the box dominate none of it and do not count.
 
     Returns:
         A fraction from 0 to 1, comparable between runs with the same reference.

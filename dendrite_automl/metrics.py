@@ -1,4 +1,4 @@
-"""Metrics of a classifier, all derived from its confusion matrix; `--metric` picks the one that is searched."""
+"""Metrics of a classifier, all derived from its confusion matrix; `--metric` picks the one that the search maximises."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
-_LARGEST_MATRIX = 100  # classes up to which a report holds the confusion matrix
-_IMBALANCE = 10.0  # how many times larger the largest class must be to be told of
+_LARGEST_MATRIX = 100  # classes up to which a report includes the confusion matrix
+_IMBALANCE = 10.0  # a largest class this many times the smallest gets a note
 
 Labels = NDArray[np.int64]
 
@@ -24,10 +24,10 @@ def score(metric: str, y: Labels, predicted: Labels, classes: int) -> float:
     """One of `METRICS`, from 0 to 1.
 
     `balanced_accuracy` is the mean recall of the classes that occur in `y`; `macro_f1` the mean F1 of those that occur in `y`
-    or are predicted. So does scikit-learn.
+    or are predicted; both as in scikit-learn.
 
     Args:
-        y: true classes [N], at least one; `predicted` likewise; both below `classes`.
+        y: true classes [N], N >= 1; `predicted` has the same shape; all are below `classes`.
     """
     if metric == "accuracy":
         return float((y == predicted).mean())
@@ -44,11 +44,11 @@ def score(metric: str, y: Labels, predicted: Labels, classes: int) -> float:
 def class_report(y: Labels, predicted: Labels, classes: Sequence[str]) -> dict[str, Any]:
     """All metrics, the recall of each class and the confusion matrix, as plain values for JSON.
 
-    The recall of a class without examples is None; so is the matrix of more than 100 classes, with the reason.
+    The recall of a class without examples is None; so is the matrix for more than 100 classes, and the report says why.
 
     Args:
-        y: true classes [N], at least one; `predicted` likewise.
-        classes: names, by class.
+        y: true classes [N], N >= 1; `predicted` has the same shape.
+        classes: names of the classes, in order.
     """
     matrix = confusion_matrix(y, predicted, len(classes))
     members = matrix.sum(1).tolist()
@@ -63,12 +63,12 @@ def class_report(y: Labels, predicted: Labels, classes: Sequence[str]) -> dict[s
 
 
 def imbalance_note(y: Labels, classes: Sequence[str], metric: str) -> str | None:
-    """What to tell someone who searches for accuracy where one class outnumbers another by ten to one; None otherwise."""
+    """A note for a search by accuracy in which one class outnumbers another by ten to one or more; None otherwise."""
     counts = np.bincount(y, minlength=len(classes))
     if metric != "accuracy" or counts.max() < _IMBALANCE * max(1, counts.min()):
         return None
     most, least = int(counts.argmax()), int(counts.argmin())
     return (
         f'class "{classes[most]}" has {counts[most]:,} training examples, "{classes[least]}" has {counts[least]:,}: accuracy '
-        "hides the small classes; --metric balanced_accuracy or macro_f1 counts all alike, and weights the loss"
+        "hides the small classes; --metric balanced_accuracy or macro_f1 counts all classes equally and weights the loss"
     )

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 _STAGES_IN_FILES = "path"  # of results.jsonl since its first version
+
+
+class Ending(StrEnum):
+    """How a trial ended."""
+
+    DONE = "done"
+    STOPPED = "stopped"  # by the scheduler: it was behind the others
+    FAILED = "failed"  # a stage could not be done
+    CRASHED = "crashed"  # an exception that nobody expected, or its worker process ended twice
+
+    @property
+    def gave_nothing(self) -> bool:
+        """Whether the candidate is to be reported as one that failed."""
+        return self in (Ending.FAILED, Ending.CRASHED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +31,8 @@ class Cost:
     Attributes:
         params: numbers that the deployed float32 network stores (BatchNorm folded).
         macs: multiply-accumulates of one inference at batch 1, the dendrites' per-channel gains included.
-        flash_bytes: float32 weights, and the device's runtime code where a device is given.
-        peak_ram_bytes: largest sum of live float32 tensors, and the device's runtime RAM where a device is given.
+        flash_bytes: float32 weights, plus the device's runtime code if a device is given.
+        peak_ram_bytes: largest sum of live float32 tensors, plus the device's runtime RAM if a device is given.
         latency_ms: estimate from MACs and operators; None without a device.
     """
 
@@ -37,12 +52,12 @@ class Measurement(Cost):
     """Cost and quality of a trained network.
 
     Attributes:
-        val_accuracy: fraction of the validation split classified right, or the metric that the run was asked for instead (see
+        val_accuracy: fraction of the validation split classified correctly, or the metric requested for the run (see
             `metrics`); mean over replicates.
         val_accuracy_se: its standard error over replicates; None with one replicate.
-        val_accuracy_int8: mean over the replicates' int8 files; None where it is no objective, so that it was not measured.
-        trained_epochs: epochs that this snapshot took, those of the stages before it included; each replicate counts.
-        train_seconds: wall-clock seconds of the same, all replicates together.
+        val_accuracy_int8: mean over the replicates' int8 files; None if it is not an objective and so was not measured.
+        trained_epochs: epochs that this snapshot took, including those of earlier stages; each replicate counts.
+        train_seconds: wall-clock seconds of those epochs, all replicates together.
     """
 
     val_accuracy: float
@@ -57,12 +72,12 @@ class Snapshot:
     """A network as it stood after one stage of its candidate's schedule.
 
     Attributes:
-        stages: indices of the stages that it went through; a dendrite cycle that was taken back is not among them.
+        stages: indices of the stages that it went through; a dendrite cycle that was undone is not among them.
         schedule: the same in words.
         dendrites: dendrite sets per grown layer (0: none).
-        seeds: of the replicates, those that diverged included, so that the training can be repeated.
+        seeds: of the replicates, including those that diverged, so that the training can be repeated.
         accuracies: validation accuracy of each replicate that did not diverge.
-        accuracies_int8: likewise of its int8 file; empty where that was not measured.
+        accuracies_int8: the same for its int8 file; empty if not measured.
     """
 
     candidate: str
@@ -77,7 +92,7 @@ class Snapshot:
 
     @property
     def stage(self) -> int:
-        """Index of the stage that it ends."""
+        """Index of its last stage."""
         return self.stages[-1]
 
     @property
@@ -87,7 +102,7 @@ class Snapshot:
 
     @property
     def diverged(self) -> int:
-        """Replicates that dropped out of the mean."""
+        """Number of replicates that diverged and so are not in the mean."""
         return len(self.seeds) - len(self.accuracies)
 
     def values(self) -> dict[str, Any]:
@@ -125,11 +140,11 @@ class Artifact:
 
     Attributes:
         path: its folder.
-        test_accuracy: fraction of the locked test split, float32 file in onnxruntime; opened once, at export.
-        test_accuracy_int8: likewise of the int8 file.
+        test_accuracy: fraction of the locked test split, float32 file in onnxruntime; read once, at export.
+        test_accuracy_int8: the same for the int8 file.
         val_accuracy: of the float32 file on the validation split; `val_accuracy_int8` of the int8 file.
-        int8_made_by: `calibration`, or `fine-tuning` where that lost less; see `export.quantise`.
-        flash_bytes_int8: of the int8 file's weights and scales, and the device's runtime; `peak_ram_bytes_int8` of its tensors.
+        int8_made_by: `calibration`, or `fine-tuning` if that lost less; see `export.quantise`.
+        flash_bytes_int8: of the int8 file's weights and scales plus the device's runtime; `peak_ram_bytes_int8` of its tensors.
         logit_error: largest absolute difference between torch and the float32 file on the test vectors; None when read back.
     """
 

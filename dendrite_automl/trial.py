@@ -1,4 +1,4 @@
-"""One trial from its first stage to its last. READ FIRST: this loop is what a search repeats; it knows nothing of Ray."""
+"""One trial from its first stage to its last. READ FIRST: this loop is what a search repeats; it knows nothing about Ray."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dendrite_automl.train.prune import take_out_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """How a trial does before its first stage is over.
+    """How a trial is doing before its first stage is over.
 
     Attributes:
         epoch: of the first stage.
@@ -45,7 +45,7 @@ class Position:
     Attributes:
         stage: index of the next stage.
         base: the snapshot that the next stage starts from; None before the first.
-        growing: False once a dendrite cycle did not improve validation accuracy.
+        growing: False once a dendrite cycle has failed to improve validation accuracy.
     """
 
     stage: int = 0
@@ -53,16 +53,16 @@ class Position:
     growing: bool = True
 
     def along(self, candidate: Candidate, snapshot: Snapshot, stages: Sequence[int]) -> Position:
-        """The position once `snapshot` is measured, in a trial that goes through `stages` whatever they bring."""
+        """The position once `snapshot` is measured, in a trial that runs `stages` whatever their results."""
         left = [stage for stage in stages if stage > snapshot.stage]
         return Position(stage=left[0] if left else len(candidate.stages), base=snapshot)
 
     def after(self, candidate: Candidate, snapshot: Snapshot) -> Position:
-        """The position once `snapshot` is measured: a cycle that did not pay is taken back and ends the growing."""
+        """The position once `snapshot` is measured: a cycle that did not pay off is undone and ends the growing."""
         following = _next_stage(candidate, snapshot.stage, self.growing)
         if candidate.stages[snapshot.stage].op != "grow" or self.base is None:
             return Position(stage=following, base=snapshot, growing=self.growing)
-        lost = snapshot.diverged > self.base.diverged  # the mean of those left would flatter
+        lost = snapshot.diverged > self.base.diverged  # the mean over the rest would be too good
         if snapshot.measurement.val_accuracy > self.base.measurement.val_accuracy and not lost:
             return Position(stage=following, base=snapshot, growing=self.growing)
         return Position(stage=_next_stage(candidate, snapshot.stage, False), base=self.base, growing=False)
@@ -80,7 +80,7 @@ class _Trial:
 
 
 def resume_position(candidate: Candidate, done: Sequence[Snapshot]) -> Position:
-    """Where a trial goes on that has these snapshots already, in order."""
+    """Where a trial that already has these snapshots, in order, continues."""
     position = Position()
     for snapshot in done:
         position = position.after(candidate, snapshot)
@@ -102,19 +102,19 @@ def run_trial(
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
-    A dendrite cycle that does not improve validation accuracy is taken back before the next stage.
+    A dendrite cycle that does not improve validation accuracy is undone before the next stage.
 
     Args:
         seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the
-            stage's index, so that a resumed trial continues as if it had never stopped.
-        stages: indices of the stages to go through, and no others: the way to train a snapshot again with other seeds. No
-            cycle is taken back then. Default: the whole schedule.
+            stage's index, so a resumed trial continues as if it had never stopped.
+        stages: indices of the stages to go through, and no others: the way to retrain a snapshot with other seeds. No cycle
+            is undone then. Default: the whole schedule.
         position: where to start; default: at the first stage.
         networks: those of `position.base`, if there is one; before the first stage, copies of a pretrained network to start
             from, instead of the backbone with random weights.
         like: by stage: a network whose channel counts the replicates take over when that stage removes channels.
         rungs: epochs of the first stage after which a `Rung` is yielded, if that stage is longer.
-        int8: also measure the validation accuracy of the replicates' int8 files; this takes seconds for each stage.
+        int8: also measure the validation accuracy of the replicates' int8 files; this takes seconds per stage.
 
     Raises:
         CandidateFailed: a stage cannot be done: the training of all replicates diverged, or no channels are left to prune.
@@ -124,7 +124,7 @@ def run_trial(
     position = position or Position(stage=route[0])
     settings = FitSettings.from_knobs(dict(candidate.training))
     models = networks or [_build(candidate, data, seed) for seed in seeds]
-    lost: list[dict[str, Tensor]] = []  # weights from before a cycle that did not pay
+    lost: list[dict[str, Tensor]] = []  # weights from before a cycle that did not pay off
     while position.stage < len(candidate.stages):
         for model, state in zip(models, lost, strict=False):
             take_back_(model, [list(dendritic_layers(model))], state)
@@ -144,9 +144,9 @@ def run_trial(
 def run_stage_(
     models: list[nn.Module], stage: Stage, data: Data, settings: FitSettings, *, seed: int, like: nn.Module | None = None
 ) -> Iterator[int]:
-    """Do one stage in place: change the structure, then train, yielding after each epoch of that.
+    """Run one stage in place: change the structure, then train, yielding after each training epoch.
 
-    All randomness follows from `seed`. A replicate that diverges is taken out of `models`.
+    All randomness follows from `seed`. A replicate that diverges is removed from `models`.
     """
     torch.manual_seed(seed)  # for dropout; batches have their own generator, fresh dendrites their own seeds
     epochs = stage.epochs
@@ -173,12 +173,12 @@ def _build(candidate: Candidate, data: Data, seed: int) -> nn.Module:
 
 
 def _validate_(models: list[nn.Module], data: Data) -> tuple[float, ...]:
-    """Validation accuracy (or the metric that the data names) of each replicate; one that diverged is taken out of `models`.
+    """Validation accuracy (or the metric named by the data) of each replicate; those that diverged are removed from `models`.
 
-    The loss of its last batch may have been finite all the same: the last step came after it.
+    The loss of their last batch may still have been finite: the last step came after it.
 
     Raises:
-        CandidateFailed: none is left.
+        CandidateFailed: no replicate is left.
     """
     found: list[tuple[nn.Module, float]] = []
     failure: CandidateFailed | None = None

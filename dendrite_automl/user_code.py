@@ -1,4 +1,4 @@
-"""Functions of the user's, named `module:function`: data and networks come from them."""
+"""User-supplied functions, named `module:function`, that provide data and networks."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def is_function_name(text: str) -> bool:
-    """Whether a text reads `module:function`, and is no path that exists."""
+    """Whether a string has the form `module:function` and is not an existing path."""
     return bool(_NAME.fullmatch(text)) and not os.path.exists(text)
 
 
 def import_function(text: str) -> Callable[..., Any]:
-    """What `module:function` names; the module is looked for in the working folder, too, and stays importable afterwards.
+    """What `module:function` names; the working folder is searched too, and stays on `sys.path` afterwards.
 
     Raises:
-        RequestError: there is no such module or function, or the module fails.
+        RequestError: there is no such module or function, or importing the module fails.
     """
     module_name, _, name = text.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # whatever the user's code does is the request's fault, and said in one line
+    except Exception as error:  # whatever the user's code raises is a wrong request, reported in one line
         raise RequestError(f"expected a function that can be imported, got {one_line(error)}") from error
     if not callable(function):
         raise RequestError(f"expected a function, got {type(function).__name__}")
@@ -41,7 +41,7 @@ def import_function(text: str) -> Callable[..., Any]:
 
 
 def source_digest(text: str) -> str | None:
-    """SHA-256 of the file that `module:function` comes from, hex; None where there is no file.
+    """SHA-256 of the file that `module:function` comes from, hex; None if there is no file.
 
     Raises:
         RequestError: as for `import_function`.
@@ -51,6 +51,6 @@ def source_digest(text: str) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error of the user's code: its type and the first line of what it says."""
+    """An error raised by the user's code: its type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

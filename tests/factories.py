@@ -9,10 +9,11 @@ from typing import Any
 
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.result import Measurement, Snapshot
-from dendrite_automl.run import Run
+from dendrite_automl.run import Journal, Run, RunInfo, create_run
 from dendrite_automl.space import SearchSpace, parse_space
 
 INFO: dict[str, Any] = {
+    "format": 2,
     "request": {"arms": ["dendritic", "baseline"], "objectives": "val_accuracy,params,macs", "trials": 4},
     "reference": {"val_accuracy": 0.1, "params": 2000.0, "macs": 100_000.0},
     "budget": {},
@@ -36,6 +37,11 @@ _KNOBS: dict[str, dict[str, Any]] = {
     },
     "training": {"learning_rate": [0.01, 0.1]},
 }
+
+
+def make_info(**changes: Any) -> RunInfo:
+    """What run.json holds; changes replace its entries."""
+    return RunInfo.from_json({**INFO, **changes})
 
 
 def make_space_text(*, anchors: Sequence[dict[str, Any]] = (), **changes: Any) -> str:
@@ -110,13 +116,13 @@ def make_design(*, arm: str = "dendritic", hidden: int = 4) -> Candidate:
     )
 
 
-def make_run(path: Path, snapshots: list[Snapshot]) -> Run:
-    """A new run folder with these snapshots and their trials recorded."""
-    run = Run.create(path, INFO)
+def make_run(path: Path, snapshots: list[Snapshot], **info: Any) -> Run:
+    """A new run folder with these snapshots and their trials recorded; `info` replaces entries of run.json."""
+    run = create_run(path, make_info(**info))
     for snapshot in snapshots:
         design = make_design(arm=snapshot.arm)
-        run.append({"record": "trial", "candidate": snapshot.candidate, "value": design.to_json()})
-        run.append({"record": "snapshot", "value": snapshot.to_json()})
+        Journal(run).append({"record": "trial", "candidate": snapshot.candidate, "value": design.to_json()})
+        Journal(run).append({"record": "snapshot", "value": snapshot.to_json()})
     return run
 
 
@@ -129,7 +135,8 @@ def confirm(
     measurement = dataclasses.replace(snapshot.measurement, val_accuracy=statistics.fmean(accuracies))
     again = dataclasses.replace(snapshot, **values, measurement=measurement)
     epochs = 10 * len(accuracies)
-    run.append_confirmation({"record": "confirmed", "round": number, "epochs": epochs, "value": again.to_json()}, weights)
+    record = {"record": "confirmed", "round": number, "epochs": epochs, "value": again.to_json()}
+    Journal(run).append_confirmation(record, weights)
 
 
 def make_row(snapshot: Snapshot, *, artifact: bool = True, **changes: Any) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import dendrite_automl as da
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import BudgetUnreachable, RequestError
 from dendrite_automl.networks.pretrained import make_pretrained
-from dendrite_automl.plan.request import SearchRequest, resume_plan
-from dendrite_automl.run import load_run
+from dendrite_automl.plan import make_plan
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_
 
 SETTINGS = {"budget": "700-params", "epochs": 6, "replicates": 2, "confirm": 2, "workers": 1, "seed": 0}
@@ -91,8 +90,8 @@ def test_a_resume_needs_the_same_network(run: da.Run, network: nn.Module) -> Non
         da.compress(other, out=run.path, resume=True)
     with pytest.raises(RequestError, match="resume: expected the network that the run starts from"):
         da.search(out=run.path, resume=True)
-    plan = resume_plan(load_run(run.path), SearchRequest(teacher="given", trials=9), pretrained=make_pretrained(network))
-    assert (plan.trials, plan.space.text) == (9, run.info["space"]["text"])
+    plan = make_plan({"out": run.path, "resume": True, "trials": 9, "teacher": network}, make_pretrained(network))
+    assert (plan.effort.trials, plan.space.text) == (9, run.info.space.text)
     assert json.loads((run.path / "run.json").read_text())["teacher"].startswith("given")
 
 

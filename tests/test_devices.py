@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.devices import DeviceProfile, get_device, load_devices
 from dendrite_automl.errors import RequestError
 
@@ -142,11 +142,11 @@ def test_a_file_of_several_profiles_needs_a_name(tmp_path: Path) -> None:
         ("", "expected a device profile, got an empty file"),
         ("clock_mhz =", "expected a TOML file: "),
         (profile(flash_bytes=None), "flash_bytes: expected it, got none"),
-        (profile(flash_bytes=0), "flash_bytes: expected 256 to .*, got 0; look at its unit"),
+        (profile(flash_bytes=0), "flash_bytes: expected 256 to .*, got 0; check its unit"),
         (profile(clock_mhz=64e6), "clock_mhz: expected 0.01 to 10,000, got 6.4e"),
         (profile(ram_bytes="64KiB"), "ram_bytes: expected a number, got '64KiB'"),
         (profile(ram_byte=3), 'unknown figure "ram_byte".*did you mean "ram_bytes"'),
-        (profile(cpu=3), "cpu: expected a text, got 3"),
+        (profile(cpu=3), "cpu: expected a string, got 3"),
         (profile().replace('clock_mhz = "assumed: a toy"', ""), "clock_mhz: expected a source"),
         ("[a]\n[b]\n", "2 profiles"),
         ("a = 3", "expected a table of figures for each device, got a = 3"),

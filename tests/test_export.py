@@ -1,6 +1,7 @@
 """`automl export`: artifacts again, or of one snapshot, from the run folder alone; what was there survives what goes wrong."""
 
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -14,11 +15,11 @@ import pytest
 
 import dendrite_automl as da
 from dendrite_automl.candidate import make_candidate
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.export.artifact.seal import check_seal
 from dendrite_automl.networks.weights import save_weights
-from dendrite_automl.plan.request import SearchRequest, make_plan
-from dendrite_automl.run import Run
+from dendrite_automl.plan import make_plan
+from dendrite_automl.run import Journal, Run, create_run
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import run_trial
 
@@ -27,17 +28,16 @@ from dendrite_automl.trial import run_trial
 def finished(tmp_path_factory) -> Path:
     """A run of one candidate with three snapshots, of which the first is on no front: a run without Ray."""
     knobs = ["stages=fit,fit prune"]
-    plan = make_plan(SearchRequest(task="digits", epochs=6, budget="2k-params", device="nano33ble", set_knobs=knobs))
-    info = {**plan.to_info(), "command": "automl search --task digits", "created": "now"}
-    reference = {"val_accuracy": 0.1, "params": 2000.0, "macs": 1e6}
-    run = Run.create(tmp_path_factory.mktemp("runs") / "R", {**info, "reference": reference})
+    plan = make_plan({"task": "digits", "epochs": 6, "budget": "2k-params", "device": "nano33ble", "set_knobs": knobs})
+    info = dataclasses.replace(plan.new_info(), command="automl search --task digits", created="now")
+    run = create_run(tmp_path_factory.mktemp("runs") / "R", info)
     point = {knob.name: knob.choices[0] for knob in plan.space.knobs} | {"stages": "fit prune"}
     design = make_candidate(plan.space, point, arm="baseline", epochs=6)
-    run.append({"record": "trial", "candidate": design.id, "point": point, "value": design.to_json()})
+    Journal(run).append({"record": "trial", "candidate": design.id, "point": point, "value": design.to_json()})
     data = Data.from_splits(plan.task.train, plan.task.val, 10)
     for news in run_trial(design, data, [1, 2], device=plan.device):
         snapshot, models = news
-        run.append({"record": "snapshot", "value": snapshot.to_json()}, weights=save_weights(models))
+        Journal(run).append({"record": "snapshot", "value": snapshot.to_json()}, weights=save_weights(models))
     assert main(["export", str(run.path)]) == 0
     return run.path
 
@@ -95,7 +95,7 @@ def test_one_snapshot_with_a_free_batch_leaves_the_others_alone(folder, capsys) 
     assert onnx.load(path / "model.onnx").graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     after = contents(folder)
     assert {name for name, content in others.items() if after[name] != content} <= {"front.csv"}
-    assert "the batch is free" in (path / "CARD.md").read_text(encoding="utf-8")
+    assert "the batch size is free" in (path / "CARD.md").read_text(encoding="utf-8")
 
 
 def test_a_snapshot_that_is_on_no_front_is_exported_and_front_csv_stays(folder, capsys) -> None:
@@ -107,7 +107,7 @@ def test_a_snapshot_that_is_on_no_front_is_exported_and_front_csv_stays(folder, 
         value |= {"path": [0, 7], "accuracies": [0.01, 0.02]}
         value["measurement"] = {**value["measurement"], "val_accuracy": 0.015}
         weights = run.weights_path(run.snapshots()[-1].id).read_bytes()
-        run.append({"record": "snapshot", "value": value}, weights=weights)
+        Journal(run).append({"record": "snapshot", "value": value}, weights=weights)
         worse = run.snapshots()[-1].id
     before = (folder / "front.csv").read_bytes()
     assert main(["export", str(folder), "--snapshot", worse]) == 0

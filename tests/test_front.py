@@ -244,7 +244,7 @@ def test_a_loss_is_smaller_where_the_value_is_better(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "accuracy", "val_accuracy,", "val_accuracy;params", "val_accuracy,test_accuracy"])
 def test_an_unknown_objective_is_told_the_known_ones(text: str) -> None:
-    with pytest.raises(RequestError, match=r"^objectives: expected of ") as caught:
+    with pytest.raises(RequestError, match=r"^objectives: expected one of ") as caught:
         parse_objectives(text)
     assert all(name in str(caught.value) for name in DIRECTIONS)
 

@@ -28,7 +28,7 @@ snapshots = st.builds(
     Snapshot,
     candidate=st.from_regex("[0-9a-f]{10}", fullmatch=True),
     arm=st.sampled_from(["dendritic", "baseline"]),
-    path=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True).map(lambda stages: tuple(sorted(stages))),
+    stages=st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True).map(lambda stages: tuple(sorted(stages))),
     schedule=st.text(max_size=20),
     dendrites=st.integers(0, 9),
     seeds=st.lists(st.integers(0, 2**63 - 1), min_size=4, max_size=12).map(tuple),
@@ -51,7 +51,7 @@ def test_values_are_flat_and_hold_every_figure(snapshot: Snapshot) -> None:
     assert values["snapshot"] == snapshot.id == f"{snapshot.candidate}-{snapshot.stage}"
     for name in ("candidate", "arm", "stage", "schedule", "dendrites", "diverged"):
         assert values[name] == getattr(snapshot, name)
-    assert (values["replicates"], values["stage"]) == (len(snapshot.accuracies), snapshot.path[-1])
+    assert (values["replicates"], values["stage"]) == (len(snapshot.accuracies), snapshot.stages[-1])
     assert values["replicates"] + values["diverged"] == len(snapshot.seeds)
     assert tuple(map(int, values["seeds"].split())) == snapshot.seeds
     for name in Measurement.__dataclass_fields__:
@@ -78,7 +78,7 @@ def test_a_change_of_the_values_does_not_reach_the_record() -> None:
 @pytest.mark.parametrize(
     ("record", "field"),
     [
-        (make_snapshot(), "path"),
+        (make_snapshot(), "stages"),
         (make_measurement(), "params"),
         (Artifact(snapshot="a-0", path="x", params=1, macs=1, test_accuracy=0.5, test_accuracy_int8=None), "path"),
     ],

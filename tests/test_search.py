@@ -167,7 +167,7 @@ def test_ctrl_c_before_the_first_network_leaves_a_run_that_can_go_on(folder: Pat
     assert (process.returncode, stdout) == (130, "")
     assert "--resume" in stderr
     assert "Traceback" not in stderr
-    assert da.load_run(folder / "early").info.get("ray_folder") is None
+    assert da.load_run(folder / "early").info.ray_folder is None
 
 
 def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Backbones: families of small networks, one file each, built from a space's network knobs; or a function of the user's."""
+"""Backbones: families of small networks, one file each, built from a space's network knobs; or a user-supplied function."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ BACKBONES: dict[str, ModuleType] = {
     "ressep1d": ressep1d,
     "mlp": mlp,
 }
-_OF_THE_DATA = ("input_shape", "classes")  # parameters of a builder that are no knobs
+_OF_THE_DATA = ("input_shape", "classes")  # parameters of a builder that are not knobs
 
 
 def build_backbone(name: str, input_shape: tuple[int, ...], classes: int, knobs: Mapping[str, Value]) -> nn.Module:
     """A new network [B, *input_shape] -> logits [B, classes], with random weights.
 
     Args:
-        name: one of `BACKBONES`, or `module:function`: a function of the knobs, and of `input_shape` and `classes` where it
-            has parameters of these names, that returns a torch module.
+        name: one of `BACKBONES`, or `module:function`: a function that takes the knobs, and `input_shape` and `classes` if
+            it has parameters of these names, and returns a torch module.
 
     Raises:
         RequestError: a knob is out of range, or the user's function cannot be imported or fails.
@@ -52,10 +52,10 @@ def build_backbone(name: str, input_shape: tuple[int, ...], classes: int, knobs:
 
 
 def check_space(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> None:
-    """Try every choice of every network knob once (the others at their first), on no memory where the backbone is ours.
+    """Try every choice of every network knob once (the others at their first); built-in backbones take no memory.
 
     Raises:
-        RequestError: unknown backbone or knob, a value that the backbone refuses, or an input it cannot take.
+        RequestError: unknown backbone or knob, a value that the backbone refuses, or an input that it cannot take.
     """
     where = f'space "{space.name}"'
     build = _find_builder(where, space.backbone, input_shape)
@@ -63,7 +63,7 @@ def check_space(space: SearchSpace, input_shape: tuple[int, ...], classes: int) 
     _check_names(where, space.backbone, build, set(knobs))
     first = {name: choices[0] for name, choices in knobs.items()}
     needed = {name: first[name] for name in first if name in _required(build)}
-    # The others first at the backbone's defaults: a value that is wrong by itself is then the one that is named.
+    # First with the others at the backbone's defaults, so that a value that is wrong by itself is the one that is named.
     for others in (needed, first):
         for name, choices in sorted(knobs.items(), key=lambda knob: knob[0] not in needed):
             for choice in choices:
@@ -92,7 +92,7 @@ def _find_builder(where: str, backbone: str, input_shape: tuple[int, ...]) -> Ca
 
 def _try(where: str, backbone: str, shapes: tuple[tuple[int, ...], int], knobs: Mapping[str, Value], name: str) -> None:
     try:
-        # A function of the user's may do with its tensors what only real ones can.
+        # A user-supplied function may do things that only work on real tensors.
         with torch.device("meta" if backbone in BACKBONES else "cpu"):
             build_backbone(backbone, *shapes, knobs)
     except RequestError as error:
@@ -105,7 +105,7 @@ def _try(where: str, backbone: str, shapes: tuple[tuple[int, ...], int], knobs: 
 def _parameters(build: Callable[..., nn.Module]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(build).parameters
-    except ValueError:  # of a builtin
+    except ValueError:  # a builtin may have no signature
         return {}
 
 

@@ -10,11 +10,11 @@ RANKS = (2, 3)
 
 
 class Broadcasted(nn.Module):
-    """[B, C, F, T] -> [B, C', F', T]: after(x + f + g(mean of f over frequency)), f the convolution over frequency.
+    """[B, C, F, T] -> [B, C', F', T]: after(x + f + g(mean of f over frequency)), where f convolves over frequency.
 
     Args:
-        before: to C' channels; the block is then a transition, which leaves out x.
-        over_frequency: depthwise, with the stride that makes F' of F.
+        before: maps to C' channels; if given, the block is a transition, which omits x.
+        over_frequency: depthwise, with the stride that takes F to F'.
         over_time: depthwise, with the pointwise convolution after it, on [B, C', 1, T].
         height: F'.
     """
@@ -27,7 +27,7 @@ class Broadcasted(nn.Module):
         self.mean = nn.AvgPool2d((height, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """What is found over time is added at every frequency."""
+        """Add the result over time at every frequency."""
         f = self.over_frequency(x if self.before is None else self.before(x))
         y = f + self.over_time(self.mean(f))
         z: Tensor = self.after(y if self.before is not None else x + y)
@@ -55,10 +55,10 @@ def build(
     Args:
         input_shape: [frequency, time] or [channels, frequency, time].
         channels: of the stem and the first level.
-        levels: their convolutions over time are dilated by 1, 2, 4, …
-        blocks: of each level.
-        growth: by which the channels are multiplied from level to level.
-        kernel: odd length of the convolutions over time.
+        levels: number of levels; their convolutions over time are dilated by 1, 2, 4, …
+        blocks: blocks per level.
+        growth: factor on the channels from level to level.
+        kernel: length of the convolutions over time, odd.
         stride: of the stem over time.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none.
@@ -68,7 +68,7 @@ def build(
         RequestError: a knob is out of range.
 
     Source:
-        BC-ResNet (Kim et al. 2021, arXiv 2106.04140). Ours has plain BatchNorm where it has SubSpectralNorm (which cannot be
+        BC-ResNet (Kim et al. 2021, arXiv 2106.04140). Ours has plain BatchNorm instead of SubSpectralNorm (which cannot be
         folded into a convolution), no dropout, and no wide layers before the classifier.
     """
     least = {

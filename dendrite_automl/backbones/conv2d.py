@@ -32,17 +32,17 @@ def build(
 
     Args:
         input_shape: [height, width] or [channels, height, width].
-        filters: output channels of the first block; `growth` gives those of the next.
+        filters: output channels of the first block; `growth` gives those of the following ones.
         blocks: 1 to 3.
         growth: constant | double_once | double.
-        kernel: odd side of every kernel.
-        hidden: units of a second linear layer; 0 for none.
+        kernel: side length of every kernel, odd.
+        hidden: units of a hidden linear layer; 0 for none.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none, after each convolution.
         head: flatten | pool (averaged over all positions), before the linear layers.
 
     Raises:
-        RequestError: a knob is out of range, or the input is too small for that many poolings.
+        RequestError: a knob is out of range, or the input is too small for this many poolings.
 
     Source:
         Channel patterns of the keyword-spotting study in arXiv 2605.15647 (conv 4-8-8, 8-16-16); kernel size and pooling are
@@ -57,8 +57,8 @@ def build(
         raise RequestError(f"conv2d: blocks: expected at most {len(_GROWTH[growth])}, got {blocks}")
     for factor in _GROWTH[growth][:blocks]:
         if min(height, width) < 2:
-            raise RequestError(f"conv2d: blocks: expected at most what {input_shape} can be halved, got {blocks}")
-        # Pooled before the nonlinearity: less to do.
+            raise RequestError(f"conv2d: blocks: expected at most the halvings that {input_shape} allows, got {blocks}")
+        # Pooling comes before the nonlinearity, which then has less to compute.
         layers += conv(2, channels, filters * factor, kernel, norm=norm)
         layers += [nn.MaxPool2d(2), nonlinear("conv2d", nonlinearity)]
         channels, height, width = filters * factor, height // 2, width // 2

@@ -29,10 +29,10 @@ def build(
         input_shape: [height, width] or [channels, height, width].
         channels: of the stem.
         blocks: separable blocks ([depthwise 3x3, norm, nonlinearity], [pointwise, norm, nonlinearity]).
-        kernel: odd side of the stem's kernel.
+        kernel: side length of the stem's kernel, odd.
         stride: of the stem, in both directions.
-        halvings: how many of the blocks, from the first on, halve the map's sides.
-        growth: by which the channels are multiplied with each halving.
+        halvings: how many of the blocks, from the first on, halve the sides of the map.
+        growth: factor on the channels at each halving.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none.
         head: pool (averaged over all positions) | flatten.
@@ -41,8 +41,8 @@ def build(
         RequestError: a knob is out of range.
 
     Source:
-        DS-CNN (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128); its stem is 10x4, ours is square. Halvings with more
-        channels are those of MobileNet (Howard et al. 2017, arXiv 1704.04861).
+        DS-CNN (Zhang et al. 2017, "Hello Edge", arXiv 1711.07128); its stem is 10x4, ours is square. Halvings that add
+        channels are as in MobileNet (Howard et al. 2017, arXiv 1704.04861).
     """
     check_at_least("dscnn", {"channels": (channels, 1), "stride": (stride, 1)})
     check_odd("dscnn", "kernel", kernel)

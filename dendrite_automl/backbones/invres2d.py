@@ -1,4 +1,4 @@
-"""invres2d: inverted bottlenecks with residuals over pictures, in the manner of MobileNetV2."""
+"""invres2d: inverted bottlenecks with residuals over images, as in MobileNetV2."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def build(
     """A strided 3x3 stem, `blocks` inverted bottlenecks, global average pooling, a linear layer.
 
     A block is [pointwise to `expansion` times the channels, norm, nonlinearity], [depthwise, norm, nonlinearity], [pointwise,
-    norm]; it is added to its input where their shapes are equal.
+    norm]; its output is added to its input if their shapes are equal.
 
     Args:
         input_shape: [height, width] or [channels, height, width].
         channels: of the stem.
         expansion: 1 leaves out the first pointwise convolution.
-        kernel: odd side of the depthwise kernels.
+        kernel: side length of the depthwise kernels, odd.
         stride: of the stem, in both directions.
-        halvings: how many of the blocks, from the first on, halve the map's sides.
-        growth: by which the channels are multiplied with each halving.
+        halvings: how many of the blocks, from the first on, halve the sides of the map.
+        growth: factor on the channels at each halving.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none.
         head: pool (averaged over all positions) | flatten.

@@ -26,8 +26,8 @@ def build(
     Args:
         input_shape: any; it is flattened.
         hidden: units of each hidden layer.
-        depth: hidden layers; 0 is a linear classifier.
-        residual: each hidden layer but the first is added to its input.
+        depth: number of hidden layers; 0 is a linear classifier.
+        residual: the output of each hidden layer but the first is added to its input.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none, after each hidden layer.
 
@@ -36,7 +36,7 @@ def build(
 
     Source:
         The multi-layer perceptron; residuals as in "Revisiting deep learning models for tabular data" (Gorishniy et al. 2021,
-        arXiv 2106.11959), there with the norm first and two layers to a block.
+        arXiv 2106.11959), where the norm comes first and a block has two layers.
     """
     check_at_least("mlp", {"hidden": (hidden, 1), "depth": (depth, 0)})
     check_word("mlp", "norm", norm, NORMS)

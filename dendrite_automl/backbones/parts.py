@@ -1,4 +1,4 @@
-"""What backbones are put together from: nonlinearities, norms, heads, residual sums."""
+"""Building blocks of backbones: nonlinearities, norms, heads, residual sums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADS = ("pool", "flatten")
 
 
 class AsImage(nn.Module):
-    """[B, height, width] -> [B, 1, height, width], for features laid out as a picture."""
+    """[B, height, width] -> [B, 1, height, width], for features laid out as an image."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the channel axis."""
@@ -29,7 +29,7 @@ class AsImage(nn.Module):
 
 
 class Residual(nn.Module):
-    """x -> after(x + body(x)), of one shape."""
+    """x -> after(x + body(x)), all of one shape."""
 
     def __init__(self, body: nn.Module, after: nn.Module | None = None) -> None:
         super().__init__()
@@ -45,10 +45,10 @@ def check_at_least(family: str, limits: Mapping[str, tuple[float, float]]) -> No
     """Refuse knobs below their limits.
 
     Args:
-        limits: the value of each knob, and the least that it may have.
+        limits: the value of each knob, and its lower limit.
 
     Raises:
-        RequestError: a value is less, or not a number; the message names family and knob.
+        RequestError: a value is below its limit, or not a number; the message names family and knob.
     """
     for name, (value, least) in limits.items():
         if not value >= least:
@@ -56,7 +56,7 @@ def check_at_least(family: str, limits: Mapping[str, tuple[float, float]]) -> No
 
 
 def check_odd(family: str, name: str, value: int) -> None:
-    """Refuse a kernel that has no middle.
+    """Refuse a kernel that has no centre.
 
     Raises:
         RequestError: `value` is even or below 1.
@@ -66,7 +66,7 @@ def check_odd(family: str, name: str, value: int) -> None:
 
 
 def check_word(family: str, name: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse a word that is not known.
+    """Refuse an unknown word.
 
     Raises:
         RequestError: `value` is not in `known`.
@@ -95,12 +95,12 @@ def conv(
     depthwise: bool = False,
     **how: int | tuple[int, ...],
 ) -> list[nn.Module]:
-    """A convolution over `dims` axes that keeps the size (but for its stride), and its BatchNorm unless `norm` is `none`.
+    """A convolution over `dims` axes that keeps the size (apart from its stride), then BatchNorm unless `norm` is `none`.
 
     Without BatchNorm the convolution has a bias.
 
     Args:
-        size: odd length, or lengths, of the kernel.
+        size: length of the kernel, odd; one for all axes, or one per axis.
         how: `stride` and `dilation` of the convolution.
 
     Raises:
@@ -120,7 +120,7 @@ def conv(
 
 
 def to_logits(family: str, name: str, channels: int, sizes: tuple[int, ...], classes: int) -> list[nn.Module]:
-    """From feature maps [B, channels, *sizes] to logits [B, classes]: averaged over all positions, or position by position.
+    """From feature maps [B, channels, *sizes] to logits [B, classes]: averaged over all positions, or flattened.
 
     Raises:
         RequestError: an unknown head.
@@ -133,7 +133,7 @@ def to_logits(family: str, name: str, channels: int, sizes: tuple[int, ...], cla
 
 
 def strided(size: int, stride: int) -> int:
-    """Length of an axis after a convolution that keeps it but for its stride."""
+    """Length of an axis after a convolution that keeps the size, apart from its stride."""
     return -(-size // stride)
 
 

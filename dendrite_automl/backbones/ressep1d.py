@@ -28,10 +28,10 @@ def build(
     Args:
         input_shape: [channels, time].
         channels: of the stem and of every block, so that each residual is the identity.
-        blocks: residual blocks.
-        kernel: odd length of the first depthwise kernel; each block adds 2.
+        blocks: number of residual blocks.
+        kernel: length of the first depthwise kernel, odd; each block adds 2.
         stride: of the stem.
-        expansion: 1: a block is depthwise, pointwise; above: pointwise to so many times the channels, depthwise, and
+        expansion: 1: a block is depthwise, pointwise; above 1: pointwise to that many times the channels, depthwise, and
             pointwise back (an inverted bottleneck).
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none.
@@ -42,7 +42,7 @@ def build(
 
     Source:
         After MatchboxNet (Majumdar & Ginsburg 2020), expansion 1, and TENet (Li et al. 2020), expansion 3; one layer per
-        block, strides in the stem alone and kernels that grow with depth are ours.
+        block, strides only in the stem and kernels that grow with depth are ours.
     """
     check_at_least(
         "ressep1d", {"channels": (channels, 1), "blocks": (blocks, 1), "stride": (stride, 1), "expansion": (expansion, 1)}

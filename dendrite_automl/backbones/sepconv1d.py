@@ -1,4 +1,4 @@
-"""sepconv1d: separable convolutions over time and global average pooling, where the good tiny networks are."""
+"""sepconv1d: separable convolutions over time and global average pooling; the strong family for tiny networks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def build(
 
     Args:
         input_shape: [channels, time].
-        width: multiplier of 4 stem and 8 block channels.
-        blocks: separable blocks (depthwise, pointwise, norm, nonlinearity).
-        kernel: odd length of the first depthwise kernel; each block adds 2.
+        width: multiplier on 4 stem and 8 block channels.
+        blocks: number of separable blocks (depthwise, pointwise, norm, nonlinearity).
+        kernel: length of the first depthwise kernel, odd; each block adds 2.
         stride: of the stem.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
         norm: batch | none.
@@ -56,5 +56,5 @@ def build(
 
 
 def depthwise_alone(channels: int, size: int) -> nn.Conv1d:
-    """A depthwise convolution that a pointwise one follows at once: it needs neither bias nor norm."""
+    """A depthwise convolution directly followed by a pointwise one, so it needs neither bias nor norm."""
     return nn.Conv1d(channels, channels, size, padding=size // 2, groups=channels, bias=False)

@@ -1,1 +1,1 @@
-"""From an artifact to C99 for bare metal: a graph is read, lowered to steps, given an arena, and written."""
+"""From an artifact to C99 for bare metal: read the graph, lower it to steps, plan the arena, write the code."""

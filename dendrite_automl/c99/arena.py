@@ -1,4 +1,4 @@
-"""Where each tensor lies in the arena: the order of steps with the lowest peak, and places that need no more than it."""
+"""Where each tensor lies in the arena: the order of steps with the lowest peak, and offsets that need no more than that."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from dendrite_automl.c99.program import Layer, Pool, Program, Step, Sum
 from dendrite_automl.measure.liveness import Operator, plan_order
 
-_ATTEMPTS = 2_000  # orders in which buffers are placed, before one that needs more than the peak is taken
+_ATTEMPTS = 2_000  # placement orders tried before one that needs more than the peak is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """A plan of memory.
+    """A memory plan.
 
     Attributes:
         steps: in their order of execution.
         offsets: of each tensor, in numbers.
         size: of the arena, in numbers.
-        peak: the largest sum of live tensors: no arena for this order can be smaller.
+        peak: the largest sum of live tensors, in numbers: no arena for this order can be smaller.
     """
 
     steps: tuple[Step, ...]
@@ -32,7 +32,7 @@ class Arena:
 
 @dataclass(slots=True)
 class _Buffer:
-    """Tensors that share a place: `first` and `last` step in which it holds something."""
+    """Tensors that share one place in the arena, in use from step `first` to step `last`."""
 
     size: int
     first: int
@@ -40,7 +40,7 @@ class _Buffer:
 
 
 def plan_arena(program: Program) -> Arena:
-    """Order and places; steps that go element by element write over an input that nobody needs afterwards."""
+    """Order and offsets; elementwise steps overwrite an input that no later step reads."""
     operators = [
         Operator(
             reads=_reads(step), writes=(step.target.name,), form="compute" if isinstance(step, Layer | Pool) else "in_place"
@@ -85,7 +85,7 @@ def _find_buffers(
 
 
 def _place(buffers: Sequence[_Buffer], peak: int) -> list[int]:
-    """Offsets; the first that need no more than the peak, of many orders in which buffers take the lowest free place."""
+    """Offsets: of many orders in which buffers take the lowest free place, the first that needs no more than the peak."""
     by_size = sorted(range(len(buffers)), key=lambda i: -buffers[i].size)
     by_life = sorted(range(len(buffers)), key=lambda i: buffers[i].first - buffers[i].last)
     rng = random.Random(0)
@@ -106,7 +106,7 @@ def _place(buffers: Sequence[_Buffer], peak: int) -> list[int]:
 
 
 def _fit(buffers: Sequence[_Buffer], order: Sequence[int], peak: int | None) -> list[int] | None:
-    """Each buffer at the lowest place that is free while it lives; with `peak`, every other one at the highest below it."""
+    """Each buffer at the lowest place that is free while it is live; with `peak`, every second one at the highest below it."""
     placed: dict[int, int] = {}
     for turn, i in enumerate(order):
         mine = buffers[i]

@@ -1,4 +1,4 @@
-"""The features of sound that a network was trained on, as C: raw samples go in, its input comes out."""
+"""The audio features that a network was trained on, as C: raw samples go in, its input comes out."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class FrontEnd:
     """All that features.c needs to know.
 
     Attributes:
-        samples: of a clip; zeros are behind it where the last frame reaches further.
-        window: [frame], or None for ones.
+        samples: of a clip; followed by zeros if the last frame extends beyond it.
+        window: [frame], or None for a rectangular one.
         bank: [bands, fft / 2 + 1], of |X|^2 times `power_factor`.
         log_factor: what the natural logarithm is multiplied by.
         cosines: [rows, bands] or None: the bands are the features.
         sliding: frames of the window that each frame is normalised by; 0 for none. `per_clip`: by the whole clip.
-        shift, scale: [rows]; `(x - shift) / scale`, or where `stored` x rounded to `scale * (0 … 255) + shift`.
+        shift, scale: [rows]; `(x - shift) / scale`, or if `stored`, x rounded to `scale * (0 … 255) + shift`.
     """
 
     rate: int
@@ -57,11 +57,11 @@ class FrontEnd:
 
     @property
     def tolerance(self) -> float:
-        """What float32 may differ by; numbers that are rounded to 8 bits may take another step."""
+        """How much float32 results may differ; numbers that are rounded to 8 bits may be one step off."""
         return 1.01 * float(self.scale.max()) if self.stored else 1e-2
 
     def compute(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Features [rows, frames] of samples [N], by what computed them for training."""
+        """Features [rows, frames] of samples [N], by the code that computed them for training."""
         wave = pcm[None].astype(np.float32) / np.float32(32768)
         if self.settings is not None:
             [features] = compute_features(wave, self.settings)
@@ -74,7 +74,7 @@ class FrontEnd:
 
 
 def read_front_end(description: Mapping[str, Any]) -> FrontEnd | None:
-    """The front end of an artifact's description; None where its task is not one of sound.
+    """The front end of an artifact's description; None if its task is not an audio task.
 
     Raises:
         AutoMLError: the libraries that computed the features are not installed.
@@ -116,7 +116,7 @@ def _from_settings(prepared: Mapping[str, Any]) -> FrontEnd:
 
 
 def _of_keywords() -> FrontEnd:
-    """Of the built-in task; its features are stored in 8 bits, and a device has to round as they were."""
+    """Front end of the built-in task; its features are stored in 8 bits, so a device has to round the same way."""
     from dendrite_automl.tasks.keywords_data import features as k
     from dendrite_automl.tasks.keywords_data.speech import SAMPLE_RATE
 
@@ -145,13 +145,13 @@ def _of_keywords() -> FrontEnd:
 
 
 def _cosines(rows: int, bands: int) -> NDArray[np.float64]:
-    """Type II, orthonormal."""
+    """Matrix of the orthonormal DCT-II."""
     q, b = np.arange(rows)[:, None], np.arange(bands)
     return np.where(q == 0, math.sqrt(1 / bands), math.sqrt(2 / bands)) * np.cos(np.pi * q * (b + 0.5) / bands)
 
 
 def make_features(front: FrontEnd, title: str) -> tuple[str, str]:
-    """`features.h` and `features.c`."""
+    """The texts of `features.h` and `features.c`."""
     starts, sizes, weights = [], [], []
     for row in front.bank:
         bins = np.flatnonzero(row)
@@ -205,7 +205,7 @@ def make_features(front: FrontEnd, title: str) -> tuple[str, str]:
 
 
 def make_sound(samples: int) -> NDArray[np.int16]:
-    """A sound for tests that C can make as well, in whole numbers: noise that swells, over a tone."""
+    """A test sound that C can make too, in integers: swelling noise over a tone."""
     state, sound = 1, np.empty(samples, np.int16)
     for i in range(samples):
         state = (state * 1664525 + 1013904223) % 2**32

@@ -1,4 +1,4 @@
-"""`export_c`: the folder of C code of one artifact."""
+"""`export_c`: the folder of C code for one artifact."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MARK = "Written by dendrite-automl"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pair:
-    """Both variants of a network, its test vectors, and what they give."""
+    """Both variants of a network, its test vectors, and their expected outputs."""
 
     programs: Mapping[str, Program]
     sources: Mapping[str, Source]
@@ -43,21 +43,21 @@ class _Pair:
 
 
 def export_c(artifact: str | Path, path: str | Path | None = None) -> Path:
-    """Write C99 code of an artifact: both variants, features of sound, a self-test, a Makefile and a README.
+    """Write C99 code for an artifact: both variants, audio features, a self-test, a Makefile and a README.
 
     Args:
         artifact: its folder.
         path: where to write: a new or empty folder, or one that this function wrote before, which is replaced. Default: the
-            folder `c` of the artifact.
+            folder `c` inside the artifact.
 
     Returns:
         The folder.
 
     Raises:
-        RequestError: `artifact` is none, or there is something else at `path`.
+        RequestError: `artifact` is not an artifact folder, or there is something else at `path`.
         Unsupported: an operator or a shape has no kernel; nothing is written.
         ArtifactMismatch: a file of the artifact was changed.
-        AutoMLError: the disk does not take a file.
+        AutoMLError: a file cannot be written.
     """
     folder, target = Path(artifact), Path(path) if path is not None else Path(artifact) / "c"
     description = open_artifact(folder)
@@ -81,7 +81,7 @@ def export_c(artifact: str | Path, path: str | Path | None = None) -> Path:
 
 
 def _check_target(target: Path) -> None:
-    """Nothing of the user's is overwritten."""
+    """Refuse to overwrite the user's own files."""
     if target.is_dir():
         ours = target / "model.c"
         if any(target.iterdir()) and not (

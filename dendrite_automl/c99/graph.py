@@ -1,4 +1,4 @@
-"""An ONNX file as operators on activations and constants; in a QDQ file, each activation carries its scale instead of nodes."""
+"""An ONNX file as operators on activations and constants; QDQ nodes are replaced by a scale on each activation."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Constant:
-    """A stored tensor: float32 or index values; or int8 and int32 ones with their scales (one, or one for each row)."""
+    """A stored tensor: float32 or index values, or int8 and int32 ones with their scales (one, or one per row)."""
 
     values: NDArray[Any]
     scales: NDArray[np.float64] | None = None
     zero: int = 0
 
     def row_quant(self) -> Quant:
-        """The one scale of an int8 constant that is no weight."""
+        """The one scale of an int8 constant that is not a weight."""
         assert self.scales is not None
         return Quant(scale=float(self.scales[0]), zero=self.zero)
 
     @property
     def is_zero(self) -> bool:
-        """Whether it stands for zeros alone."""
+        """Whether it stands for nothing but zeros."""
         return bool((self.values == self.zero).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """An operator; `inner` is the scale of a hard sigmoid that was taken into a `HardSwish`."""
+    """An operator; `inner` is the scale of a hard sigmoid that was merged into a `HardSwish`."""
 
     name: str
     op: str
@@ -52,12 +52,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """Operators in an order that can be executed.
+    """Operators in an executable order.
 
     Attributes:
         views: tensor -> the tensor whose numbers it shows in another shape; views are not among `nodes`.
         shapes: without the batch axis.
-        quants: of all activations of a QDQ file that have one; empty in float32.
+        quants: scales of all activations of a QDQ file that have one; empty in float32.
     """
 
     source: str
@@ -118,7 +118,7 @@ def _quant(constants: Mapping[str, Constant], inputs: tuple[str, ...]) -> Quant:
 
 
 def _spread_quants(graph: Graph) -> None:
-    """A view has the scale of what it shows; the quantiser writes it on one of the two alone."""
+    """A view has the scale of what it shows; the quantiser writes it on only one of the two."""
     for _ in graph.views:
         for view, shown in graph.views.items():
             for one, other in ((view, shown), (shown, view)):
@@ -127,7 +127,7 @@ def _spread_quants(graph: Graph) -> None:
 
 
 def _join_hard_swish(graph: Graph) -> None:
-    """`x * HardSigmoid(x)`, as the quantiser writes it, becomes `HardSwish` again."""
+    """Turn `x * HardSigmoid(x)`, as the quantiser writes it, back into `HardSwish`."""
     gates = {
         n.output: n
         for n in graph.nodes

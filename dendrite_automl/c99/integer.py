@@ -1,13 +1,13 @@
 """The int8 arithmetic of the C code, defined in integers; `run_program` is its reference.
 
-Products of int8 numbers are summed in int32 and rescaled as TFLite and CMSIS-NN do it in their single-rounding mode
+Products of int8 numbers are summed in int32 and rescaled as in the single-rounding mode of TFLite and CMSIS-NN
 (TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING): `floor(v * multiplier / 2**shift + 1/2)` with a 31-bit multiplier, per
-output channel. A product of two int8 numbers (a dendrite's gain) and means are rescaled likewise. Sums rescale both sides with
-one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds three
-times. tanh and sigmoid come from one table of 129 numbers with straight lines between them, at most 4e-4 off; hard swish is
-its hard sigmoid, rounded to int8, times its input, as the ONNX file has it. All results are clamped to [-128, 127].
+output channel. Products of two int8 numbers (a dendrite's gain) and means are rescaled the same way. Sums rescale both sides
+with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
+three times. tanh and sigmoid come from one table of 129 numbers with straight lines between them, at most 4e-4 off; hard swish
+is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
 
-Each operator is thereby within one step of what the int8 ONNX file computes from the same inputs.
+Each operator is therefore within one step of what the int8 ONNX file computes from the same inputs.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from dendrite_automl.c99.program import (
 )
 
 Ints = NDArray[np.int64]
-TABLE_STEPS, TABLE_END = 16, 8  # of tanh: entries for each 1, up to where it is 1 but for 2e-7
+TABLE_STEPS, TABLE_END = 16, 8  # of tanh: entries per unit, up to where it is within 2e-7 of 1
 TANH = np.round(32767 * np.tanh(np.arange(TABLE_STEPS * TABLE_END + 1) / TABLE_STEPS)).astype(np.int64)
-FRACTION = 12  # bits of the place between two entries
-_SUM_BITS = 21  # of the factors of a sum: (255 + 255) * 2**21 is within int32
+FRACTION = 12  # bits of the position between two entries
+_SUM_BITS = 21  # of the factors of a sum: (255 + 255) * 2**21 fits into int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Rescale:
 
     @classmethod
     def of(cls, factor: float) -> Rescale:
-        """The nearest one; 0 where it is too small to change anything."""
+        """The nearest one; 0 if it is too small to change anything."""
         fraction, exponent = math.frexp(factor)  # in [1/2, 1)
         multiplier, shift = round(fraction * 2**31), 31 - exponent
         if multiplier == 2**31:
@@ -88,7 +88,7 @@ class Mix:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IntegerRows:
-    """Rows of a product with the input's zero point taken into the bias."""
+    """Rows of a product with the input's zero point folded into the bias."""
 
     values: NDArray[np.int8]
     bias: Ints
@@ -97,7 +97,7 @@ class IntegerRows:
 
     @classmethod
     def of(cls, weights: Weights, source: Quant) -> IntegerRows:
-        """From the weights of an int8 file, and the scale of what they multiply."""
+        """From the weights of an int8 file and the scale of their input."""
         assert weights.scales is not None
         axes = tuple(range(1, weights.values.ndim))
         bias = -source.zero * weights.values.astype(np.int64).sum(axes)
@@ -118,28 +118,28 @@ class IntegerRows:
 
 
 def quantise_input(x: NDArray[np.float32], quant: Quant) -> NDArray[np.int8]:
-    """Inputs as int8 numbers, rounded half up in float32 as the C code does it."""
+    """Inputs as int8 numbers, rounded half up in float32 as in the C code."""
     steps = x.astype(np.float32) / np.float32(quant.scale) + np.float32(128 + quant.zero) + np.float32(0.5)
     return (np.clip(np.nan_to_num(steps, nan=0.0), 0, 255).astype(np.int64) - 128).astype(np.int8)
 
 
 def clamp(v: Ints) -> Ints:
-    """To the range of int8."""
+    """Clip to the range of int8."""
     return np.clip(v, -128, 127)
 
 
 def product_scale(scalars: Scalars, of: Quant) -> Rescale:
-    """Of a constant times a dendrite's output."""
+    """Rescaling of a constant times a dendrite's output."""
     return Rescale.of(known(scalars.quant).scale * of.scale / known(scalars.product).scale)
 
 
 def sum_scale(one: Quant, other: Quant, total: Quant) -> Mix:
-    """Of a sum."""
+    """Factors of a sum of two tensors."""
     return Mix.of(one.scale / total.scale, other.scale / total.scale)
 
 
 def table_step(squash: Squash) -> Rescale:
-    """Places in tanh's table, with 12 bits of fraction, for steps of the input; a sigmoid is a tanh of half its input."""
+    """From steps of the input to places in tanh's table, with 12 fractional bits; a sigmoid is a tanh of half its input."""
     half = 0.5 if squash.kind == "sigmoid" else 1.0
     return Rescale.of(known(squash.source).scale * half * TABLE_STEPS * 2**FRACTION)
 
@@ -155,12 +155,12 @@ def look_up_tanh(place: Ints) -> Ints:
 
 
 def table_scale(squash: Squash) -> Rescale:
-    """Of what the table gives: 1 is 32767, for a sigmoid 65534."""
+    """Rescaling of the table's values, where 1 is 32767, or 65534 for a sigmoid."""
     return Rescale.of(1 / ((65534 if squash.kind == "sigmoid" else 32767) * known(squash.target).scale))
 
 
 def gate_scale(squash: Squash) -> tuple[Mix, int]:
-    """Of hard swish's `x / 6 + 1/2`, and the int8 number that stands for 1."""
+    """Factors of hard swish's `x / 6 + 1/2`, and the int8 number that stands for 1."""
     inner = known(squash.inner)
     one = min(127, math.floor(1 / inner.scale + 0.5) + inner.zero)
     return Mix.of(known(squash.source).scale / 6 / inner.scale, 0.5 / inner.scale), one
@@ -239,7 +239,7 @@ def _run_layer(step: Layer, x: Ints) -> Ints:
 
 
 def _drives(weights: Weights, mix: Weights | None, source: Quant, g: Geometry, x: Ints, owners: Ints) -> Ints:
-    """What a set's rows sum up to, quantised: by products, or by mixing features."""
+    """The weighted sums of a set's rows, quantised: by products, or by mixing features."""
     if mix is None:
         return _products(weights, source, g, x, owners)
     features = _products(weights, source, g, x, np.arange(len(weights.values)))
@@ -249,7 +249,7 @@ def _drives(weights: Weights, mix: Weights | None, source: Quant, g: Geometry, x
 
 
 def _add_scaled(z: Ints, of_z: Quant, scalars: Scalars, heard: Ints, of_heard: Quant) -> tuple[Ints, Quant]:
-    """z + scalar * heard, both quantised on the way."""
+    """z + scalar * heard; product and sum are both quantised."""
     total = known(scalars.total)
     return _add(z, _scaled(scalars, heard, of_heard), of_z, known(scalars.product), total), total
 
@@ -269,7 +269,7 @@ def _scaled(scalars: Scalars, a: Ints, of: Quant) -> Ints:
 
 
 def _products(weights: Weights, source: Quant, g: Geometry, x: Ints, owners: Ints | None = None) -> Ints:
-    """Rows of a product, quantised; `owners`: the neurons whose inputs the rows read (default: row by row)."""
+    """Rows of a product, quantised; `owners`: the neurons whose inputs the rows read (default: row i, neuron i)."""
     rows = IntegerRows.of(weights, source)
     windows = _windows(g, x, source.zero)  # [in_c, out_h, out_w, kh, kw]
     count = len(rows.values)
@@ -283,7 +283,7 @@ def _products(weights: Weights, source: Quant, g: Geometry, x: Ints, owners: Int
 
 
 def _windows(g: Geometry, x: Ints, fill: int) -> Ints:
-    """All windows of a map [in_c, in_h, in_w], with the padding filled: [in_c, out_h, out_w, kh, kw]."""
+    """All windows of a map [in_c, in_h, in_w], padded with `fill`: [in_c, out_h, out_w, kh, kw]."""
     maps = x.reshape(-1, g.in_h, g.in_w)
     after = []
     for out, size, stride, kernel, pad, dilation in _axes(g):
@@ -296,7 +296,7 @@ def _windows(g: Geometry, x: Ints, fill: int) -> Ints:
 
 
 def _axes(g: Geometry) -> list[tuple[int, ...]]:
-    """Of each axis of positions: sizes of output and input, stride, kernel, padding before, dilation."""
+    """For each spatial axis: sizes of output and input, stride, kernel, padding before, dilation."""
     return list(zip((g.out_h, g.out_w), (g.in_h, g.in_w), g.stride, g.kernel, g.pad, g.dilation, strict=True))
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from dendrite_automl.c99.integer import FRACTION, TANH
 from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Step, Sum
 
-KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}  # numbers of activations in C
-_LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack: of a board; of hosts, whose tiles are larger
+KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}  # codes of the activations in C
+_LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack, by tile size: 4 on boards, 8 and 16 on hosts
 
 
 def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
-    """Which parts of the template are needed."""
+    """Which parts of the template these steps need."""
     layers = [step for step in steps if isinstance(step, Layer)]
     sets = [each for layer in layers for each in layer.sets]
     squashes = [step.squash for step in steps if isinstance(step, Map)]
@@ -61,7 +61,7 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def is_single(g: Geometry) -> bool:
-    """Whether its outputs are computed one by one, not in tiles along a row."""
+    """Whether its outputs are computed one by one instead of in tiles along a row."""
     return g.out_w == 1 and g.dilation[1] == 1
 
 
@@ -71,7 +71,7 @@ def has_edges(g: Geometry) -> bool:
 
 
 def _patch(edged: Sequence[Geometry], tile: int) -> int:
-    """Numbers of a patch: of all channels that a product reads, up to a bound; of one channel at least."""
+    """Numbers in a patch: all channels that a product reads, up to a limit, but at least one channel."""
     largest = 1
     for g in edged:
         size = min(tile, max(4, g.out_w)) if not is_single(g) else 1

@@ -1,4 +1,4 @@
-"""From the operators of an ONNX file to the steps of a program: each layer with its dendrites and activation is one step."""
+"""Lower the operators of an ONNX file to the steps of a program: each layer with its dendrites and activation is one step."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from dendrite_automl.c99.shapes import LARGEST, LARGEST_STEP, as_map, flatten_po
 from dendrite_automl.errors import AutoMLError
 
 _SQUASHES = {"Relu": "relu", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish", "Tanh": "tanh", "Sigmoid": "sigmoid"}
-# What TFLite quantises them to, whatever they are seen to give.
+# What TFLite quantises them to, regardless of the values observed.
 _NATURAL = {"Tanh": Quant(scale=1 / 128, zero=0), "Sigmoid": Quant(scale=1 / 256, zero=-128)}
 
 
 class Unsupported(AutoMLError):
-    """An operator or a shape that the C kernels do not have."""
+    """An operator or a shape that the C kernels do not support."""
 
 
 def lower(path: Path) -> Program:
-    """The program of an ONNX file of an artifact, float32 or QDQ.
+    """The program of one of an artifact's ONNX files, float32 or QDQ.
 
     Raises:
-        Unsupported: by the name of the first operator that is not supported.
-        ArtifactMismatch: it is no ONNX file.
+        Unsupported: names the first operator that is not supported.
+        ArtifactMismatch: it is not an ONNX file.
     """
     return _Lowering(path, read_graph(path)).run()
 
 
 class _Lowering:
-    """Tensors are there as a whole (`made`), or as what each of their channels is (`lazy`) until somebody needs them."""
+    """A tensor is either computed as a whole (`made`), or kept as one expression per channel (`lazy`) until it is needed."""
 
     def __init__(self, path: Path, graph: Graph) -> None:
         self._path, self._graph = path, graph
@@ -77,7 +77,7 @@ class _Lowering:
         }
         for node in self._graph.nodes:
             if node.op not in take:
-                raise self._refuse(node, f"the operator {node.op} has no kernel; there are: {', '.join(sorted(take))}")
+                raise self._refuse(node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take))}")
             take[node.op](node)
         source, target = self._tensor(self._graph.source), self._whole(self._graph.target)
         return Program(source=source, target=target, steps=tuple(self._steps))
@@ -113,7 +113,7 @@ class _Lowering:
             raise self._refuse(node, f"expected explicit padding, got {given['auto_pad']!r}")
         axes = constant.values.ndim - 2
         if axes not in (1, 2):
-            raise self._refuse(node, f"expected one or two axes of positions, got {axes}")
+            raise self._refuse(node, f"expected one or two spatial axes, got {axes}")
         group, out_c = int(given.get("group", 1)), len(constant.values)
 
         def pair(name: str, default: int) -> tuple[int, int]:
@@ -165,7 +165,7 @@ class _Lowering:
         self._take_product(node, node.inputs[0], geometry, [0] * out_c)
 
     def _take_product(self, node: Node, source: str, geometry: Geometry, inputs: Sequence[int]) -> None:
-        """Rows of weights on a tensor, and on the features of a set of low rank where it may be one."""
+        """Rows of weights on a tensor, and on its features if this may be a low-rank set."""
         weights, bias = self._needs(node, 1), self._needs(node, 2) if len(node.inputs) > 2 and node.inputs[2] else None
         self._check_sizes(node, geometry, short=(*geometry.stride, *geometry.pad, geometry.dilation[0]))
         rows = Weights(
@@ -180,7 +180,7 @@ class _Lowering:
         self._lazy[node.output] = [Row(product, row) for row in range(geometry.out_c)]
 
     def _check_sizes(self, node: Node, geometry: Geometry, *, short: Sequence[int]) -> None:
-        """Whether all figures fit into the 16 bits, and 8 bits, that the C records have for them."""
+        """Refuse sizes that do not fit into the 16 or 8 bits that the C records have for them."""
         g = geometry
         sizes = (g.in_h, g.in_w, g.out_c, g.out_h, g.out_w, g.group_in, g.group_out, *g.kernel, *g.stride, g.dilation[1])
         if max(sizes) > LARGEST or max(short) > LARGEST_STEP:
@@ -189,7 +189,7 @@ class _Lowering:
             )
 
     def _features(self, source: str, geometry: Geometry) -> Product | None:
-        """The products that a pointwise layer mixes, if it is that and it mixes all of them as they are."""
+        """The product whose rows a pointwise layer mixes, if it is one and mixes all of them unchanged."""
         channels = self._lazy.get(self._owner(source), [])
         products = {id(e.product): e.product for e in channels if isinstance(e, Row)}
         if len(products) != 1 or [getattr(e, "row", -1) for e in channels] != list(range(len(channels))):
@@ -202,14 +202,14 @@ class _Lowering:
     def _add(self, node: Node) -> None:
         one, other = (self._expressions(name) for name in node.inputs)
         if any(self._constant(node, place) is not None for place in (0, 1)):
-            raise self._refuse(node, "a constant is added outside of a layer")
+            raise self._refuse(node, "a constant is added outside a layer")
         if one is not None and other is not None and any(_are_scaled(channels) for channels in (one, other)):
             self._lazy[node.output] = [Added(node.output, a, b) for a, b in zip(one, other, strict=True)]
             return
         out, shapes = self._graph.shapes[node.output], [self._graph.shapes[name] for name in node.inputs]
         whole = [place for place in (0, 1) if shapes[place] == out]
         if not whole or any(len(shape) != len(out) or shape[0] != out[0] for shape in shapes):
-            raise self._refuse(node, f"expected tensors of one shape, or one repeated along positions, got {shapes}")
+            raise self._refuse(node, f"expected tensors of one shape, or one broadcast along spatial axes, got {shapes}")
         a, b = (self._whole(node.inputs[place]) for place in (whole[0], 1 - whole[0]))
         self._emit(Sum(source=a, other=b, target=self._output(node)))
 
@@ -220,13 +220,13 @@ class _Lowering:
         constant, name = self._needs(node, places[0]), node.inputs[1 - places[0]]
         channels = self._expressions(name)
         if channels is None or constant.values.size not in (1, len(channels)):
-            raise self._refuse(node, "a constant multiplies something else than the outputs of a layer's dendrites")
+            raise self._refuse(node, "a constant multiplies something other than the outputs of a layer's dendrites")
         self._lazy[node.output] = [Scaled(node.output, constant, c, e) for c, e in enumerate(channels)]
 
     def _gather(self, node: Node) -> None:
         channels = self._expressions(node.inputs[0])
         self._along_channels(node)
-        if channels is None:  # of a whole tensor: the convolution behind it looks through
+        if channels is None:  # of a whole tensor: the convolution that follows looks through it
             self._whole(node.inputs[0])
             channels = [Channel(self._owner(node.inputs[0]), c) for c in range(self._graph.shapes[node.inputs[0]][0])]
         self._keep_quant(node)
@@ -242,7 +242,7 @@ class _Lowering:
             elif constant is None and expressions is not None:
                 channels += expressions
             else:
-                raise self._refuse(node, "tensors are put together that are no outputs of a layer's dendrites")
+                raise self._refuse(node, "expected only outputs of a layer's dendrites to be concatenated")
         self._keep_quant(node)
         self._lazy[node.output] = channels
 
@@ -252,13 +252,13 @@ class _Lowering:
         axes = self._constant(node, 3)
         rank = len(self._graph.shapes[node.inputs[0]]) + 1
         if channels is None or axes is None or axes.values.size != 1 or int(axes.values.reshape(-1)[0]) % rank != 1:
-            raise self._refuse(node, "a tensor is cut that is no product of a layer and its dendrites")
+            raise self._refuse(node, "expected only the joint product of a layer and its dendrites to be sliced")
         self._keep_quant(node)
         self._lazy[node.output] = channels[starts:ends]
 
     def _squash(self, node: Node) -> None:
         name, quants = node.inputs[0], self._graph.quants
-        if self._graph.quants and node.op in _NATURAL:  # the quantiser leaves them to what reads them
+        if self._graph.quants and node.op in _NATURAL:  # the quantiser leaves their scale to whatever reads them
             self._graph.quants.setdefault(node.output, _NATURAL[node.op])
         squash = Squash(
             kind=_SQUASHES[node.op],  # type: ignore[arg-type]
@@ -280,12 +280,12 @@ class _Lowering:
             axes = given.get("axes") or (self._needs(node, 1).values.tolist() if len(node.inputs) > 1 else None)
             rank = len(source.shape) + 1
             if node.op == "ReduceMean" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
-                raise self._refuse(node, f"expected a mean over all positions of each channel, got axes {axes}")
+                raise self._refuse(node, f"expected a mean over all spatial axes of each channel, got axes {axes}")
             kernel, stride, pad, out = shape[1:], shape[1:], (0, 0), (1, 1)
         else:
             spread = max(given.get("dilations") or [1]) > 1
             if given.get("ceil_mode") or given.get("storage_order") or spread or _is_auto_padded(node):
-                raise self._refuse(node, "expected plain windows, without ceil_mode, auto_pad and dilations")
+                raise self._refuse(node, "expected plain windows, without ceil_mode, auto_pad or dilations")
             kernel = pair_of(given["kernel_shape"])
             stride = pair_of(given.get("strides") or [1] * len(given["kernel_shape"]))
             pads = list(given.get("pads") or [0, 0])
@@ -310,21 +310,21 @@ class _Lowering:
         self._check_sizes(node, geometry, short=geometry.pad)
         self._emit(Pool(source=source, target=target, geometry=geometry, kind="max" if node.op == "MaxPool" else "mean"))
 
-    # Tensors that are there as a whole
+    # Tensors that are computed as a whole
 
     def _expressions(self, name: str) -> list[Expression] | None:
-        """What the channels of a tensor are, where it has not been computed as a whole."""
+        """The expressions of a tensor's channels; None if it is computed as a whole."""
         return self._lazy.get(name)
 
     def _whole(self, name: str) -> Tensor:
-        """A tensor that is there when the next step runs; the steps that make it are added where they are missing."""
+        """A tensor that is computed before the next step runs; missing steps that make it are added."""
         owner = self._owner(name)
         if owner not in self._made:
             self._make(owner)
         return self._tensor(name)
 
     def _make(self, name: str) -> None:
-        """A layer from the expressions of a tensor's channels."""
+        """Emit the layer that computes the expressions of a tensor's channels."""
         channels = self._lazy[name]
         node = next(n for n in self._graph.nodes if n.output == name)
         sites = sites_of(channels[0]) or ()
@@ -333,7 +333,7 @@ class _Lowering:
                 raise NotDendritic("its channels are not computed in one place")
             found = read_neurons(channels, sites[0], self._graph.quants)
         except NotDendritic as error:
-            raise self._refuse(node, f"expected a layer with or without dendrites, but {error}") from None
+            raise self._refuse(node, f"expected a layer, with or without dendrites, but {error}") from None
         rows, geometry = np.array(found.rows), found.product.geometry
         if len(rows) != geometry.out_c:  # a slice of a joined product
             geometry = replace(geometry, out_c=len(rows), group_out=len(rows))
@@ -364,7 +364,7 @@ class _Lowering:
         return any(node.op in reads_whole for node in self._users[self._owner(name)])
 
     def _look_through(self, name: str) -> tuple[str, list[int] | None]:
-        """A tensor as a whole, and which of its channels are read where it was gathered from another one."""
+        """The underlying whole tensor, and which of its channels are read if `name` was gathered from it."""
         channels = self._lazy.get(name)
         maker = next((n for n in self._graph.nodes if n.output == name), None)
         if maker is not None and maker.op == "Gather" and channels is not None:
@@ -379,7 +379,7 @@ class _Lowering:
             raise self._refuse(node, f"expected the axis of the channels, 1, got {node.attributes.get('axis', 0)}")
 
     def _keep_quant(self, node: Node) -> None:
-        """Choosing channels leaves int8 numbers as they are."""
+        """Check that choosing channels leaves int8 numbers unchanged."""
         own = self._graph.quants.get(node.output)
         for place, name in enumerate(node.inputs[:1]):
             before = self._graph.quants.get(self._owner(name))

@@ -1,7 +1,7 @@
-"""What each neuron of a layer computes, as an expression of its own; and those expressions read back as dendrite sets.
+"""What each neuron of a layer computes, as one expression per neuron, and how to read dendrite sets back from those.
 
 In an ONNX file a layer's dendrites are spread over a dozen operators: products, slices, gathers, concatenations with zeros,
-scaled sums. Seen from one neuron all that is left is `M + sum_d gain_d * f(L_d + sum_e cascade_de * a_e)`.
+scaled sums. Seen from one neuron they reduce to `M + sum_d gain_d * f(L_d + sum_e cascade_de * a_e)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Product:
     Attributes:
         source: name of the tensor that it reads.
         inputs: for each row the first channel that it reads.
-        features: where it is a pointwise one on products that nothing else reads: those. It may then be a set of low rank.
+        features: the product that this one mixes, if it is pointwise and the only reader; it may then be a low-rank set.
     """
 
     source: str
@@ -49,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel of a tensor that is there as a whole."""
+    """A channel of a tensor that is computed as a whole."""
 
     tensor: str
     channel: int
@@ -57,12 +57,12 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Zero:
-    """Nothing: what a neuron without a dendrite hears."""
+    """Nothing: what a neuron without a dendrite receives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A constant's entry times an expression; `name` is the tensor, whose scale the product has."""
+    """A constant's entry times an expression; `name` is the tensor whose scale the product has."""
 
     name: str
     constant: Constant
@@ -92,11 +92,11 @@ Expression = Row | Channel | Zero | Scaled | Added | Squashed
 
 
 class NotDendritic(Exception):
-    """The expressions are those of no dendritic layer; the message is what does not suit."""
+    """The expressions are not those of a dendritic layer; the message says why."""
 
 
 def sites_of(expression: Expression) -> tuple[tuple[Any, ...], ...] | None:
-    """Where an expression may be computed, the places next to it first; None where it may be anywhere."""
+    """Where an expression may be computed, the nearest places first; None if it may be anywhere."""
     if isinstance(expression, Row):
         return expression.product.sites
     if isinstance(expression, Zero):
@@ -113,7 +113,7 @@ def sites_of(expression: Expression) -> tuple[tuple[Any, ...], ...] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Neurons:
-    """A layer as its neurons have it: rows of M, the sets of dendrites, the activation."""
+    """A layer as seen from its neurons: rows of M, the sets of dendrites, the activation."""
 
     product: Product
     rows: tuple[int, ...]
@@ -140,7 +140,7 @@ def read_neurons(channels: Sequence[Expression], site: tuple[Any, ...], quants: 
         raise NotDendritic("its channels are sums of different lengths")
     product = _one_product([start for start, _ in chains], site)
     if product.sites[0] != site:
-        raise NotDendritic("its neurons read what only its dendrites should")
+        raise NotDendritic("its neurons read what only its dendrites should read")
     sets: list[DendriteSet] = []
     outputs: list[list[Expression | None]] = []
     for d in range(depth.pop()):
@@ -152,7 +152,7 @@ def read_neurons(channels: Sequence[Expression], site: tuple[Any, ...], quants: 
 
 
 def _terms(expression: Expression) -> tuple[Expression, list[tuple[str, Expression]]]:
-    """The first of a chain of sums, and what is added to it one after another, with the names of the sums."""
+    """The start of a chain of sums, and what is added to it term by term, with the names of the sums."""
     terms: list[tuple[str, Expression]] = []
     while isinstance(expression, Added):
         one, other = expression.one, expression.other
@@ -180,11 +180,11 @@ def _read_set(
     site: tuple[Any, ...],
     quants: dict[str, Any],
 ) -> tuple[DendriteSet, list[Expression | None]]:
-    """The set whose outputs are added as these terms, and the output that each neuron hears."""
+    """The set whose outputs are added as these terms, and the output that each neuron receives."""
     total = terms[0][0]
     owners = [c for c, (_, term) in enumerate(terms) if not isinstance(term, Zero)]
     if not owners or not all(isinstance(terms[c][1], Scaled) for c in owners):
-        raise NotDendritic("what is added to a neuron is no scaled dendrite")
+        raise NotDendritic("something other than a scaled dendrite is added to a neuron")
     scaled: list[Scaled] = [terms[c][1] for c in owners]  # type: ignore[misc]
     if not all(isinstance(s.of, Squashed) for s in scaled):
         raise NotDendritic("a dendrite has no activation")
@@ -199,14 +199,14 @@ def _read_set(
     if product.sites[0] == site:
         weights, mix = product.weights.take(np.array(rows)), None
         if [product.inputs[row] for row in rows] != [neuron.inputs[c] for c in owners]:
-            raise NotDendritic("a dendrite reads other channels than its neuron")
+            raise NotDendritic("a dendrite reads different channels from its neuron")
         if weights.values.shape[1:] != neuron.weights.values.shape[1:]:
-            raise NotDendritic("a dendrite has another kernel than its neuron")
+            raise NotDendritic("a dendrite has a different kernel from its neuron")
     else:
         assert product.features is not None
         weights, mix = product.features.weights, product.weights.take(np.array(rows))
         if product.features.sites[0] != site or weights.values.shape[1:] != neuron.weights.values.shape[1:]:
-            raise NotDendritic("the features of a set of low rank are not of its neurons' form")
+            raise NotDendritic("the features of a low-rank set differ in form from its neurons")
     places = np.full(len(terms), -1)
     places[owners] = np.arange(len(owners))
     found = DendriteSet(
@@ -225,7 +225,7 @@ def _read_set(
 
 def _lengths(chains: Sequence[tuple[Expression, list[tuple[str, Expression]]]], earlier: int) -> range:
     if any(len(chain) != earlier for _, chain in chains):
-        raise NotDendritic(f"a dendrite hears other than the {earlier} sets before it")
+        raise NotDendritic(f"a dendrite does not receive exactly the {earlier} sets before it")
     return range(earlier)
 
 
@@ -234,7 +234,7 @@ def _read_cascade(
 ) -> Scalars:
     scaled = [term for _, term in terms]
     if not all(isinstance(s, Scaled) and s.of == (h if h is not None else Zero()) for s, h in zip(scaled, heard, strict=True)):
-        raise NotDendritic("a dendrite hears something else than its neuron's earlier ones")
+        raise NotDendritic("a dendrite receives something other than its neuron's earlier dendrites")
     return _scalars(scaled, terms[0][0], quants)  # type: ignore[arg-type]
 
 

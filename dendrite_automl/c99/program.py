@@ -1,4 +1,4 @@
-"""What is to be written as C: tensors, and steps that compute them; float32 or int8."""
+"""What is written as C: tensors, and steps that compute them, in float32 or int8."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Quant:
 
 
 def known(quant: Quant | None) -> Quant:
-    """The scale that everything in an int8 program has."""
+    """A scale that must exist, as everywhere in an int8 program."""
     if quant is None:
         raise TypeError("expected an int8 program, got a part of a float32 one")
     return quant
@@ -38,7 +38,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -64,7 +64,7 @@ class Weights:
 
     Attributes:
         values: float32, or int8 without zero point.
-        bias: [rows] float32, or int32 in units of `scales` times the input's scale; None for none.
+        bias: [rows] float32, or int32 in units of `scales` times the input's scale; None if there is none.
         scales: [rows] of int8 values; None in float32.
         target: what the products are quantised to; None in float32.
     """
@@ -75,7 +75,7 @@ class Weights:
     target: Quant | None = None
 
     def take(self, rows: NDArray[np.int64]) -> Weights:
-        """Some rows of it."""
+        """Only these rows."""
         return Weights(
             values=self.values[rows],
             bias=None if self.bias is None else self.bias[rows],
@@ -86,10 +86,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scalars:
-    """Constants that multiply a dendrite's output, [rows]: float32, or int8 as `quant` says.
+    """Constants that multiply a dendrite's output, [rows]: float32, or int8 with the scale `quant`.
 
     Attributes:
-        product: what the products are quantised to; `total`: what their sum with what was there before is quantised to.
+        product: what the products are quantised to; `total`: what the running sum with these products is quantised to.
     """
 
     values: Numbers
@@ -104,7 +104,7 @@ class DendriteSet:
 
     Attributes:
         weights: L, or with `mix` the features that it mixes, [rank, …].
-        mix: [rows, rank, 1, 1] of a set of low rank.
+        mix: [rows, rank, 1, 1] of a low-rank set.
         gain: [rows]; `cascade`: for each earlier set, [rows].
         places: [neurons], the row of each neuron's dendrite, or -1 for none.
     """
@@ -119,7 +119,7 @@ class DendriteSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """Of a convolution over [channels, height, width]; a linear layer is one with a kernel as wide as its input."""
+    """Sizes of a convolution over [channels, height, width]; a linear layer is one with a kernel as wide as its input."""
 
     in_h: int
     in_w: int
@@ -145,7 +145,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """A convolution or linear layer with its dendrites and the activation behind it."""
+    """A convolution or linear layer with its dendrites and the activation that follows."""
 
     source: Tensor
     target: Tensor
@@ -157,7 +157,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Largest value or mean over windows of each channel; the mean of a whole map is a window as large as it."""
+    """Largest value or mean over windows of each channel; the mean of a whole map has a window as large as the map."""
 
     source: Tensor
     target: Tensor
@@ -167,7 +167,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """Two tensors, element by element; `other` may be repeated along an axis of positions where its size is 1."""
+    """Two tensors, element by element; `other` is broadcast along spatial axes where its size is 1."""
 
     source: Tensor
     other: Tensor
@@ -188,7 +188,7 @@ Step = Layer | Pool | Sum | Map
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Program:
-    """Steps in an order that can be executed; views share the name of the tensor that they look at."""
+    """Steps in an executable order; views share the name of the tensor that they show."""
 
     source: Tensor
     target: Tensor

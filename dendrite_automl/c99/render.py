@@ -1,4 +1,4 @@
-"""Numbers, texts and templates as C."""
+"""Render numbers, strings and templates as C."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def as_array(name: str, of: str, values: NDArray[Any]) -> dict[str, Any]:
 
 
 def c_float(value: float) -> str:
-    """The shortest decimal that is this float32."""
+    """The shortest decimal that reads back as this float32."""
     text = np.format_float_scientific(np.float32(value), unique=True, trim="0", exp_digits=1)
     return text.replace("e+0", "").replace("e+", "e") + "f"
 
 
 def wrap(texts: Iterable[str], width: int = 120) -> str:
-    """Numbers in lines."""
+    """Numbers wrapped into lines."""
     lines, line = [], "  "
     for text in texts:
         if len(line) + len(text) + 2 > width:
@@ -46,11 +46,11 @@ def wrap(texts: Iterable[str], width: int = 120) -> str:
 
 
 def one_line(text: str) -> str:
-    """For a comment: what cannot end it."""
+    """Text that is safe inside a comment: one line that cannot end it."""
     return re.sub(r"\s+", " ", text).replace("*/", "* /").replace("/*", "/ *")
 
 
 def c_string(text: str) -> str:
-    """A string of UTF-8 bytes; octal escapes, which end after three digits whatever comes next."""
+    """A string literal of UTF-8 bytes; with octal escapes, which end after three digits whatever follows."""
     plain = "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
     return f'"{plain}"'

@@ -17,13 +17,13 @@ def as_map(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def pair_of(sizes: Sequence[int], default: int = 1) -> tuple[int, int]:
-    """Sizes along one or two axes of positions as those along two."""
+    """Sizes along one or two spatial axes as sizes along two."""
     first, *rest = [default] * (2 - len(sizes)) + [int(size) for size in sizes]
     return first, rest[0]
 
 
 def flatten_pointwise(geometry: Geometry) -> Geometry:
-    """A pointwise layer as one long row whose taps are the channels: no borders, and one loop where there were three."""
+    """A pointwise layer as one long row whose taps are the channels: no borders, and one loop instead of three."""
     positions = geometry.in_h * geometry.in_w
     if geometry.kernel != (1, 1) or geometry.stride != (1, 1) or geometry.is_padded or geometry.group_out != geometry.out_c:
         return geometry

@@ -1,4 +1,4 @@
-"""Flash and stack of generated code on a Cortex-M4: estimates, fitted to many objects by benchmarks/c_size.py."""
+"""Flash and stack of generated code on a Cortex-M4: estimates, fitted to many object files by benchmarks/c_size.py."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dendrite_automl.c99.features import FrontEnd
 from dendrite_automl.c99.source import Source
 
 _FEATURES_CODE = (
-    1_200  # bytes of features.c's functions, the same for nearly all settings; logf and sqrtf come from the library
+    1_200  # bytes of the functions in features.c, nearly the same for all settings; logf and sqrtf come from the library
 )
-_SMALL = ("math", "two_scales", "sums", "layer_squash", "squash")  # parts of other parts
+_SMALL = ("math", "two_scales", "sums", "layer_squash", "squash")  # included in other parts
 
 
 @functools.cache
@@ -25,7 +25,7 @@ def _fit() -> dict[str, Any]:
 
 
 def measured_with() -> str:
-    """The compiler and its flags."""
+    """The compiler and flags that the estimates were fitted with."""
     return str(_fit()["measured_with"])
 
 
@@ -35,7 +35,7 @@ def estimate_code(source: Source) -> int:
 
 
 def estimate_stack(source: Source) -> int:
-    """Bytes of all functions' frames together: the deepest chain of calls has nearly all of them."""
+    """Bytes of all functions' stack frames together: the deepest call chain has nearly all of them."""
     return _sum(_fit()[_variant(source)]["stack"], stack_of(source))
 
 
@@ -49,13 +49,13 @@ def estimate_features(front: FrontEnd) -> tuple[int, int]:
 
 
 def features_of(source: Source) -> dict[str, int]:
-    """What the size of the code depends on: kernels, kernels for each stride, calls."""
+    """What the code size depends on: kernels, kernels per stride, calls."""
     kernels = {kernel: 1 for kernel in source.kernels if kernel not in _SMALL}
     return {**kernels, "base": 1, "strides": len(source.strides), "steps": source.steps}
 
 
 def stack_of(source: Source) -> dict[str, int]:
-    """Likewise for the stack."""
+    """What the stack depends on, in the same form."""
     kernels: dict[str, int] = {kernel: 1 for kernel in ("sets", "low_rank", "pools") if kernel in source.kernels}
     return {**kernels, "base": 1, "strides": len(source.strides), "patch": source.patch}
 

@@ -48,11 +48,11 @@ class Source:
 
     Attributes:
         header: of `<name>.h`; `code`: of `<name>.c`.
-        arena_bytes: RAM beside the stack.
-        constant_bytes: weights, tables, records of layers and labels in flash, with pointers of 32 bits.
-        steps: calls of a kernel.
-        kernels: names of the parts of the template that are used; `strides` along a row, of layers that go in tiles.
-        patch: numbers of an input with borders that a board puts together on its stack.
+        arena_bytes: RAM in addition to the stack.
+        constant_bytes: weights, tables, layer records and labels in flash, with 32-bit pointers.
+        steps: kernel calls.
+        kernels: names of the parts of the template that are used; `strides` along a row, of layers computed in tiles.
+        patch: numbers of a padded input that a board assembles on its stack.
     """
 
     is_int8: bool
@@ -70,7 +70,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
     """Render a program.
 
     Args:
-        name: of the files, and what all public names begin with.
+        name: of the files, and the prefix of all public names.
         title: first line of both files.
     """
     int8, arena = program.source.quant is not None, plan_arena(program)
@@ -123,7 +123,7 @@ def _quants(program: Program) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Tables:
-    """Arrays and records of constants, as they are asked for by the steps."""
+    """Arrays and records of constants, collected as steps ask for them."""
 
     int8: bool
     arrays: list[dict[str, Any]] = field(default_factory=list)
@@ -272,7 +272,7 @@ class _Tables:
         return self._record("pool", "pool_t", name, _fields(fields))
 
     def count_bytes(self, uses: Mapping[str, Any]) -> int:
-        """Arrays and records in flash, with pointers of 32 bits and their alignment."""
+        """Bytes of arrays and records in flash, with 32-bit pointers and their alignment."""
         rows, rescale, total = (20, 8, 12) if self.int8 else (8, 0, 0)
         squash = 4 + rescale * (1 + uses["two_scales"]) + 12 * uses["hard_swish"] if self.int8 else 4 + 4 * uses["leaky_relu"]
         scalars = 4 + rescale + 4 + total if self.int8 else 4

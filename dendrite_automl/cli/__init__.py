@@ -1,5 +1,5 @@
 """The command line: `automl`."""
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli.entry import main
 
 __all__ = ["main"]

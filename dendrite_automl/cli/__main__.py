@@ -2,7 +2,7 @@
 
 import sys
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

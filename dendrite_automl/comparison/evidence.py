@@ -1,7 +1,7 @@
-"""Evidence: what a difference of test accuracies is worth, over the seeds of the training and the samples of the test split.
+"""Evidence: what a difference in test accuracy is worth, over training seeds and the samples of the test split.
 
-Two chances are in every measured accuracy: which seeds the network was trained with, and which examples the test split holds.
-A gain counts when it is larger than what both could have made by themselves.
+Every measured accuracy depends on chance in two ways: which seeds the network was trained with, and which examples the test
+split holds. A gain counts only if it is larger than what these two could have produced by themselves.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Correct = NDArray[np.bool_]  # [replicates, test samples]: whether a replicate names the sample's class
+Correct = NDArray[np.bool_]  # [replicates, test samples]: whether a replicate gets the sample's class right
 Floats = NDArray[np.float64]
 
-LEVEL = 0.05  # of an interval's error, and of a decision
+LEVEL = 0.05  # significance level of intervals and decisions
 _POWER = 0.8
 
 
@@ -25,11 +25,12 @@ class Difference:
     """Mean test accuracy of one network minus that of another, as fractions.
 
     Attributes:
-        low: end of the 95 % interval, likewise `high`.
-        p: two-sided, of no difference; not corrected for other comparisons.
-        seed_variance: part of the squared standard error that more seeds would lower; `sample_variance`: more samples.
+        low: lower end of the 95 % interval; `high`: the upper end.
+        p: two-sided p-value for no difference; not corrected for other comparisons.
+        seed_variance: part of the squared standard error that more seeds would lower; `sample_variance`: that more test
+            samples would lower.
         replicates: seeds of each side.
-        samples: of the test split.
+        samples: number of samples in the test split.
     """
 
     value: float
@@ -43,26 +44,26 @@ class Difference:
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference that would have been found four times in five."""
+        """The smallest true difference that would have been found four times out of five."""
         return _reach(self.low, self.high)
 
     def seeds_needed(self, difference: float) -> int | None:
-        """Seeds on each side that would find `difference` four times in five; None: the samples alone leave too much open."""
+        """Seeds per side that would find `difference` four times out of five; None if the samples alone are too few."""
         left = (difference / _FACTOR) ** 2 - self.sample_variance
         return None if left <= 0 else max(2, math.ceil(max(self.replicates) * self.seed_variance / left))
 
     def samples_needed(self, difference: float) -> int | None:
-        """Test samples that would, with the seeds as they are; None: the seeds alone leave too much open."""
+        """Test samples that would find it, with the seeds as they are; None if the seeds alone are too few."""
         left = (difference / _FACTOR) ** 2 - self.seed_variance
         return None if left <= 0 else math.ceil(self.samples * self.sample_variance / left)
 
 
 class Draws:
-    """Bootstrap draws of the test samples, the same for every network, so that differences are paired.
+    """Bootstrap draws of the test samples, the same for every network, so differences are paired.
 
     Args:
-        samples: of the test split.
-        count: draws.
+        samples: number of samples in the test split.
+        count: number of draws.
         seed: of all randomness.
     """
 
@@ -78,9 +79,9 @@ class Draws:
             correct: [replicates, samples].
 
         Source:
-            Bootstrap of both ways of a table, after Owen 2007 ("The pigeonhole bootstrap"). His draws count what belongs to a
-            seed and a sample together three times; here samples are drawn for the mean over seeds, seeds for their own
-            accuracy, and the deviations of the latter are scaled so that their variance is `seed_variance`.
+            Bootstrap of both ways of a table, after Owen 2007 ("The pigeonhole bootstrap"). His draws count the interaction of
+            seeds and samples three times; here samples are drawn for the mean over seeds, seeds for their own accuracy, and
+            the deviations of the latter are scaled so that their variance is `seed_variance`.
         """
         drawn = (self._weights @ correct.mean(0).astype(np.float32)).astype(np.float64)
         means = correct.mean(1)
@@ -93,15 +94,15 @@ class Draws:
 
 
 def seed_variance(correct: Correct) -> float:
-    """Variance of the mean accuracy that comes from the seeds of training; 0 where there is one seed only.
+    """Variance of the mean accuracy that comes from the training seeds; 0 if there is only one seed.
 
-    That of the seeds' accuracies without the share that they have from being measured on finitely many samples.
+    It is the variance of the seeds' accuracies, minus the part due to measuring them on finitely many samples.
 
     Args:
         correct: [replicates, samples].
 
     Source:
-        Two-way analysis of variance without repetition: the mean square of the rest is that of seed and sample together.
+        Two-way analysis of variance without repetition: the residual mean square is that of the seed-sample interaction.
     """
     replicates, samples = correct.shape
     if replicates == 1:
@@ -115,11 +116,11 @@ def seed_variance(correct: Correct) -> float:
 def compare_accuracy(one: Correct, other: Correct, draws: Draws) -> Difference:
     """The difference of two networks on the same test samples.
 
-    The interval is Student's with the bootstrap's standard error; its degrees of freedom are Welch's, the samples being one
-    more part of the variance.
+    The interval is Student's with the bootstrap's standard error; its degrees of freedom are Welch's, with the samples as an
+    additional component of the variance.
 
     Args:
-        one: [replicates, samples], likewise `other`; seeds are independent, samples are the same.
+        one: [replicates, samples], as is `other`; seeds are independent, samples are the same.
     """
     value = float(one.mean() - other.mean())
     sample_variance = float((one.mean(0) - other.mean(0)).var(ddof=1)) / one.shape[1]
@@ -145,10 +146,10 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int,
     """How two networks differ sample by sample.
 
     Args:
-        one: [samples] whether it is right, likewise `other`.
+        one: [samples] whether it is right; `other`: the same for the second network.
 
     Returns:
-        Samples that only the first gets right, that only the other does, and the exact two-sided p.
+        Number of samples that only the first gets right, that only the second gets right, and the exact two-sided p.
 
     Source:
         McNemar 1947, in its exact form: binomial of 1/2 over the samples on which they differ.
@@ -160,10 +161,10 @@ def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int,
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values corrected for their number.
+    """p-values corrected for their number.
 
     Source:
-        Holm 1979: the i-th smallest of m counts m - i + 1 times, never less than one before it.
+        Holm 1979: the i-th smallest of m is multiplied by m - i + 1, and is never less than the one before it.
     """
     order = np.argsort(values, kind="stable")
     corrected = [0.0] * len(values)
@@ -175,7 +176,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def interval(draws: Floats) -> tuple[float, float]:
-    """The middle 95 % of bootstrap draws; infinite ones count as such."""
+    """The middle 95 % of bootstrap draws; infinite draws are kept as such."""
     ordered = np.sort(draws)
     cut = LEVEL / 2 * (len(ordered) - 1)
     return float(ordered[math.floor(cut)]), float(ordered[math.ceil(len(ordered) - 1 - cut)])
@@ -189,7 +190,7 @@ def _reach(low: float, high: float) -> float:
 
 
 def _student(value: float, spread: float, freedom: float) -> tuple[float, float]:
-    """Half of the 95 % interval, and the two-sided p."""
+    """Half-width of the 95 % interval, and the two-sided p."""
     from scipy import stats
 
     if spread == 0:

@@ -1,4 +1,4 @@
-"""A published claim in the terms of `compare`: how much 2 clips of 165 can show."""
+"""A published claim in the terms of `compare`: how much 2 clips out of 165 can show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy import stats
 
-_FACTOR = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))  # standard errors that are found four times in five
+_FACTOR = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))  # standard errors that are found four times out of five
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Claim:
     selection: str
 
 
-# Keyword spotting with dendrites on the last layer: 0.933 against 0.921 of 165 test clips, one training each.
+# Keyword spotting with dendrites on the last layer: 0.933 against 0.921 of 165 test clips, one training run each.
 KEYWORDS = Claim(
     source="arXiv 2605.15647",
     samples=165,
@@ -41,14 +41,14 @@ KEYWORDS = Claim(
 
 
 def restate(claim: Claim = KEYWORDS) -> dict[str, Any]:
-    """What a claim of one training each is worth.
+    """What a claim based on one training run each is worth.
 
     Returns:
-        `accuracy` and its 95 % interval (Wilson) of both; `difference` with `ci95` (Newcombe's hybrid of the two, for
+        `accuracy` of both, each with its 95 % interval (Wilson); `difference` with `ci95` (Newcombe's hybrid of the two, for
         independent samples: which examples each got right was not published); `p_mcnemar_least`, the smallest p-value that
-        pairing could give, when the second gets nothing right that the first does not; `detectable`, the smallest difference
-        that so many samples would show four times in five; `samples_needed` to show the one found, both as if unpaired;
-        `ratio` of the parameters, second over first; `verdict`.
+        pairing could give, if the second gets nothing right that the first does not; `detectable`, the smallest difference
+        that this many samples would show four times out of five; `samples_needed` to show the difference found, both as if
+        unpaired; `ratio` of the parameters, second over first; `verdict`.
 
     Source: Newcombe 1998, Interval estimation for the difference between independent proportions (his method 10).
     """
@@ -83,7 +83,7 @@ def _side(name: str, params: int, share: float, interval: Any) -> dict[str, Any]
 
 
 def describe(found: dict[str, Any]) -> str:
-    """The same in sentences."""
+    """The result of `restate` in sentences."""
     first, second = found["first"], found["second"]
 
     def of(side: dict[str, Any]) -> str:

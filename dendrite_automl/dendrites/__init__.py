@@ -1,4 +1,4 @@
-"""Artificial dendrites for any PyTorch model, usable in anyone's own loop.
+"""Artificial dendrites for any PyTorch model, usable in your own training loop.
 
 add_dendrites_(model, kind="perforated", placement="head")     # output unchanged
 train_dendrites_(model, (x, y), nn.functional.cross_entropy)   # the dendrite phase

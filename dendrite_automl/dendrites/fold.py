@@ -28,12 +28,12 @@ def fold_(model: nn.Module) -> list[str]:
     neuron takes s and t, and the gains take s; the dendrites stay as they are.
 
     Args:
-        model: traceable by torch.fx (no control flow that depends on data). A BatchNorm1d of the size of the Linear layer
-            before it is taken to normalise its outputs, as on [B, features].
+        model: traceable by torch.fx (no control flow that depends on data). A BatchNorm1d as wide as the Linear layer
+            before it is assumed to normalise that layer's outputs, as on [B, features].
 
     Returns:
-        Names of the BatchNorm layers that were replaced by Identity. One whose input is used elsewhere too, that follows
-        something else, normalises another axis or keeps no running statistics, stays.
+        Names of the BatchNorm layers that were replaced by Identity. A BatchNorm stays if its input is also used elsewhere, or
+        if it follows another kind of layer, normalises another axis or keeps no running statistics.
     """
     model.eval()
     graph = DendriteTracer().trace(model)

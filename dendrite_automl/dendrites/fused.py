@@ -1,6 +1,6 @@
-"""A neuron and its dendrites in fewer, larger kernels: for training, where benchmarks/dendrite_speed.py found that faster.
+"""A neuron and its dendrites in fewer, larger kernels: used in training where benchmarks/dendrite_speed.py found it faster.
 
-Tracers, exporters, counters and pruners see the parts one by one as before: see `can_fuse`.
+Tracers, exporters, counters and pruners still see the parts one by one: see `can_fuse`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 
 def can_fuse(x: Tensor, neuron: nn.Linear | nn.Conv1d | nn.Conv2d, dendrites: nn.ModuleList) -> bool:
-    """Whether nobody watches the calls of the single parts: no tracer, exporter, hook, or choice of types by autocast."""
+    """Whether nothing observes the calls of the single parts: no tracer, exporter or hook, and no dtype choice by autocast."""
     return (
         type(x) is Tensor
         and x.dtype == neuron.weight.dtype
@@ -30,7 +30,7 @@ def can_fuse(x: Tensor, neuron: nn.Linear | nn.Conv1d | nn.Conv2d, dendrites: nn
 
 
 def are_alike(parts: Sequence[nn.Module]) -> bool:
-    """Whether the parts are plain convolutions of one form, so that one call with all their channels computes them all."""
+    """Whether the parts are plain convolutions of the same form, so one call with all their channels computes them all."""
     first: Any = parts[0]
     return (
         type(first) in _CALLS
@@ -41,12 +41,12 @@ def are_alike(parts: Sequence[nn.Module]) -> bool:
 
 
 def _shapes(part: Any) -> tuple[torch.Size, bool]:
-    """Also whether there is a bias: a folded neuron has one that its dendrites may lack."""
+    """The weight's shape, and whether the bias is missing: a folded neuron has one that its dendrites may lack."""
     return part.weight.shape, part.bias is None
 
 
 def call_alike(parts: Sequence[Any], x: Tensor) -> Tensor:
-    """Outputs of parts that are alike, one after the other along the channels."""
+    """Outputs of parts that are alike, concatenated along the channels."""
     first = parts[0]
     weight = torch.cat([part.weight for part in parts])
     bias = None if first.bias is None else torch.cat([part.bias for part in parts])
@@ -55,9 +55,9 @@ def call_alike(parts: Sequence[Any], x: Tensor) -> Tensor:
 
 
 def squash_(z: Tensor, activation: str) -> Tensor:
-    """The activation, in place.
+    """Apply the activation in place.
 
-    tanh z = 2 sigmoid(2z) - 1, because on CPUs torch's sigmoid is ten times faster than its tanh: 0.6 ms against 6 ms for
+    tanh z = 2 sigmoid(2z) - 1, because on CPUs torch's sigmoid is ten times faster than its tanh: 0.6 ms versus 6 ms for
     2.7 million numbers with torch 2.13. It differs from tanh by rounding, up to 1e-7 in float32.
     """
     if activation == "tanh":

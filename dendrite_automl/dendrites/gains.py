@@ -1,4 +1,4 @@
-"""Gains that start at the least-squares answer to the error, for kinds that ask for it (see `fitted`)."""
+"""Gains that start at the least-squares fit to the error, for kinds that ask for it (see `fitted`)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STEPS = (1.0, 0.3, 0.1, 0.03, 0.01)  # relative to a step of one example's size
 def fit_gains_(
     model: nn.Module, layers: dict[str, DendriticLayer], sums: dict[str, Sums], data: Batches, loss_fn: Loss, batch_size: int
 ) -> None:
-    """Give the newest sets the gains, and their neurons the biases, of the step along the least squares with the least loss.
+    """Set the newest gains, and their neurons' biases, by the step towards the least-squares fit that gives the lowest loss.
 
-    What a dendrite adds has mean 0 where the neuron has a bias that learns: the bias takes the mean off. See kind `fitted`.
+    If the neuron has a trainable bias, what a dendrite adds has mean 0: the bias absorbs the mean. See kind `fitted`.
     """
     takers = [_taker(layer, sums[name]) for name, layer in layers.items()]
 
@@ -43,7 +43,7 @@ def fit_gains_(
 
 
 def _taker(layer: DendriticLayer, sums: Sums) -> Callable[[float], None]:
-    """What sets the newest gain, and the bias if it learns, to a step from where they were."""
+    """A function that sets the newest gain, and the bias if it is trainable, to a step from where they were."""
     newest, bias = len(layer.gains) - 1, layer.neuron.bias
     bias = bias if bias is not None and bias.requires_grad else None
     gain, slope, mean = layer.gains[newest], sums.slope(intercept=bias is not None), sums.mean("a")

@@ -1,4 +1,4 @@
-"""Kinds of dendrites: how one is formed, trained and used. Below each kind stands its card."""
+"""Kinds of dendrites: how they are formed, trained and used. Each kind's card is the docstring below it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Kind:
     """What sets one kind of dendrites apart from another.
 
     Attributes:
-        perforated: dendrites learn in a phase of their own, by correlation, and are frozen; no error flows back through
-            them. Otherwise everything learns jointly by back-propagation.
+        perforated: dendrites learn in a separate phase, by correlation, and are then frozen; no error flows back
+            through them. Otherwise everything learns jointly by back-propagation.
         rank: dendrites are of low rank: `rank` shared features, mixed for each neuron. None: the layer's own form.
-        share: of the neurons that keep their dendrite after the dendrite phase, those that gain most from it.
+        share: fraction of the neurons that keep their dendrite after the dendrite phase: those that gain most from it.
         pool: candidates for each neuron's dendrite in the dendrite phase; the best one stays.
-        fit_gains: gains start at the least-squares answer to the error, not at 0.
+        fit_gains: gains start at the least-squares fit to the error, not at 0.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Kind:
         if not (0 < self.share <= 1 and self.pool >= 1 and (self.rank is None or self.rank >= 1)):
             raise RequestError(f'kind "{self.name}": expected 0 < share <= 1, pool >= 1, rank >= 1; got {self}')
         if self.rank is not None and (self.pool > 1 or self.share < 1):
-            raise RequestError(f'kind "{self.name}": expected a pool or a rank, a share or a rank; got both: ranks are shared')
+            raise RequestError(f'kind "{self.name}": expected a rank without pool or share, got both; all neurons share a rank')
         if not self.perforated and (self.share < 1 or self.pool > 1 or self.fit_gains):
             raise RequestError(f'kind "{self.name}": share, pool and fit_gains belong to the dendrite phase: set perforated')
 
@@ -41,11 +41,11 @@ GRADIENT = Kind(name="gradient", perforated=False)
 
 Formula: y = M(x) + sum_d w_d * f(L_d(x) + sum_{e<d} v_{d,e} a_e), with M, L, v and w all trained on the loss.
 
-Cost of D sets: D * params(M) + C * D * (D + 1) / 2 parameters, D * macs(M) and as many MACs for the scalars at each
-position. Training costs what a layer of that size costs.
+Cost of D sets: D * params(M) + C * D * (D + 1) / 2 parameters, D * macs(M) and one MAC per scalar at each position.
+Training costs what a layer of that size costs.
 
-When it helps: it is the control for all other kinds. It is a gated wider layer without a wider output, so that the layers
-after it stay as they are.
+When it helps: it is the control for all other kinds. It is a gated wider layer without a wider output, so the layers after
+it stay as they are.
 
 Source: the form of the open package `perforatedai` (Apache-2.0), which has no correlation phase; independent code.
 """
@@ -53,14 +53,14 @@ Source: the form of the open package `perforatedai` (Apache-2.0), which has no c
 PERFORATED = Kind(name="perforated", perforated=True)
 """Kind `perforated`: dendrites learn to correlate with their own neuron's error, are frozen, and pass no error back.
 
-Formula: in the dendrite phase L_d and v_{d,e} climb |corr(a_d, e)|, e = dL/dy of the own neuron over examples and positions;
-in the neuron phase they stay as they are, and M and w learn, with the gradient of the loss through M alone.
+Formula: in the dendrite phase L_d and v_{d,e} climb |corr(a_d, e)|, e = dL/dy of their own neuron over examples and
+positions; in the neuron phase they stay as they are, and M and w learn, with the gradient of the loss through M alone.
 
 Cost of D sets: D * params(M) + C * D * (D + 1) / 2 parameters, D * macs(M) and the scalars. The dendrite phase runs on cached
 inputs and errors; a step of the neuron phase costs the forward pass of the dendrites, and no backward pass through them.
 
-When it helps: after the network has stopped improving and before it has fitted the training set: of a fully fitted network
-little error is left to correlate with.
+When it helps: after the network has stopped improving and before it has fitted the training set: a fully fitted network
+leaves little error to correlate with.
 
 Source: Brenner & Itti, Perforated Backpropagation (arXiv 2501.18018); Fahlman & Lebiere 1989.
 """
@@ -72,9 +72,9 @@ Formula: L_d(x) = U_d K_d(x), K_d a layer of M's form with 1 output channel (ker
 U_d a bias and one weight for each neuron.
 
 Cost of a set on a convolution of C_in x k to C channels: C_in * k + 2 * C + C * d parameters (d earlier sets) instead of
-(C_in * k + 1) * C; MACs likewise. Depthwise and grouped layers keep their own form: they are narrow already.
+(C_in * k + 1) * C, and correspondingly fewer MACs. Depthwise and grouped layers keep their own form: they are already narrow.
 
-When it helps: where a whole set is too dear, and the errors of the neurons have one cause in common.
+When it helps: where a full set is too expensive and the neurons' errors have a common cause.
 
 Source: low-rank factorisation (Denil et al. 2013, Sainath et al. 2013) of the dendrite; the combination is ours.
 """
@@ -87,7 +87,7 @@ dendrite explains; all dendrites of a layer cost the same, so this is the gain p
 
 Cost of a set: half of what `perforated` costs, rounded up to whole neurons. Grouped layers that are not depthwise keep all.
 
-When it helps: where few neurons hold most of the error, as in the last layer with one hard class.
+When it helps: where a few neurons account for most of the error, as in the last layer with one hard class.
 
 Source: the selection of Cascade-Correlation (Fahlman & Lebiere 1989), applied to neurons; the ranking is ours.
 """
@@ -95,8 +95,8 @@ Source: the selection of Cascade-Correlation (Fahlman & Lebiere 1989), applied t
 POOL = Kind(name="pool", perforated=True, pool=4)
 """Kind `pool`: as `perforated`, with four candidates for each neuron's dendrite; the one that correlates best stays.
 
-Formula: candidates start from different random weights and climb the same correlation; for each neuron on its own
-argmax_p |corr(a_p, e)| is kept.
+Formula: candidates start from different random weights and climb the same correlation; each neuron keeps its own
+argmax_p |corr(a_p, e)|.
 
 Cost: as `perforated` in the network; four times the dendrite phase, which is cheap because it runs on cached inputs.
 
@@ -106,19 +106,20 @@ Source: Fahlman & Lebiere 1989, section 3 (a pool of candidate units, the best o
 """
 
 FITTED = Kind(name="fitted", perforated=True, fit_gains=True)
-"""Kind `fitted`: as `perforated`, with gains that start at the least-squares answer to the error instead of 0.
+"""Kind `fitted`: as `perforated`, with gains that start at the least-squares fit to the error instead of 0.
 
 Formula: w = -eta * cov(a, e) / var(a) for each neuron, the least-squares fit of the error by the dendrite's output; the
-neuron's bias takes -w * mean(a), so that what is added has mean 0. A neuron whose bias is missing or does not learn takes the
-fit without an intercept, w = -eta * sum(a e) / sum(a a). eta is 0 or the step of a geometric row that gives the least loss
-over the training set, so that the loss never rises; with 0 everything stays as it was.
+neuron's bias takes -w * mean(a), so what is added has mean 0. A neuron without a trainable bias uses the fit without
+an intercept, w = -eta * sum(a e) / sum(a a). eta is 0 or one of a geometric series of steps, whichever gives the lowest loss
+over the training set, so the loss never rises; with 0 nothing changes.
 
-Cost: as `perforated`, and some passes over the training set after the dendrite phase. `drop_dendrites_` leaves the bias.
+Cost: as `perforated`, plus a few passes over the training set after the dendrite phase. `drop_dendrites_` leaves the bias as
+it is then.
 
 When it helps: where the neuron phase is short: the gains need not find their way from 0.
 
 Source: the output weights of Cascade-Correlation are a least-squares problem once the candidate is frozen (Fahlman &
-Lebiere 1989, section 2); the step along it is ours, for the error here is a gradient and no residual.
+Lebiere 1989, section 2); the step along it is ours, because the error here is a gradient, not a residual.
 """
 
 KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED)}

@@ -27,22 +27,22 @@ class DendriticLayer(nn.Module):
         a_d = f(z_d)
         y   = M(x) + sum_d w_d * a_d
 
-    `L_d` has the form of M, or a cheaper one (see `Kind`). Extra parameters of the form of M, with C output channels:
-    D * params(M) + C * D * (D + 1) / 2.
+    `L_d` has the form of M, or a cheaper one (see `Kind`). Extra parameters if it has the form of M, with C output
+    channels: D * params(M) + C * D * (D + 1) / 2.
 
     Attributes:
         neuron: the layer `M` as it was.
         dendrites: the layers `L_d`.
         gains: `w_d`, each [C] with trailing axes of 1 that broadcast over positions.
-        cascade: `v_{d,e}` in the order (1,0), (2,0), (2,1), …, shaped alike.
+        cascade: `v_{d,e}` in the order (1,0), (2,0), (2,1), …, of the same shape.
         kind: how dendrites are formed and trained.
         perforated: no error flows back through the dendrites, neither to their weights nor to the layer's input.
-        fused: in training, convolutions of neuron and dendrites are joined where that is faster; equal up to rounding. Set
-            it to False for second derivatives and function transforms (torch.func).
+        fused: in training, convolutions of neuron and dendrites are joined where that is faster; results are equal up to
+            rounding. Set it to False for second derivatives and function transforms (torch.func).
 
-    A set that only some neurons keep has outputs, gain and cascade for those alone. Two buffers then say which: `owners_<d>`,
-    the neurons in the order of the set, and `places_<d>` [C], for each neuron the place of its dendrite in the set, or one
-    past the end for none.
+    A set that only some neurons keep has outputs, gain and cascade for those only. Two buffers then record which:
+    `owners_<d>`, the neurons in the order of the set, and `places_<d>` [C], the index of each neuron's dendrite in the set, or
+    one past the end if it has none.
 
     Source:
         Brenner & Itti, Perforated Backpropagation (arXiv 2501.18018); Fahlman & Lebiere 1989, Cascade-Correlation. Here
@@ -66,7 +66,7 @@ class DendriticLayer(nn.Module):
         return -1 if isinstance(self.neuron, nn.Linear) else 1
 
     def add_set_(self) -> None:
-        """Add one set with fresh weights and gain 0: the output stays what it was."""
+        """Add one set with fresh weights and gain 0: the output does not change."""
         earlier = len(self.dendrites)
         self.dendrites.append(self.new_dendrite())
         self.cascade.extend([self._scalars() for _ in range(earlier)])
@@ -91,7 +91,7 @@ class DendriticLayer(nn.Module):
         self.cascade = self.cascade[: last * (last - 1) // 2]
 
     def keep_neurons_(self, keep: Tensor) -> None:
-        """Drop the newest set's dendrites of all neurons but `keep`, indices in rising order.
+        """Drop the newest set's dendrites, except those of the neurons `keep` (indices in ascending order).
 
         A set of low rank, or of a grouped layer that is not depthwise, stays whole.
         """
@@ -100,7 +100,7 @@ class DendriticLayer(nn.Module):
             self._keep_(len(self.dendrites) - 1, keep)
 
     def keep_dendrites_(self, chosen: Sequence[Tensor]) -> None:
-        """Drop dendrites of partial sets but those at the given places, for each set; a whole set stays as it is."""
+        """Drop the dendrites of each partial set, except those at the given indices; a whole set stays as it is."""
         partial = [d for d in range(len(self.dendrites)) if f"owners_{d}" in self._buffers]
         keep = {d: self.get_buffer(f"owners_{d}")[chosen[d]].sort().values for d in partial}
         if any(len(keep[d]) < len(self.gains[d]) for d in partial):
@@ -109,12 +109,12 @@ class DendriticLayer(nn.Module):
                 self._keep_(d, keep[d])
 
     def settle_(self) -> None:
-        """Give the newest set the size that it has after the dendrite phase: for estimates without training."""
+        """Give the newest set the size that it will have after the dendrite phase, for estimates without training."""
         channels = len(self.neuron.weight)
         self.keep_neurons_(torch.arange(math.ceil(self.kind.share * channels), device=self.neuron.weight.device))
 
     def whole_sets_(self) -> list[int]:
-        """Give every neuron a dendrite in every set, dead where it had none; the sets that were partial."""
+        """Give every neuron a dendrite in every set, dead where it had none; return the sets that were partial."""
         partial = [d for d in range(len(self.dendrites)) if f"owners_{d}" in self._buffers]
         for d in partial:
             owners, channels = self.get_buffer(f"owners_{d}"), len(self.neuron.weight)
@@ -129,21 +129,21 @@ class DendriticLayer(nn.Module):
         return partial
 
     def partial_sets_(self, sets: list[int]) -> None:
-        """Inverse of `whole_sets_`: drop the dead dendrites again; of a set that is dead throughout, one stays."""
+        """Inverse of `whole_sets_`: drop the dead dendrites; if all of a set's are dead, one stays."""
         for d in sets:
             alive = self.dendrites[d].weight.detach().flatten(1).abs().sum(1)  # type: ignore[operator]
             keep = torch.arange(max(1, int((alive > 0).sum())), device=alive.device)
             self._keep_(d, alive.nonzero().flatten() if alive.any() else keep)
 
     def freeze_(self) -> None:
-        """Keep the dendrites as they are; neuron and gains go on learning."""
+        """Freeze the dendrites; neuron and gains keep learning."""
         self.dendrites.requires_grad_(False)
         self.cascade.requires_grad_(False)
 
     def dendrite_outputs(self, x: Tensor, *, sets: int | None = None) -> list[Tensor]:
-        """Outputs a_d of the first `sets` (default: all), each of the shape of the layer's output.
+        """Outputs a_d of the first `sets` (default: all), each with the shape of the layer's output.
 
-        A set that only some neurons keep has outputs for those alone.
+        A set that only some neurons keep has outputs for those only.
         """
         outputs: list[Tensor] = []
         for d in range(len(self.dendrites) if sets is None else sets):
@@ -155,7 +155,7 @@ class DendriticLayer(nn.Module):
         return [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
 
     def drive(self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
-        """z of a dendrite layer that comes after the sets whose outputs are `earlier`, and hears them as `heard` says."""
+        """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`."""
         d = len(earlier)
         owners = self._buffers.get(f"owners_{d}")
         if owners is not None and self._is_depthwise():
@@ -184,7 +184,7 @@ class DendriticLayer(nn.Module):
         return self.perforated and not any(p.requires_grad for p in (*self.dendrites.parameters(), *self.cascade))
 
     def _add_frozen(self, x: Tensor) -> Tensor:
-        """Dendrites that learn nothing: their outputs are computed in place, in one call where all have one form."""
+        """As `forward`, with frozen dendrites: computed in place, and in one call if all have the same form."""
         y: Tensor = self.neuron(x)
         sets, outputs = len(self.dendrites), list[Tensor]()
         with torch.no_grad():
@@ -217,7 +217,7 @@ class DendriticLayer(nn.Module):
         return torch.cat([a, nothing], axis).index_select(axis, places)
 
     def _heard(self, earlier: Tensor, e: int, d: int) -> Tensor:
-        """What set d hears of set e: the outputs for the neurons of set d."""
+        """What set d receives from set e: the outputs for the neurons of set d."""
         whole, owners = self._spread(earlier, e), self._buffers.get(f"owners_{d}")
         return whole if owners is None else whole.index_select(self.channel_axis, owners)
 

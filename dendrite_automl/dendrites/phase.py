@@ -1,8 +1,8 @@
-"""The dendrite phase: new dendrites learn to correlate with the error that their own neuron has left.
+"""The dendrite phase: new dendrites learn to correlate with their own neuron's remaining error.
 
-The rest of the network is frozen, so that each layer's input and error never change: they are computed once, cached, and
-every layer's dendrites learn on their own from the cache. What does not fit into the cache is computed anew for every batch.
-Of layers with many positions a random sample is enough, which makes the phase fast.
+The rest of the network is frozen, so each layer's input and error never change: they are computed once and cached, and every
+layer's dendrites learn separately from the cache. What does not fit into the cache is recomputed for every batch. For layers
+with many positions a random sample is enough, which makes the phase fast.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POSITIONS = 16
 
 @dataclass(slots=True, kw_only=True)
 class _Candidate:
-    """A dendrite layer in training, for the place of the newest set."""
+    """A dendrite layer in training: a candidate for the newest set."""
 
     dendrite: nn.Module
     heard: list[nn.Parameter]
@@ -57,7 +57,7 @@ def train_dendrites_(
     cache_bytes: int = CACHE_BYTES,
     positions: int | None = POSITIONS,
 ) -> dict[str, float]:
-    """Train the new sets of every perforated layer, in place, and freeze them. The output stays, but for kind `fitted`.
+    """Train the new sets of every perforated layer, in place, and freeze them. Only kind `fitted` changes the output.
 
     Each dendrite climbs the magnitude of the correlation between its output a and the error e = dL/dy of its own neuron,
     over examples and positions of a batch:
@@ -65,32 +65,32 @@ def train_dendrites_(
         | sum (a - mean a)(e - mean e) | / sqrt( sum (a - mean a)^2 * sum (e - mean e)^2 )
 
     Args:
-        model: with new sets from `add_dendrites_`, of a kind that is perforated.
-        data: (x, y), tensors of N examples each; or batches (x, y) that can be gone through several times, as of a loader.
-            The error is that of these data: training data as a rule; held-out data where the training set is fitted.
+        model: with new sets from `add_dendrites_`, of a perforated kind.
+        data: (x, y), tensors of N examples each; or batches (x, y) that can be iterated more than once, such as a loader.
+            The error is the one on these data: usually training data; held-out data if the training set is already fitted.
         loss_fn: (output, target) -> scalar, the mean over the batch; with label smoothing it gives a smoothed error.
         epochs: passes over the recorded inputs and errors.
-        batch_size: for tensors, and for what is cached; large, because the error of a trained network sits in few examples.
-        cache_bytes: largest cache of inputs, errors and outputs of earlier sets; when they need more, they are computed again
-            for every batch. While it is built, the cache needs its largest layer a second time.
-        positions: of each example, on the mean, that a layer with more of them learns from, of a convolution's map or a
-            linear layer's sequence: drawn once for the cache (or anew for every batch without it), rather where the error is
-            large, and weighted so that all sums are unbiased. None: all. Fewer are faster, and the dendrites found correlate
-            a little less over all positions; see "Speed of dendrites" in benchmarks/README.md.
+        batch_size: for tensors, and for what is cached; large, because a trained network's error sits in few examples.
+        cache_bytes: size limit of the cache of inputs, errors and outputs of earlier sets; if they need more, they are
+            recomputed for every batch. While it is being built, the cache holds its largest layer twice.
+        positions: average number per example that a layer learns from, in a convolution's map or a linear layer's sequence; a
+            layer with no more than that uses all. They are drawn once for the cache (for every batch if there is none),
+            preferably where the error is large, and weighted so that all sums are unbiased. None: all. Fewer are faster, but
+            the dendrites found correlate a little less over all positions; see "Speed of dendrites" in benchmarks/README.md.
 
     Returns:
         Mean magnitude of the correlation over the neurons that keep their dendrite, over all data, by layer. With a sample of
-        positions it is over that sample: the dendrites have fitted it, so that over all positions it is somewhat lower.
-        Choice, ranking and least squares of the kinds go by the same sums.
+        positions it is over that sample, which the dendrites have fitted: over all positions it is somewhat lower.
+        The choice, ranking and least squares of the kinds use the same sums.
 
     Raises:
-        RequestError: positions below 1, no layer has new perforated dendrites, one is not called exactly once in a forward
+        RequestError: positions below 1, no layer has new perforated dendrites, one is not called exactly once per forward
             pass, or there are no data; the model is left as it was.
         CandidateFailed: the loss is not finite; the model is left as it was.
 
     Source:
         Fahlman & Lebiere 1989, eq. 1-2; Brenner & Itti (arXiv 2501.18018). They climb the covariance with the errors of
-        all outputs; here the correlation (free of scale), with the error of the one neuron that owns the dendrite.
+        all outputs; here it is the correlation (scale-free) with the error of the one neuron that owns the dendrite.
     """
     layers = {name: layer for name, layer in dendritic_layers(model).items() if _is_new(layer)}
     if not layers:
@@ -98,7 +98,7 @@ def train_dendrites_(
     if positions is not None and positions < 1:
         raise RequestError(f"dendrites: positions: expected a whole number >= 1, or None for all, got {positions}")
     if isinstance(data, Iterator) and any(layer.kind.fit_gains for layer in layers.values()):
-        raise RequestError("dendrites: expected batches that can be gone through again, for gains are fitted; got an iterator")
+        raise RequestError("dendrites: expected batches that can be iterated more than once, to fit the gains; got an iterator")
 
     def record(x: Tensor, y: Tensor) -> dict[str, Recorded]:
         return record_errors(model, list(layers), x, y, loss_fn, positions)
@@ -115,7 +115,7 @@ def train_dendrites_(
                 _climb_(layers[name], candidate, chunks)
             optimizers[name].step()
         for optimizer in optimizers.values():
-            optimizer.zero_grad()  # what is frozen and has a gradient would count where gradients are clipped
+            optimizer.zero_grad()  # gradients of frozen weights would count in gradient clipping
         with torch.no_grad():
             sums = _sum_up(tape, layers, pools)
             for name, layer in layers.items():
@@ -143,9 +143,9 @@ def _pool(layer: DendriticLayer) -> list[_Candidate]:
 
 
 def _climb_(layer: DendriticLayer, candidate: _Candidate, chunks: list[Recorded]) -> None:
-    """Add to the gradients of a candidate that of -mean |correlation| with the neurons' errors in one batch.
+    """Add the gradient of -mean |correlation| with the neurons' errors in one batch to a candidate's gradients.
 
-    Written out, because nearly all time of the phase is spent here. For r = S_ae / sqrt(S_aa S_ee) and a = f(z):
+    Written out by hand, because the phase spends nearly all its time here. For r = S_ae / sqrt(S_aa S_ee) and a = f(z):
 
         d|r| / dz = sign(r) * f'(z) * [(e - mean e) - (a - mean a) * S_ae / S_aa] / sqrt(S_aa S_ee)
     """
@@ -178,7 +178,7 @@ def _sum_up(tape: Tape, layers: dict[str, DendriticLayer], pools: dict[str, list
 
 
 def _install_(layer: DendriticLayer, pool: list[_Candidate], sums: list[Sums]) -> Sums:
-    """Put the best candidate of each neuron into the newest set, drop what does not stay; the sums of what stays."""
+    """Put each neuron's best candidate into the newest set and drop the rest; return the sums of what is kept."""
     best = torch.stack([total.correlation() for total in sums]).argmax(0)  # [C]
     every = torch.arange(len(best), device=best.device)
     for place, target in enumerate(pool[0].parameters() if len(pool) > 1 else []):
@@ -200,7 +200,7 @@ def _is_new(layer: DendriticLayer) -> bool:
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; all restored on leaving, and the weights too if it went wrong."""
+    """Evaluation mode and no gradients; everything is restored on exit, after an error the weights too."""
     training = {module: module.training for module in model.modules()}
     wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}  # some are replaced meanwhile
     weights = copy.deepcopy(model.state_dict())

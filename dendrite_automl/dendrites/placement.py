@@ -8,15 +8,15 @@ from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
 from dendrite_automl.errors import RequestError
 
 PLACEMENTS = ("head", "convs", "all")
-# These read the weights of the layers inside them and do not call those: dendrites there would fail or do nothing.
+# These read the weights of their inner layers without calling them: dendrites there would fail or do nothing.
 _CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def find_layers(model: nn.Module, placement: str | list[str]) -> list[str]:
-    """Names of the layers that a placement means, in the order of `model.named_modules()`.
+    """Names of the layers that a placement refers to, in the order of `model.named_modules()`.
 
     Args:
-        placement: `head` (the last Linear layer), `convs` (all convolutions), `all` (both kinds, everywhere but inside
+        placement: `head` (the last Linear layer), `convs` (all convolutions), `all` (both kinds, everywhere except inside
             torch's attention modules), or a list of layer names.
 
     Raises:
@@ -27,7 +27,7 @@ def find_layers(model: nn.Module, placement: str | list[str]) -> list[str]:
     if isinstance(placement, list):
         for name in placement:
             if name not in layers:
-                raise RequestError(f'placement: expected layers of {", ".join(layers) or "none"}; got "{name}"')
+                raise RequestError(f'placement: expected layers among {", ".join(layers) or "none"}; got "{name}"')
         names = [name for name in layers if name in placement]
     elif placement == "head":
         names = [name for name, layer in layers.items() if isinstance(_neuron(layer), nn.Linear)][-1:]
@@ -47,7 +47,7 @@ def _neuron(layer: nn.Module) -> nn.Module:
 
 
 def _growable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Layers that can grow by name, grown ones included, their parts and the insides of attention not."""
+    """Growable layers by name: grown ones included, but not their parts or the insides of attention modules."""
     found: dict[str, nn.Module] = {}
     inside: tuple[str, ...] = ()
     for name, module in model.named_modules(remove_duplicate=False):

@@ -1,7 +1,8 @@
 """A random sample of a layer's positions: at one position, a convolution is a matrix product with a patch of its input.
 
-Source: sampling with unequal chances and weights of 1 / chance (Horvitz & Thompson 1952), each position on its own (Poisson
-sampling). The chances are ours: most errors are 0 behind a pooling, and of a trained network few examples hold what is left.
+Source: sampling with unequal probabilities and weights of 1 / probability (Horvitz & Thompson 1952), each position on its
+own (Poisson sampling). The probabilities are ours: before a pooling layer most errors are 0, and in a trained network a few
+examples hold what is left.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _EPSILON = 1e-30
-_FLOOR = 0.25  # of the sample, drawn whatever the error is: the variance of a needs it. 0.1 to 0.75 do about as well
+_FLOOR = 0.25  # of the sample is drawn whatever the error: the variance of a needs it. 0.1 to 0.75 work about as well
 
 
 class OnPatches(nn.Module):
-    """A dendrite layer on patches [M, C_in, *kernel] -> [M, C]: what it gives where they were taken."""
+    """A dendrite layer on patches [M, C_in, *kernel] -> [M, C]: its outputs at the positions they were taken from."""
 
     def __init__(self, dendrite: nn.Module) -> None:
         super().__init__()
         self._parts = list(dendrite) if isinstance(dendrite, nn.Sequential) else [dendrite]
 
     def forward(self, patches: Tensor) -> Tensor:
-        """A matrix product, for each group of channels."""
+        """One matrix product per group of channels."""
         for part in self._parts:
             patches = part(patches) if isinstance(part, nn.Linear) else _multiply(part, patches.flatten(1))
         return patches
@@ -41,10 +42,10 @@ def _multiply(part: Any, rows: Tensor) -> Tensor:
 
 
 def draw_positions(error: Tensor, count: int) -> tuple[tuple[Tensor, ...], Tensor] | None:
-    """Index and weights [M] of positions of errors [N, *positions, C], M about N * count; None where there are no more.
+    """Index and weights [M] of a sample of the positions of errors [N, *positions, C], M about N * count; None: take all.
 
-    A position is kept with a chance p that grows with its error (its share of a channel's energy, mean over the channels),
-    and weighs 1 / p, so that sums over the sample are unbiased. Examples with little error give few positions.
+    A position is kept with a probability p that grows with its error (its share of a channel's energy, mean over the
+    channels) and weighs 1 / p, so sums over the sample are unbiased. Examples with little error give few positions.
     """
     share = count / math.prod(error.shape[1:-1])
     if share >= 1:

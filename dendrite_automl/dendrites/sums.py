@@ -14,7 +14,7 @@ _EPSILON = 1e-12
 class Sums:
     """Sums for each of C neurons, from which correlation and least squares follow.
 
-    They are taken around the mean of what came first: a nearly constant output would leave differences of large sums.
+    They are centred on the mean of the first batch: a nearly constant output would otherwise leave differences of large sums.
     """
 
     count: float = 0
@@ -22,7 +22,7 @@ class Sums:
     sums: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, a: Tensor, e: Tensor, axis: int, weight: Tensor | None = None) -> None:
-        """Take in a and e, of one shape, with the neurons along `axis`; or [M, C], each of M positions with its weight [M]."""
+        """Add a and e, of the same shape, with the neurons along `axis`; or [M, C], each of M positions with its weight [M]."""
         dims = [dim for dim in range(a.dim()) if dim != axis % a.dim()]
         shape = [1 if dim in dims else -1 for dim in range(a.dim())]
         values = {"a": a, "e": e}
@@ -57,13 +57,13 @@ class Sums:
         return self.covariance("a", "e").square() / (self.covariance("a", "a").clamp_min(0) + _EPSILON)
 
     def slope(self, *, intercept: bool) -> Tensor:
-        """Least-squares slope of e by a: cov(a, e) / var(a), or sum(a e) / sum(a a) without an intercept, [C]."""
+        """Least-squares slope of e on a: cov(a, e) / var(a), or sum(a e) / sum(a a) without an intercept, [C]."""
         beside = 0 if intercept else self.count * self.mean("a")  # what the mean of a adds to the sums
         energy = self.covariance("a", "a").clamp_min(0) + beside * self.mean("a")
         return (self.covariance("a", "e") + beside * self.mean("e")) / (energy + _EPSILON)
 
     def downhill(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Factors of e, a and 1 in the derivative of -mean |correlation| by a, each [C]."""
+        """Factors of e, a and 1 in the derivative of -mean |correlation| with respect to a, each [C]."""
         s_aa, s_ee, s_ae = self.covariance("a", "a"), self.covariance("e", "e"), self.covariance("a", "e")
         spread = (s_aa.clamp_min(0) * s_ee.clamp_min(0) + _EPSILON).sqrt()
         on_error = -s_ae.sign() / (len(s_ae) * spread)
@@ -72,7 +72,7 @@ class Sums:
 
 
 def pick(pool: list[Sums], best: Tensor, neurons: Tensor) -> Sums:
-    """Sums of the given neurons [K], each with its best candidate, of which `best` [C] is the place in the pool."""
+    """Sums of the given neurons [K], each from its best candidate, whose index in the pool is in `best` [C]."""
 
     def rows(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {name: torch.stack([value[name] for value in values])[best[neurons], neurons] for name in values[0]}

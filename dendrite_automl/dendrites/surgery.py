@@ -1,4 +1,4 @@
-"""Adding dendrites to a network and taking them off again, in place."""
+"""Adding dendrites to a network and removing them, in place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_dendrites_(
     """Add one dendrite set to each placed layer, in place. The network's output does not change: new gains are 0.
 
     Args:
-        model: any module with Linear, Conv1d or Conv2d layers; a layer that has dendrites gets one set more.
+        model: any module with Linear, Conv1d or Conv2d layers; a layer that already has dendrites gets one more set.
         kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. `gradient`: everything learns
             jointly afterwards. All others: call `train_dendrites_` next, then train the network; the dendrites stay as they
             are and no error flows through them.
@@ -26,10 +26,10 @@ def add_dendrites_(
         activation: tanh | sigmoid | relu.
 
     Returns:
-        Names of the layers that grew. An optimizer made before does not know the new parameters: make a new one.
+        Names of the layers that grew. An optimizer made earlier does not know the new parameters: make a new one.
 
     Raises:
-        RequestError: unknown kind, activation or placement, or layers grown before in another way; the model is left as
+        RequestError: unknown kind, activation or placement, or layers that were grown in another way; the model is left as
             it was. A model that is itself one layer cannot be replaced in place: wrap it in nn.Sequential.
     """
     chosen = KINDS.get(kind) if isinstance(kind, str) else kind
@@ -44,7 +44,7 @@ def add_dendrites_(
             raise RequestError("dendrites: expected a model with layers inside, got a bare layer; wrap it in nn.Sequential")
         if isinstance(layer, DendriticLayer) and (layer.activation, layer.kind) != (activation, chosen):
             raise RequestError(
-                f'dendrites: layer "{name}": expected the kind and activation that it has, '
+                f'dendrites: layer "{name}": expected the kind and activation that it already has, '
                 f"got {chosen.name}, {activation}; drop its dendrites first"
             )
     for name in names:
@@ -55,8 +55,8 @@ def add_dendrites_(
 def drop_dendrites_(model: nn.Module, names: list[str] | None = None) -> list[str]:
     """Remove the newest dendrite set of the named layers (default: of all that have one), in place.
 
-    A layer without any set left becomes the plain layer again. What training changed in the neuron stays, the shift of its
-    bias by kind `fitted` included.
+    A layer with no sets left becomes a plain layer again. What training changed in the neuron stays, including the bias shift
+    of kind `fitted`.
 
     Returns:
         Names of the layers that shrank.
@@ -67,7 +67,7 @@ def drop_dendrites_(model: nn.Module, names: list[str] | None = None) -> list[st
     grown = dendritic_layers(model)
     for name in names or []:
         if name not in grown:
-            raise RequestError(f'dendrites: expected layers of {", ".join(grown) or "none"}; got "{name}"')
+            raise RequestError(f'dendrites: expected layers among {", ".join(grown) or "none"}; got "{name}"')
     chosen = list(grown) if names is None else names
     for name in chosen:
         grown[name].drop_set_()

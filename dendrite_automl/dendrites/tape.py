@@ -1,4 +1,4 @@
-"""What the dendrite phase learns from: each layer's input and error, recorded batch by batch and cached where they fit."""
+"""What the dendrite phase learns from: each layer's input and error, recorded batch by batch and cached if they fit."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dendrite_automl.errors import CandidateFailed, RequestError
 Loss = Callable[[Tensor, Tensor], Tensor]
 Batches = tuple[Tensor, Tensor] | Iterable[tuple[Tensor, Tensor]]
 Record = Callable[[Tensor, Tensor], "dict[str, Recorded]"]
-_CHUNK_NUMBERS = 2**18  # worked on at a time: 1 MB in float32, about the second-level cache of a core
+_CHUNK_NUMBERS = 2**18  # processed at a time: 1 MB in float32, about one core's L2 cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """What one layer saw in one batch: input x, error e = dL/dy (L summed over examples), outputs of its earlier sets.
 
-    With a `weight` [M] it is a sample of M positions, each of which stands for as many as its weight says: x are patches
-    [M, C_in, *kernel] (of a linear layer [M, F]), error and earlier [M, C].
+    With a `weight` [M] it is a sample of M positions, each standing for `weight` of them: x holds patches [M, C_in, *kernel]
+    (for a linear layer [M, F]), error and earlier are [M, C].
     """
 
     x: Tensor
@@ -44,13 +44,13 @@ class Recorded:
         return Recorded(x=x, error=error, earlier=tuple(earlier), weight=weight)
 
     def chunks(self, index: Tensor) -> list[Recorded]:
-        """As `take`, in runs whose errors stay in the processor's cache while they are worked on."""
+        """As `take`, in runs whose errors stay in the processor's cache while they are processed."""
         size = max(1, _CHUNK_NUMBERS * len(self.error) // max(1, self.error.numel()))
         return [self.take(part) for part in index.split(size)]
 
 
 class Tape:
-    """Inputs and errors of the layers, batch by batch: from a cache where it fits, computed anew where it does not."""
+    """Inputs and errors of the layers, batch by batch: from a cache if they fit, recomputed if not."""
 
     def __init__(self, record: Record, data: Batches, *, cache_bytes: int, batch_size: int) -> None:
         self._record, self._data, self._batch_size = record, data, batch_size
@@ -68,15 +68,15 @@ class Tape:
             raise RequestError("dendrites: expected data with at least one example, got none")
         if parts is None and isinstance(data, Iterator):
             raise RequestError(
-                f"dendrites: expected batches that can be gone through again, or to fit into {cache_bytes} bytes"
+                f"dendrites: expected batches that can be iterated more than once, or that fit into {cache_bytes} bytes"
             )
         self._cache = None if parts is None else {name: _joined([part.pop(name) for part in parts]) for name in list(parts[0])}
 
     def play(self, passes: list[bool]) -> Iterator[tuple[str, list[Recorded]]]:
-        """Batches of every layer, each in chunks, in as many passes, shuffled where True.
+        """Batches of every layer, each in chunks, over the given passes; those that are True are shuffled.
 
-        From the cache one layer comes after the other, in the same order of examples; a sample of positions in an order of
-        its own. What is not cached comes batch by batch, and a loader in its own order.
+        From the cache, layers come one after another, in the same order of examples; a sample of positions has its own
+        order. Without a cache, all layers come batch by batch, and a loader keeps its own order.
         """
         if self._cache is None:
             for shuffle in passes:
@@ -84,7 +84,7 @@ class Tape:
                     for name, seen in self._record(x, y).items():
                         yield name, seen.chunks(torch.arange(len(seen.x), device=seen.x.device))
             return
-        orders: dict[int, list[Tensor]] = {}  # by the number of rows: examples, or positions of a sample
+        orders: dict[int, list[Tensor]] = {}  # by number of rows: examples, or positions of a sample
         for name, seen in self._cache.items():
             rows = len(seen.x)
             if rows not in orders:
@@ -117,10 +117,10 @@ def record_errors(
 ) -> dict[str, Recorded]:
     """Input, error dL/dy and earlier dendrites' outputs of each named layer for one batch; L is the sum over the examples.
 
-    They are kept at all positions, or at random ones: `positions` for each example on the mean (see `draw_positions`).
+    They are kept at all positions, or at random ones: `positions` per example on average (see `draw_positions`).
 
     Raises:
-        RequestError: a layer is not called exactly once, so that it has no one input and error.
+        RequestError: a layer is not called exactly once, so it has no single input and error.
         CandidateFailed: the loss is not finite.
     """
     seen: dict[str, tuple[Tensor, Tensor]] = {}
@@ -129,8 +129,8 @@ def record_errors(
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             calls[name] += 1
-            # All weights may be frozen: the output itself asks for its gradient. The network goes on with a copy, so that
-            # an activation in place does not overwrite it.
+            # All weights may be frozen: the output itself requires the gradient. The network continues with a copy, so that
+            # an in-place activation does not overwrite it.
             seen[name] = (inputs[0].detach(), output if output.requires_grad else output.requires_grad_(True))
             return output.clone()
 
@@ -145,7 +145,7 @@ def record_errors(
             for name, count in calls.items():
                 if count != 1:
                     raise RequestError(
-                        f'dendrites: layer "{name}": expected one call in a forward pass, got {count} calls; '
+                        f'dendrites: layer "{name}": expected one call per forward pass, got {count} calls; '
                         "place dendrites elsewhere"
                     )
             outputs = [seen[name][1] for name in names]
@@ -159,7 +159,7 @@ def record_errors(
 
 @torch.no_grad()
 def _recorded(layer: nn.Module, x: Tensor, error: Tensor, positions: int | None) -> Recorded:
-    """Of a layer without dendrites too."""
+    """Works for a layer without dendrites, too."""
     neuron, earlier = layer, list[Tensor]()
     if isinstance(layer, DendriticLayer):
         neuron, earlier = layer.neuron, layer.dendrite_outputs(x, sets=len(layer.dendrites) - 1)

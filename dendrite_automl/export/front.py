@@ -16,13 +16,13 @@ from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
 from dendrite_automl.export.predictions import write_predictions
+from dendrite_automl.front import Goal
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.report.write import write_report
-from dendrite_automl.result import Artifact, Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal, confirmed_rows, final_front, optimism
-from dendrite_automl.search_loop.optuna_log import write_journal
+from dendrite_automl.result import Artifact, Ending, Snapshot
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.run.confirmed import confirmed_rows, final_front, optimism
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data
 
@@ -48,8 +48,8 @@ class ExportPlan:
     pretrained: nn.Module | None = None
 
 
-def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
-    """Export every front member, open the test split once, write predictions, tables, report.html and optuna.log.
+def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
+    """Export every front member, open the test split once, write predictions, tables and report.html.
 
     Of the replicates of a member, search and confirmation together, the one with the best validation accuracy is exported.
 
@@ -63,17 +63,18 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
         BudgetUnreachable: no trained network is inside the budget; the tables are written all the same.
         AutoMLError: no network was trained at all, or the disk does not take an artifact; those that are there stay.
     """
+    run = journal.run
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [snapshot.values() for snapshot in snapshots.values()]
     front = final_front(run, plan.goal)
-    run.info["optimism"] = optimism(run, plan.goal)
+    journal.update(optimism=optimism(run, plan.goal))
     context = _context(run, plan)
-    write_predictions(run, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
+    write_predictions(journal, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
     for number, row in enumerate(front):
         progress.export(number, len(front))
         snapshot = snapshots[row["snapshot"]]
         try:
-            row.update(_as_columns(_export(run, row, snapshot, context)))
+            row.update(_as_columns(_export(journal, row, snapshot, context)))
         except ExportStopped:
             raise
         except AutoMLError as error:
@@ -81,16 +82,15 @@ def export_front(run: Run, plan: ExportPlan, progress: Progress) -> list[dict[st
             row.update(_as_columns(None))
     if not rows:
         raise AutoMLError(_nothing_trained(run))
-    run.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
-    run.write_tables(front)
-    write_report(run)
-    write_journal(run)
+    journal.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
+    journal.write_tables(front)
+    write_report(journal)
     if not front:
         raise BudgetUnreachable(_nothing_fits(rows, plan.goal.budget))
     return run.front_rows()
 
 
-def export_snapshot(run: Run, plan: ExportPlan, snapshot_id: str) -> Path:
+def export_snapshot(journal: Journal, plan: ExportPlan, snapshot_id: str) -> Path:
     """Export one snapshot, of the front or not; front.csv gets its figures where it is a member.
 
     Returns:
@@ -100,6 +100,7 @@ def export_snapshot(run: Run, plan: ExportPlan, snapshot_id: str) -> Path:
         RequestError: the run has no such snapshot.
         AutoMLError: the artifact is refused, or the disk does not take it; an earlier one stays.
     """
+    run = journal.run
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     if snapshot_id not in snapshots:
         close = difflib.get_close_matches(snapshot_id, snapshots, n=1)
@@ -108,14 +109,14 @@ def export_snapshot(run: Run, plan: ExportPlan, snapshot_id: str) -> Path:
     snapshot = snapshots[snapshot_id]
     again = confirmed_rows(run, Goal(objectives=plan.goal.objectives, budget=Budget()))
     row = next((r for r in again if r["snapshot"] == snapshot_id), snapshot.values() | {"val_accuracy_selected": None})
-    artifact = _export(run, row, snapshot, _context(run, plan))
+    artifact = _export(journal, row, snapshot, _context(run, plan))
     if (run.path / "front.csv").is_file():
         front = run.front_rows()
         for member in front:
             member["artifact"] = f"artifacts/{member['snapshot']}" if member["artifact"] else ""
             if member["snapshot"] == snapshot_id:
                 member.update(_as_columns(artifact))
-        run.write_tables(front)
+        journal.write_tables(front)
     return run.path / "artifacts" / snapshot_id
 
 
@@ -146,42 +147,39 @@ def _as_columns(artifact: Artifact | None) -> dict[str, Any]:
     }
 
 
-def _export(run: Run, row: dict[str, Any], snapshot: Snapshot, context: BundleContext) -> Artifact:
+def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: BundleContext) -> Artifact:
     """Write an artifact into a folder of its own, and put it in its place once it is whole.
 
     Raises:
         AutoMLError: it is refused.
         ExportStopped: the disk does not take it.
     """
-    rounds = [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
-    best, number, place = max(
-        (value, -number, -place) for number, of_round in rounds for place, value in enumerate(of_round.accuracies)
-    )
-    seeds = dict(rounds)[-number].seeds
-    known = len(seeds) == len(dict(rounds)[-number].accuracies)
+    run = journal.run
+    replicates = _replicates(run, snapshot)
+    best = max(replicates, key=lambda replicate: replicate.accuracy)
     validation = Validation(
         accuracy=row["val_accuracy"],
         error=row["val_accuracy_se"],
         replicates=row["replicates"],
         selected=row["val_accuracy_selected"],
-        exported=best,
-        chosen_of=sum(len(of_round.accuracies) for _, of_round in rounds),
-        seed=seeds[-place] if known else None,
+        exported=best.accuracy,
+        chosen_of=len(replicates),
+        seed=best.seed,
     )
     candidate = run.candidates()[snapshot.candidate]
     shape, classes = context.task.input_shape, len(context.task.classes)
-    path = run.weights_path(snapshot.id, -number)
+    path = run.weights_path(snapshot.id, best.round)
     try:
         weights = path.read_bytes()
     except OSError as error:
         raise AutoMLError(f"{path}: expected the weights of {snapshot.id}: {error.strerror}") from None
-    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, context.pretrained)[-place]
+    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, context.pretrained)[best.place]
     scratch = None
     try:
-        scratch = run.new_artifact_folder()
+        scratch = journal.new_artifact_folder()
         member = Member(snapshot=snapshot, candidate=candidate, validation=validation)
         artifact = export_artifact(model, member, scratch, context)
-        run.keep_artifact(scratch, snapshot.id)
+        journal.keep_artifact(scratch, snapshot.id)
     except OSError as error:
         what = f"{error.strerror or error}; the artifacts that were there are untouched; export again with `automl export`"
         raise ExportStopped(f"export: cannot write {run.path}/artifacts/{snapshot.id}: {what}") from None
@@ -191,18 +189,42 @@ def _export(run: Run, row: dict[str, Any], snapshot: Snapshot, context: BundleCo
     return artifact
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Replicate:
+    """One training of a snapshot.
+
+    Attributes:
+        round: of the confirmation; 0 for the search.
+        place: among the networks of its round's weights.
+        seed: None if another replicate of its round diverged, so that it is not known which seed this is.
+    """
+
+    accuracy: float
+    round: int
+    place: int
+    seed: int | None
+
+
+def _replicates(run: Run, snapshot: Snapshot) -> list[_Replicate]:
+    """All trainings of a snapshot, those of the search first."""
+    return [
+        _Replicate(accuracy=value, round=number, place=place, seed=None if trained.diverged else trained.seeds[place])
+        for number, trained in [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
+        for place, value in enumerate(trained.accuracies)
+    ]
+
+
 def _provenance(run: Run) -> dict[str, Any]:
-    request = run.info["request"]
     return {
         "run": run.path.name,
-        "command": run.info["command"],
-        "seed": request["seed"],
-        "versions": run.info["versions"],
+        "command": run.info.command,
+        "seed": run.info.request["seed"],
+        "versions": dict(run.info.versions),
     }
 
 
 def _nothing_trained(run: Run) -> str:
-    failures = [line["reason"] for line in run.of_kind("end") if line["status"] == "failed"]
+    failures = [line["reason"] for line in run.of_kind("end") if Ending(line["status"]).gave_nothing]
     if failures:
         return f"search: all {len(failures)} trials failed, the last one: {failures[-1]}; see {run.path}/results.jsonl"
     return f"search: ended before the first network was trained; go on with --resume --out {run.path}"

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.front import Goal
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal, final_front
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.run.confirmed import final_front
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import predict
 
 
-def write_predictions(run: Run, goal: Goal, test: Split, *, classes: int, pretrained: nn.Module | None = None) -> None:
+def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int, pretrained: nn.Module | None = None) -> None:
     """Predict with all fresh replicates of each arm's front; with those of the search where a member was not confirmed.
 
     A network whose weights are gone is left out.
@@ -31,15 +32,16 @@ def write_predictions(run: Run, goal: Goal, test: Split, *, classes: int, pretra
     Raises:
         OSError: the disk does not take the file.
     """
+    run = journal.run
     snapshots, confirmed = {s.id: s for s in run.snapshots()}, run.confirmed()
     predicted = {}
-    for arm in run.info["request"]["arms"]:
+    for arm in run.info.arms:
         for row in final_front(run, goal, arm=arm):
             snapshot = snapshots[row["snapshot"]]
             rounds = [number for number, _ in confirmed.get(snapshot.id, [(0, snapshot)])]
             with contextlib.suppress(OSError, RequestError):
                 predicted[snapshot.id] = _predict(run, snapshot, rounds, torch.from_numpy(test.x), classes, pretrained)
-    run.write_predictions(test.y.astype(np.uint16), predicted)
+    journal.write_predictions(test.y.astype(np.uint16), predicted)
 
 
 def _predict(

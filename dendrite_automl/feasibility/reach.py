@@ -73,7 +73,7 @@ class Reach:
         limits = dict(budget.limits)
         rng = random.Random(0)
         costs = [self._fit_cost(self.space.sample(rng)) for _ in range(_SAMPLES if self.pretrained is None else 1)]
-        inside = [cost for cost in costs if budget.fits(_values(cost))] or costs
+        inside = [cost for cost in costs if budget.fits(cost.values())] or costs
         reference = {}
         for objective in objectives:
             if objective.direction == "max":
@@ -105,13 +105,17 @@ class Reach:
                         best, point = found, {**point, knob.name: choice}
         return best
 
-    def largest(self) -> Cost:
-        """The largest network before its first stage changes it, by ascent along one knob after another from two corners."""
-        first = {knob.name: knob.choices[0] for knob in self.space.knobs}
-        most = {**first, **{k.name: max(k.choices) for k in self.space.knobs if k.section == "network" and k.is_numeric}}
-        return max((self._ascend(point) for point in (first, most)), key=lambda cost: cost.params)
+    def largest(self) -> tuple[Point, Cost]:
+        """The largest network before a stage changes it, and its point: one knob after another is raised, from two corners.
 
-    def _ascend(self, point: Point) -> Cost:
+        Source: coordinate ascent. From the first choices alone it would miss a knob that does nothing until another one is
+        large (hidden units without layers).
+        """
+        first = {**{knob.name: knob.choices[0] for knob in self.space.knobs}, "stages": "fit"}
+        most = {**first, **{k.name: max(k.choices) for k in self.space.knobs if k.section == "network" and k.is_numeric}}
+        return max((self._ascend(point) for point in (first, most)), key=lambda found: found[1].params)
+
+    def _ascend(self, point: Point) -> tuple[Point, Cost]:
         best = Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
         for knob in [knob for knob in self.space.knobs if knob.section == "network"] * _PASSES:
             for choice in knob.choices:
@@ -121,16 +125,12 @@ class Reach:
                     continue
                 if cost.params > best.params:
                     best, point = cost, {**point, knob.name: choice}
-        return best
+        return point, best
 
     def _excess(self, point: Point, budget: Budget) -> tuple[float, Cost]:
         try:
             costs = self.costs(point)
         except (CandidateFailed, RequestError):
             return float("inf"), Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
-        options = [(sum(max(0.0, over) for _, over in budget.excess(_values(cost))), cost) for cost in costs]
+        options = [(sum(max(0.0, over) for _, over in budget.excess(cost.values())), cost) for cost in costs]
         return min(options, key=lambda option: option[0])
-
-
-def _values(cost: Cost) -> dict[str, float | None]:
-    return {name: getattr(cost, name) for name in ("params", "macs", "flash_bytes", "peak_ram_bytes", "latency_ms")}

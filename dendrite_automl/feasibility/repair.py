@@ -18,8 +18,8 @@ _MOST_ESTIMATES = 100  # of one repair; those in shipped spaces took 0 to 30, of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """How a candidate stands to the budget.
+class Feasibility:
+    """How a candidate compares with the budget.
 
     Attributes:
         over: total relative excess of the snapshot that fits best; 0 when it may fit, inf when a stage cannot be done.
@@ -30,6 +30,11 @@ class Fit:
     over: float
     excess: dict[str, float]
     reason: str = ""
+
+    @property
+    def may_fit(self) -> bool:
+        """Whether it may fit."""
+        return self.over == 0
 
 
 class Repairer:
@@ -44,9 +49,9 @@ class Repairer:
         self._sizes: dict[str, list[Value]] = {
             knob.name: sorted(knob.choices, key=float) for knob in space.knobs if knob.section == "network" and knob.is_numeric
         }
-        self._known: dict[object, Fit] = {}  # costs depend on the network and its stages alone
+        self._known: dict[object, Feasibility] = {}  # costs depend on the network and its stages alone
 
-    def check(self, candidate: Candidate) -> Fit:
+    def check(self, candidate: Candidate) -> Feasibility:
         """Whether some snapshot of the candidate can fit."""
         key = (candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._known:
@@ -75,7 +80,7 @@ class Repairer:
             found = self._descend(start, over, most)
             if found is not None:
                 repaired = self._return(found, point, over)
-                return None if self.check(design(repaired)).reason else repaired
+                return repaired if self.check(design(repaired)).may_fit else None
         return None
 
     def _descend(self, point: Point, over: Callable[[Point], float], most: int) -> Point | None:
@@ -108,18 +113,18 @@ class Repairer:
             if point == before:
                 return point
 
-    def _check(self, candidate: Candidate) -> Fit:
+    def _check(self, candidate: Candidate) -> Feasibility:
         try:
             costs = self._estimate(candidate)
         except (CandidateFailed, RequestError) as error:
-            return Fit(over=math.inf, excess={name: 1.0 for name, _ in self._budget.limits}, reason=str(error))
+            return Feasibility(over=math.inf, excess={name: 1.0 for name, _ in self._budget.limits}, reason=str(error))
         pruned = False
         fits = []
         for stage, cost in zip(candidate.stages, costs, strict=True):
             pruned |= stage.op == "prune"
-            excess = dict(self._budget.excess({name: getattr(cost, name) for name, _ in self._budget.limits}))
+            excess = dict(self._budget.excess(cost.values()))
             over = sum(max(0.0, x - (_PRUNE_SLACK if pruned else 0.0)) for x in excess.values())
-            fits.append(Fit(over=over, excess=excess, reason="no snapshot can fit the budget" if over > 0 else ""))
+            fits.append(Feasibility(over=over, excess=excess, reason="no snapshot can fit the budget" if over > 0 else ""))
         return min(fits, key=lambda fit: fit.over)
 
 

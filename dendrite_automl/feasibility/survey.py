@@ -67,9 +67,9 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
             sizes.append(estimate(candidate)[-1].params)
         except (CandidateFailed, RequestError):  # a stage that cannot be done: it would be refused
             continue
-    fitting = sum(not repairer.check(candidate).reason for candidate in candidates)
+    fitting = sum(repairer.check(candidate).may_fit for candidate in candidates)
     _, smallest = reach.smallest(Budget(limits=(("params", 1.0),)))
-    largest = reach.largest()
+    _, largest = reach.largest()
     return {
         "space": space.name,
         "backbone": space.backbone,

@@ -56,9 +56,9 @@ def log_run(run: Run, uri: str, *, name: str | None = None) -> str:
         mlflow.set_tracking_uri(uri)
         experiment = mlflow.set_experiment(_EXPERIMENT)
         with mlflow.start_run(run_name=run.path.name, experiment_id=experiment.experiment_id) as logged:
-            request = {**run.info["request"], "space": run.info["space"]["name"], "data": run.info["data"]["name"]}
+            request = {**run.info.request, "space": run.info.space.name, "data": run.info.data.name}
             mlflow.log_params({key: value for key, value in request.items() if value is not None})
-            mlflow.set_tags({"command": run.info["command"], **{f"version.{k}": v for k, v in run.info["versions"].items()}})
+            mlflow.set_tags({"command": run.info.command, **{f"version.{k}": v for k, v in run.info.versions}})
             _log_snapshots(mlflow, run, logged.info.run_id)
             for file in _FILES:
                 if (run.path / file).is_file():
@@ -74,7 +74,7 @@ def log_run(run: Run, uri: str, *, name: str | None = None) -> str:
 def _log_snapshots(mlflow: ModuleType, run: Run, run_id: str) -> None:
     from mlflow.entities import Metric
 
-    candidates, epochs = run.candidates(), dict.fromkeys(run.info["request"]["arms"], 0)
+    candidates, epochs = run.candidates(), dict.fromkeys(run.info.arms, 0)
     metrics = []
     now = round(1000 * time.time())
     for place, snapshot in enumerate(run.snapshots()):

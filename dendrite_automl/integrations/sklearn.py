@@ -17,9 +17,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from dendrite_automl.api import search
 from dendrite_automl.errors import BudgetUnreachable, RequestError
 from dendrite_automl.run import Run
-from dendrite_automl.search_loop.session import search
 
 
 class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -26,7 +26,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
-    each number in their gains and cascades at each position, for that is what `y += w * a` costs. BatchNorm that could not be
+    each number in their gains and cascades at each position, which is what `y += w * a` costs. BatchNorm that could not be
     folded: one for each element. Activations and pooling: none.
 
     Args:
@@ -64,7 +64,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
 def count_executed_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of the products and convolutions that torch executes, by its own `FlopCounterMode`.
 
-    An account beside `count_macs`, of operators and not of layers; it knows nothing of elementwise products, such as those
+    An independent check of `count_macs`: it counts operators, not layers, and does not see elementwise products, such as those
     with a dendrite's gain.
     """
     with FlopCounterMode(display=False) as counter:

@@ -26,10 +26,10 @@ def estimate_growth(
 
     Args:
         input_shape: of one example, without the batch.
-        kind: as for `add_dendrites_`, likewise `placement`.
+        kind: as for `add_dendrites_`, and so is `placement`.
 
     Raises:
-        RequestError: cycles below 0, or what `add_dendrites_` refuses.
+        RequestError: cycles below 0, or a request that `add_dendrites_` refuses.
     """
     if cycles < 0:
         raise RequestError(f"growth: cycles: expected a whole number >= 0, got {cycles}")
@@ -42,7 +42,7 @@ def estimate_growth(
 
 
 def add_untrained_(model: nn.Module, *, kind: str | Kind, placement: str | list[str], activation: str = "tanh") -> None:
-    """Add a set in place, of the size that it has once its dendrite phase is over.
+    """Add a set in place, with the size that it will have after its dendrite phase.
 
     Raises:
         RequestError: as for `add_dendrites_`.

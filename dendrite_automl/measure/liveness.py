@@ -1,4 +1,4 @@
-"""The order of execution that needs the least RAM, and what lives at each of its steps; of any graph, by names and sizes."""
+"""The execution order that needs the least RAM and what is live at each step, for any graph given by names and sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-_STATES = 5_000  # sets of executed operators that are looked at before the search for the best order gives up
+_STATES = 5_000  # sets of executed operators to examine before the search for the best order gives up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +16,9 @@ class Operator:
 
     Attributes:
         reads: activations that it needs; weights are not among them.
-        writes: activations that it makes.
+        writes: activations that it produces.
         form: `view` (shares the storage of what it reads first), `in_place` (elementwise: may overwrite an input of the
-            same size that nobody needs afterwards), or `compute`.
+            same size that is not needed afterwards), or `compute`.
     """
 
     reads: tuple[str, ...]
@@ -34,7 +34,7 @@ class Plan:
         peak_bytes: the largest of `live_bytes`; the graph's inputs and outputs are counted, weights are not.
         order: indices of the operators.
         live_bytes: for each step of the order, the sum of all buffers that hold something while it runs.
-        optimal: no order has a lower peak; False where the search for one was given up.
+        optimal: no order has a lower peak; False if the search for one gave up.
     """
 
     peak_bytes: int
@@ -44,21 +44,21 @@ class Plan:
 
 
 def plan_order(operators: Sequence[Operator], sizes: Mapping[str, int], inputs: Iterable[str], outputs: Iterable[str]) -> Plan:
-    """The order with the lowest peak; the given one where none is better.
+    """The order with the lowest peak; the given one if none is better.
 
-    A best-first search over sets of executed operators: what lives depends on that set alone. An operator that fits under
-    the peak so far and leaves no more alive than before is run at once, because waiting cannot make it cheaper; on the
+    A best-first search over sets of executed operators: what is live depends on that set alone. An operator that fits under
+    the peak so far and leaves no more live than before is run at once, because waiting cannot make it cheaper; on the
     networks of the built-in spaces this leaves hardly anything to search.
 
     Args:
-        operators: in an order that can be executed.
+        operators: in an executable order.
         sizes: bytes of each activation.
-        inputs: activations that are there before the first operator.
-        outputs: activations that must be there after the last one.
+        inputs: activations that exist before the first operator.
+        outputs: activations that must exist after the last one.
 
     Source: Liberis & Lane 2019, *Neural networks on microcontrollers: saving memory at inference via operator reordering*
-    (arXiv 1910.05110), the same minimum, there by dynamic programming from the outputs; views and operators in place are
-    ours.
+    (arXiv 1910.05110), which finds the same minimum by dynamic programming from the outputs; views and in-place
+    operators are ours.
     """
     graph = _Graph(operators, sizes, tuple(inputs), frozenset(outputs))
     given = graph.follow(range(len(operators)))
@@ -100,7 +100,7 @@ class _Graph:
         self.start = sum(self._bytes[name] for name in inputs)
 
     def least(self, i: int) -> int:
-        """What operator `i` needs in any order: what it reads, and what it makes unless that may be in place."""
+        """What operator `i` needs in any order: what it reads, and what it produces unless it may work in place."""
         reads = sum(self._bytes[buffer] for buffer in self._reads[i])
         return reads + (0 if self._operators[i].form == "in_place" else sum(self._bytes[name] for name in self._makes[i]))
 
@@ -114,7 +114,7 @@ class _Graph:
         return steps
 
     def search(self) -> tuple[list[int] | None, bool]:
-        """The order with the lowest peak, and whether it is certain; no order where the search gave up."""
+        """The order with the lowest peak, and whether that is certain; None if the search gave up."""
         everything = (1 << len(self._operators)) - 1
         queue: list[tuple[int, int, int, int]] = [(self.start, 0, 0, self.start)]  # peak, -progress, executed, live
         came: dict[int, tuple[int, list[int]]] = {0: (0, [])}  # executed set -> the one before, operators between them
@@ -139,7 +139,7 @@ class _Graph:
         return None, False
 
     def _settle(self, done: int, live: int, peak: int, path: list[int]) -> tuple[int, int]:
-        """Run all that costs nothing; `path` is extended in place."""
+        """Run everything that costs nothing; `path` is extended in place."""
         while True:
             for i in self._ready(done):
                 step, after = self._run(i, done, live)

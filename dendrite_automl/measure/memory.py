@@ -1,4 +1,4 @@
-"""Peak RAM of a network: the largest sum of tensors that live at the same time, in the order that needs the least."""
+"""Peak RAM of a network: the largest sum of tensors that live at the same time, in the order that needs the least RAM."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _IN_PLACE_FUNCTIONS = {operator.add, operator.mul, torch.add, torch.mul, F.relu,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Attributes: peak_bytes (input and output counted, weights not), operators (nodes that compute something)."""
+    """Peak RAM in bytes (input and output counted, weights not) and the number of operators (nodes that compute something)."""
 
     peak_bytes: int
     operators: int
 
 
 def plan_memory(folded: nn.Module, input_shape: tuple[int, ...]) -> MemoryPlan:
-    """Peak of live float32 tensors of one inference at batch 1, in the order of execution with the lowest peak.
+    """Peak of live float32 tensors in one inference at batch 1, in the execution order with the lowest peak.
 
-    A tensor lives from the node that makes it to its last use. Views share their input's storage; an elementwise operator
-    works in place where its input dies with it. The exported file has the same order; see `export.footprint`.
+    A tensor lives from the node that produces it to its last use. Views share their input's storage; an elementwise operator
+    works in place if it is the last to use its input. The exported file has the same order; see `export.footprint`.
 
     Args:
         folded: the network with BatchNorm folded, traceable by torch.fx.
         input_shape: of one example, without the batch.
     """
-    graph = fx.Tracer().trace(folded)  # without the module that symbolic_trace would compile: a third of the time
+    graph = fx.Tracer().trace(folded)  # skips the module that symbolic_trace would compile: a third of the time
     sizes = _sizes(folded, graph, input_shape)
     nodes = [node for node in graph.nodes if node.name in sizes]
     operators = [
@@ -61,7 +61,7 @@ def plan_memory(folded: nn.Module, input_shape: tuple[int, ...]) -> MemoryPlan:
 
 
 def _sizes(folded: nn.Module, graph: fx.Graph, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Bytes of the activation that each node makes; parameters and the output node are left out."""
+    """Bytes of the activation that each node produces; parameters and the output node are left out."""
     sizes: dict[str, int] = {}
 
     class Shapes(fx.Interpreter):

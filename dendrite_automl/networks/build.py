@@ -15,10 +15,10 @@ from dendrite_automl.space import PRETRAINED
 def build_network(
     candidate: Candidate, input_shape: tuple[int, ...], classes: int, pretrained: nn.Module | None = None
 ) -> nn.Module:
-    """The network that a candidate's first stage starts from: of its backbone, with random weights, or a copy of `given`.
+    """The network that a candidate's first stage starts from: its backbone with random weights, or a copy of `pretrained`.
 
     Raises:
-        RequestError: a knob is out of range, or the candidate starts from a network that is not there.
+        RequestError: a knob is out of range, or the candidate starts from a network that was not given.
     """
     if not candidate.backbone.startswith(PRETRAINED):
         return build_backbone(candidate.backbone, input_shape, classes, dict(candidate.network))

@@ -1,4 +1,4 @@
-"""What is asked of any network of the user's: that it can be run, traced, measured, folded and cut."""
+"""Checks of user-supplied networks: they must run, and it must be possible to trace, measure, fold and prune them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dendrite_automl.errors import AutoMLError, CandidateFailed, RequestError
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.user_code import one_line
 
-# Layers with weights that can be measured, cut, exported and read back.
+# Layers with weights that can be measured, pruned, exported and read back.
 _SUPPORTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d)
-_CLOSE = 1e-3  # of the largest output: by how much a folded copy may differ
+_CLOSE = 1e-3  # of the largest output: how far a folded copy may differ
 
 
 def check_use(model: nn.Module, input_shape: tuple[int, ...], classes: int) -> None:
@@ -24,22 +24,22 @@ def check_use(model: nn.Module, input_shape: tuple[int, ...], classes: int) -> N
     logits = _run(model, x, f"on inputs {['B', *input_shape]} of this data".replace("'", ""))
     if not isinstance(logits, Tensor) or logits.shape != (len(x), classes):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise RequestError(f"expected logits [B, {classes}], one for each class of the data, got {got} at B = {len(x)}")
+        raise RequestError(f"expected logits [B, {classes}], one per class of the data, got {got} at B = {len(x)}")
     try:
         measure_cost(model, input_shape)
         folded = _run(folded_copy(model), x, "with BatchNorm folded")
     except AutoMLError:
         raise
-    except Exception as error:  # torch.fx, in its own words, on the user's code
+    except Exception as error:  # torch.fx raises errors of many types on user code
         raise RequestError(
             f"expected code that torch.fx can trace (no branches on values, no sizes read from tensors): {one_line(error)}"
         ) from None
     if not torch.allclose(folded, logits, atol=_CLOSE * max(1.0, logits.abs().max().item()), rtol=0):
-        raise RequestError("computes otherwise once BatchNorm is folded into the layers before it")
+        raise RequestError("computes something else once BatchNorm is folded into the layers before it")
 
 
 def check_cut(model: nn.Module, input_shape: tuple[int, ...], cut_: Callable[..., None]) -> None:
-    """Take channels out of a copy, twice, as a schedule may do."""
+    """Remove channels from a copy, twice, as a schedule may do."""
     x, smaller = _examples(input_shape), copy.deepcopy(model)
     try:
         for _ in range(2):
@@ -47,14 +47,14 @@ def check_cut(model: nn.Module, input_shape: tuple[int, ...], cut_: Callable[...
     except CandidateFailed as error:
         if _size(smaller) == _size(model):
             raise CandidateFailed(f"cannot be made smaller: {error}") from None
-    except Exception as error:  # torch-pruning, likewise
+    except Exception as error:  # so does torch-pruning
         raise RequestError(
-            f"expected one that torch-pruning can cut, with no sizes of layers written into its code: {one_line(error)}"
+            f"expected one that torch-pruning can prune, with no layer sizes hard-coded: {one_line(error)}"
         ) from None
     with torch.no_grad():
-        logits = _run(smaller, x, "once channels are gone; sizes must not be written into its code")
+        logits = _run(smaller, x, "once channels are removed; do not hard-code layer sizes")
         if logits.shape != model(x).shape:
-            raise RequestError("gives outputs of another shape once channels are gone")
+            raise RequestError("gives outputs of another shape once channels are removed")
 
 
 def _examples(input_shape: tuple[int, ...]) -> Tensor:
@@ -63,7 +63,7 @@ def _examples(input_shape: tuple[int, ...]) -> Tensor:
 
 @contextmanager
 def named(who: str) -> Iterator[None]:
-    """Errors say whose network it is."""
+    """Prefix errors with the network that they are about."""
     try:
         yield
     except (RequestError, CandidateFailed) as error:
@@ -89,7 +89,7 @@ def _check_layers(model: nn.Module) -> None:
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
         if own and type(module) not in _SUPPORTED:
             words = ", ".join(layer.__name__ for layer in _SUPPORTED)
-            raise RequestError(f"{of}: expected weights in {words} alone, got {own[0][0]!r}")
+            raise RequestError(f"{of}: expected weights only in {words}, got {own[0][0]!r}")
         if isinstance(module, nn.Conv1d | nn.Conv2d) and not _is_whole_or_depthwise(module):
             raise RequestError(
                 f"{of}: expected groups = 1, or one group for each input and output channel, got groups = {module.groups}"

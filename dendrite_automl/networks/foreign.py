@@ -1,4 +1,4 @@
-"""Networks that a function of the user's builds: a space whose backbone is `module:function`."""
+"""Networks built by a user-supplied function: a space whose backbone is `module:function`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dendrite_automl.user_code import is_function_name
 
 
 def is_foreign(space: SearchSpace) -> bool:
-    """Whether a function of the user's, `module:function`, builds the space's networks; a fingerprint may look like one."""
+    """Whether a user-supplied `module:function` builds the space's networks; a fingerprint may look like one."""
     return is_function_name(space.backbone) and not space.backbone.startswith(PRETRAINED)
 
 
 def check_foreign(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> nn.Module | None:
-    """The same for the network that a backbone `module:function` builds, with the first choice of every knob.
+    """Check the network that a backbone `module:function` builds with the first choice of every knob.
 
     Args:
-        space: whose schedules say whether networks are cut at all.
+        space: its schedules determine whether networks are pruned at all.
 
     Returns:
-        The network, in evaluation mode; None where the space has a backbone of ours or starts from a given network.
+        The network, in evaluation mode; None if the space has a built-in backbone or starts from a given network.
 
     Raises:
-        RequestError: as for `make_given` and `check_given`; that the network is too narrow to cut is no error here.
+        RequestError: as for `make_pretrained` and `check_pretrained`, but a network too narrow to prune is no error here.
     """
     if not is_foreign(space):
         return None

@@ -1,4 +1,4 @@
-"""Pretrained: a trained network of the user's that a search starts from."""
+"""Pretrained: a user's trained network that a search starts from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHO = "compress: model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pretrained:
-    """A network to start from: a copy in evaluation mode, all of whose weights may learn.
+    """A network to start from: a copy in evaluation mode with all weights trainable.
 
     Attributes:
         fingerprint: SHA-256 of its layers and weights, the first 16 hex digits: part of every candidate's id.
@@ -34,12 +34,12 @@ class Pretrained:
 
     @property
     def backbone(self) -> str:
-        """What stands for it in spaces and candidates."""
+        """Its name in spaces and candidates."""
         return f"{PRETRAINED}{self.fingerprint}"
 
     @property
     def placements(self) -> tuple[str, ...]:
-        """Where dendrites can be: not on convolutions that it does not have."""
+        """Placements that match at least one of its layers."""
         return tuple(name for name in PLACEMENTS if _has(self.model, name))
 
 
@@ -47,7 +47,7 @@ def make_pretrained(model: nn.Module) -> Pretrained:
     """Check what can be checked without data, and copy.
 
     Raises:
-        RequestError: no module, a layer or dtype or device that is not supported, or weights that are not finite.
+        RequestError: not a module, an unsupported layer, dtype or device, or weights that are not finite.
     """
     with named(_WHO):
         check_module(model)
@@ -55,14 +55,14 @@ def make_pretrained(model: nn.Module) -> Pretrained:
             cloudpickle.dumps(model)
             copied = copy.deepcopy(model)
         except (pickle.PicklingError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
-            raise RequestError(f"expected one that can be copied and pickled, for workers: {one_line(error)}") from None
+            raise RequestError(f"expected one that can be copied and pickled for the workers: {one_line(error)}") from None
     copied.eval()
     copied.requires_grad_(True)
     return Pretrained(model=copied, fingerprint=_fingerprint(copied))
 
 
 def check_pretrained(pretrained: Pretrained, input_shape: tuple[int, ...], classes: int) -> None:
-    """Run, trace, measure, fold and shrink copies of the network: what a search does with it.
+    """Run, trace, measure, fold and shrink copies of the network, as a search does.
 
     Raises:
         RequestError: one of these fails, or the outputs are not logits [B, classes].

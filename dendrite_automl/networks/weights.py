@@ -29,12 +29,12 @@ def load_networks(
     classes: int,
     pretrained: nn.Module | None = None,
 ) -> list[nn.Module]:
-    """The replicates of a snapshot: the backbone, with its dendrites, cut to the sizes of the stored weights.
+    """The replicates of a snapshot: the backbone, with its dendrites, reduced to the sizes of the stored weights.
 
     Args:
         dendrites: sets per grown layer of the snapshot.
         weights: made by `save_weights`.
-        pretrained: the network that the candidate started from, where it did not start from a backbone.
+        pretrained: the network that the candidate started from, if it did not start from a backbone.
 
     Raises:
         RequestError: the weights are not those of such networks.
@@ -48,7 +48,7 @@ def load_networks(
         replicate, _, name = key.partition(".")
         states.setdefault(replicate, {})[name] = tensor
     if not states or states.keys() != {str(r) for r in range(len(states))}:
-        raise RequestError(f"weights: expected those of candidate {candidate.id}, by replicate; got {len(stored)} others")
+        raise RequestError(f"weights: expected those of candidate {candidate.id}, by replicate; got {len(stored)} tensors")
     networks = [build_network(candidate, input_shape, classes, pretrained) for _ in states]
     for r, model in enumerate(networks):
         _fill_(model, candidate, dendrites, states[str(r)])
@@ -87,7 +87,7 @@ def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> Non
 def _resize_(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Give every parameter and buffer the shape of its stored value, and every layer the sizes that follow from it.
 
-    A value with another number of axes, or a larger one, belongs to another network: networks are only ever cut. It is left
+    A value with another number of axes, or a larger one, belongs to another network: networks only ever shrink. It is left
     for `load_state_dict` to refuse.
     """
     for name, module in model.named_modules():

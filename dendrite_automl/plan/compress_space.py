@@ -90,7 +90,7 @@ def _smallest_ratio(
             cost = estimate_costs(candidate, task.input_shape, len(task.classes), device, pretrained.model)[-1]
         except CandidateFailed:
             continue
-        if budget.fits({name: getattr(cost, name) for name, _ in budget.limits}):
+        if budget.fits(cost.values()):
             return ratio
     return None
 

@@ -12,7 +12,7 @@ _NAMES = {"params": "parameters", "macs": "MACs", "peak_ram_bytes": "bytes of RA
 
 
 def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
-    """Print the tables, then the sentences, the verdict last.
+    """Print the tables, then the sentences, and the verdict last.
 
     Args:
         file: default: standard output.
@@ -24,28 +24,28 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
     print(f"{chosen}, {found.samples:,} test samples; * with dendrites\n", file=file)
     header, *rows = comparison_rows(found)
     print_rows(header, rows, file)
-    print(f"\nSize that an accuracy needs: {second} / {first}, above 1 where {first} is smaller\n", file=file)
+    print(f"\nSize needed for an accuracy: {second} / {first}, above 1 where {first} is smaller\n", file=file)
     print_rows(["accuracy", "in", first, second, "ratio (95 %)"], [_sizes(size) for size in found.size_for], file)
     volume, share, epochs = found.volume, found.share, found.trained_epochs
     print(
         f"\nhypervolume (test): {first} {volume.first:.4f}, {second} {volume.second:.4f}, difference {volume.difference:+.4f} "
         f"[{volume.low:+.4f}, {volume.high:+.4f}]\n"
-        f"front held: {first} {share[0]:.0%}, {second} {share[1]:.0%}; trained epochs: {epochs[0]:,} and {epochs[1]:,}\n",
+        f"front share: {first} {share[0]:.0%}, {second} {share[1]:.0%}; trained epochs: {epochs[0]:,} and {epochs[1]:,}\n",
         file=file,
     )
     for axis, judged in found.axes.items():
         print(f"by {_NAMES[axis]}: {judged['verdict']}: {judged['sentence']}", file=file)
     needed = [at.difference.seeds_needed(0.01) for at in found.accuracy_at]
     samples = [at.difference.samples_needed(0.01) for at in found.accuracy_at]
-    print(f"to show one point anywhere: {_most(needed, 'seeds')}, or {_most(samples, 'test samples')}", file=file)
-    luck = "Each side has searched once: the luck of the search is not in these intervals. Repeat with other seeds (--seed)."
+    print(f"to show a difference of one point: {_most(needed, 'seeds')}, or {_most(samples, 'test samples')}", file=file)
+    luck = "Each side has searched once: these intervals leave out the luck of the search. Repeat with other seeds (--seed)."
     print(f"{luck}\n\nverdict: {found.verdict}", file=file)
 
 
 def comparison_rows(found: Comparison) -> list[list[str]]:
-    """Header and a row for each budget: accuracies, difference, what it is worth."""
+    """Header and a row for each budget: accuracies, their difference, and how sure it is."""
     first, second = found.sides
-    header = ["budget", f"{first} %", f"{second} %", "difference, points (95 %)", "p (Holm)", "seeds", "McNemar", "could show"]
+    header = ["budget", f"{first} %", f"{second} %", "difference, points (95 %)", "p (Holm)", "seeds", "McNemar", "detectable"]
     return [header, *(_accuracies(at) for at in found.accuracy_at)]
 
 

@@ -1,4 +1,4 @@
-"""Plots for the report's page, as SVG: axes, points that are links, step lines with bands. Colours are those of the page."""
+"""Plots for the report page, as SVG: axes, points that are links, step lines with bands. Colours come from the page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Mark:
     """A point.
 
     Attributes:
-        style: class of the page's style sheet; its last word `square` draws a square.
-        about: shown when one points at it or reaches it with the keyboard; without, it is part of the background.
+        style: classes of the page's style sheet; if the last one is `square`, a square is drawn.
+        about: shown on hover or keyboard focus; without it, the mark is part of the background.
         target: id of what a click opens.
         bar: lower and upper end of an interval around it, in units of y.
     """
@@ -34,7 +34,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A line through points, in steps where `steps` says so, with a band of `errors` up and down."""
+    """A line through points, in steps if `steps` is set, with a band of `errors` above and below."""
 
     points: Sequence[tuple[float, float]]
     style: str
@@ -47,11 +47,11 @@ class Plot:
     """One pair of axes.
 
     Attributes:
-        label: what a screen reader says of the whole.
-        log_x: x in a logarithmic scale.
+        label: what a screen reader announces for the whole plot.
+        log_x: x on a logarithmic scale.
         limit: x of a dashed line.
         level: y of a dashed line.
-        y_range: least and largest y; what lies outside is left out.
+        y_range: smallest and largest y; marks outside are left out.
     """
 
     label: str
@@ -93,7 +93,7 @@ class Plot:
 
 
 class _Frame:
-    """From data to the picture's units."""
+    """Maps data to the units of the picture."""
 
     def __init__(self, xs: Sequence[float], y_range: tuple[float, float], *, log_x: bool) -> None:
         low, high = min(xs, default=1.0), max(xs, default=10.0)
@@ -113,7 +113,7 @@ class _Frame:
 
 
 def nice_ticks(low: float, high: float, *, most: int = _MOST_TICKS) -> list[float]:
-    """Round numbers from `low` to `high`, at most so many: multiples of 1, 2 or 5 times a power of ten."""
+    """Round numbers from `low` to `high`, about `most` of them at most: multiples of 1, 2 or 5 times a power of ten."""
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)

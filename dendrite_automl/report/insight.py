@@ -1,4 +1,4 @@
-"""What a run's records tell beside its front: how the search went on, which knobs mattered, what dendrite cycles did."""
+"""What a run's records show besides its front: how the search progressed, which knobs mattered, what dendrite cycles did."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.front import hypervolume, pareto_front
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import goal_of
 
-_LEAST_GROUP = 3  # networks with a choice, for it to count
+_LEAST_GROUP = 3  # networks that a choice needs in order to count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +21,10 @@ class Importance:
     """How much a knob has to do with accuracy in a run.
 
     Attributes:
-        share: of the variance of validation accuracy that lies between the choices of the knob; corrected for the number of
-            choices, so that a knob without effect has about 0.
-        best: the choice with the highest mean; `worst` with the lowest.
-        networks: that it was counted over.
+        share: fraction of the variance of validation accuracy that lies between the choices of the knob; corrected for the
+            number of choices, so a knob without effect has about 0.
+        best: the choice with the highest mean; `worst`: with the lowest.
+        networks: number of networks that this was computed over.
     """
 
     knob: str
@@ -36,10 +35,10 @@ class Importance:
 
 
 def hypervolume_course(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """For each arm: trained epochs of the arm, replicates counted, and the hypervolume of what it has found by then."""
-    goal = goal_of(run)
-    candidates, reference = run.candidates(), run.info["reference"]
-    course: dict[str, list[tuple[int, float]]] = {arm: [(0, 0.0)] for arm in run.info["request"]["arms"]}
+    """For each arm: its trained epochs, over all replicates, and the hypervolume of what it has found by then."""
+    goal = run.info.goal
+    candidates, reference = run.candidates(), run.info.worst
+    course: dict[str, list[tuple[int, float]]] = {arm: [(0, 0.0)] for arm in run.info.arms}
     fronts: dict[str, list[dict[str, Any]]] = {arm: [] for arm in course}
     for snapshot in run.snapshots():
         points = course[snapshot.arm]
@@ -53,8 +52,8 @@ def hypervolume_course(run: Run) -> dict[str, list[tuple[int, float]]]:
 def knob_importance(run: Run) -> list[Importance]:
     """The knobs that vary over the run's trained networks, most important first: one at a time, by the last snapshot of each.
 
-    Source: adjusted R squared of a one-way analysis of variance (epsilon squared, Kelley 1935). What two knobs do together is
-    not in it, and a search does not try choices evenly: it says where to look, not what would happen.
+    Source: adjusted R squared of a one-way analysis of variance (epsilon squared, Kelley 1935). Interactions of knobs are not
+    included, and a search does not try choices evenly: it shows where to look, not what would happen.
     """
     candidates = run.candidates()
     last = {snapshot.candidate: snapshot for snapshot in run.snapshots()}
@@ -74,7 +73,7 @@ def cycles_of(run: Run, candidate: str) -> list[dict[str, Any]]:
 
 
 def _knobs(candidate: Candidate) -> dict[str, Any]:
-    """Network and training knobs, and what the schedule says."""
+    """Network and training knobs, and those of the schedule."""
     grown = next((stage for stage in candidate.stages if stage.op == "grow"), None)
     schedule = {
         "stages": " ".join(stage.op for stage in candidate.stages),

@@ -1,5 +1,5 @@
 "use strict";
-// Hovering or focusing a network says what it is; a link to a card opens it; printing opens all cards.
+// Hovering over or focusing a network describes it; a link to a card opens it; printing opens all cards.
 const tip = document.getElementById("tip");
 for (const point of document.querySelectorAll(".point")) {
   for (const event of ["mouseenter", "focus"]) {

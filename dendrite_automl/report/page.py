@@ -1,4 +1,4 @@
-"""report.html: a run on one page, in one file that needs no network, from what the run folder holds."""
+"""report.html: a run on one page, as one self-contained file, from what the run folder holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from dendrite_automl.report.compare_table import comparison_rows
 from dendrite_automl.report.drawing import Line, Mark, Plot
 from dendrite_automl.report.insight import cycles_of, hypervolume_course, knob_importance
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import goal_of
 
 COSTS = {
     "params": "parameters",
@@ -26,8 +25,8 @@ COSTS = {
     "flash_bytes_int8": "flash, int8 (bytes)",
 }
 _STYLES = {"dendritic": "dendritic", "baseline": "baseline square"}
-_BACKGROUND = 1500  # snapshots behind the front, at most: the file stays small
-_CLASSES = 30  # of a confusion matrix that is drawn whole
+_BACKGROUND = 1500  # snapshots behind the front, at most, to keep the file small
+_CLASSES = 30  # at most, for a confusion matrix to be drawn
 _KNOBS = 12
 
 Row = Mapping[str, Any]
@@ -53,8 +52,8 @@ def make_page(run: Run) -> str:
         run=run,
         name=run.path.name,
         metric=run.metric.replace("_", " "),
-        budget=goal_of(run).budget,
-        arms=run.info["request"]["arms"],
+        budget=run.info.goal.budget,
+        arms=run.info.arms,
         rows=rows,
         plots=_front_plots(run, rows),
         cards=[_card(run, row) for row in rows],
@@ -66,17 +65,17 @@ def make_page(run: Run) -> str:
         trials=len(run.of_kind("end")),
         snapshots=len(run.snapshots()),
         epochs=run.trained_epochs(),
-        request={key: value for key, value in run.info["request"].items() if value not in (None, [], "")},
-        style=Markup((here / "page.css").read_text(encoding="utf-8")),  # ours: nothing of the user's is in it
+        request={key: value for key, value in run.info.request.items() if value not in (None, [], "")},
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),  # our own text: no user input in it
         script=Markup((here / "page.js").read_text(encoding="utf-8")),
     )
 
 
 def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
-    """Accuracy against each cost: all snapshots, and each arm's front over what is reported."""
+    """Accuracy against each cost: all snapshots, and each arm's front over the reported networks."""
     snapshots = [snapshot.values() for snapshot in run.snapshots()]
     every = max(1, len(snapshots) // _BACKGROUND)
-    limits = dict(goal_of(run).budget.limits)
+    limits = dict(run.info.goal.budget.limits)
     best = max((100 * row["val_accuracy"] for row in snapshots), default=100.0)
     y_range = (max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
     plots = {}
@@ -126,13 +125,13 @@ def _around(value: float, error: float) -> tuple[float, float] | None:
 
 
 def _differences(found: Comparison) -> list[Plot]:
-    """For each axis the difference at each budget, with its interval."""
+    """One plot per axis: the difference at each budget, with its interval."""
     ends = [100 * end for at in found.accuracy_at for end in (at.difference.low, at.difference.high)]
     reach = min(15.0, max(1.0, *map(abs, ends)) * 1.1)
     return [
         Plot(
             label=f"difference of test accuracy at budgets of {COSTS[axis]}, with 95 % intervals",
-            x_label=f"at most so many {COSTS[axis]}",
+            x_label=f"budget of {COSTS[axis]}",
             y_label=f"{found.sides[0]} minus {found.sides[1]} (points)",
             y_range=(-reach, reach),
             log_x=True,
@@ -163,12 +162,12 @@ def _about(row: Row) -> str:
 
 
 def _card(run: Run, row: Row) -> dict[str, Any]:
-    """A front member: what it is, its artifact's description where there is one, and what each stage did."""
+    """A front member: what it is, its artifact's description if it has one, and what each stage did."""
     artifact = None
     if row["artifact"]:
         try:
             artifact = json.loads((Path(row["artifact"]) / "artifact.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # moved or damaged: the page says that it is not there
+        except (OSError, ValueError):  # moved or damaged: the card goes without it
             artifact = None
     candidate = run.candidates()[row["candidate"]]
     return {
@@ -181,7 +180,7 @@ def _card(run: Run, row: Row) -> dict[str, Any]:
 
 
 def _confusion(artifact: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[int, float]]]] | None:
-    """For each true class its name, recall, and the counts said of it with their share; None where there are too many."""
+    """Name, recall, and predicted counts with their share for each true class; None if there are too many classes."""
     found = artifact.get("test", {}).get("float32")
     if not found or len(found["classes"]) > _CLASSES:
         return None
@@ -206,8 +205,8 @@ def _course(run: Run) -> Plot | None:
 
 
 def _compared(run: Run) -> Comparison | str | None:
-    """The comparison of the arms; why there is none; None where one arm ran."""
-    if len(run.info["request"]["arms"]) < 2:
+    """The comparison of the arms, or the reason why there is none; None if only one arm ran."""
+    if len(run.info.arms) < 2:
         return None
     try:
         return compare(run)

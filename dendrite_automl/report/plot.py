@@ -13,7 +13,7 @@ from dendrite_automl.metrics import METRICS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito 2008: told apart by colour-blind readers too; the marker says it again.
+# Okabe & Ito 2008: distinguishable for colour-blind readers too; the markers differ as well.
 _ARMS = {"dendritic": ("#D55E00", "o"), "baseline": ("#0072B2", "s")}
 _LABELS = {"params": "parameters", "macs": "multiply-accumulates (MACs)"}
 
@@ -31,10 +31,10 @@ def plot_front(
 
     Args:
         rows: snapshots as `Snapshot.values`; those outside the limits are drawn, but on no front.
-        front: rows that the fronts are drawn over, with error bars where they have a standard error; default: `rows`.
+        front: rows that the fronts are drawn over, with error bars if they have a standard error; default: `rows`.
         path: a .png or .svg file.
-        metric: what `val_accuracy` holds, for the label of the axis.
-        limits: budget by field; a dashed line where the cost of a panel has one.
+        metric: what `val_accuracy` holds, for the axis label.
+        limits: budget by field; a dashed line if the cost of a panel is limited.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

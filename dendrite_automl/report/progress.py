@@ -1,4 +1,4 @@
-"""Live progress of a search: one line that renews itself in a terminal, one line now and then in a file."""
+"""Live progress of a search: one self-updating line in a terminal, an occasional line in a file."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _LOGGER = logging.getLogger("dendrite_automl")
 
 
 class _Log(io.StringIO):
-    """A file whose lines are messages of the logger."""
+    """A file whose lines become messages of the logger."""
 
     def write(self, text: str) -> int:
-        """One line, with its end."""
+        """Log one line, given with its line end."""
         _LOGGER.info(text.rstrip("\n"))
         return len(text)
 
 
 class Progress:
-    """Tells how far a search is; reads the run's records and writes to stderr.
+    """Reports how far a search is; reads the run's records and writes to stderr.
 
-    Where the program has set up `logging` for INFO and above, lines go to the logger `dendrite_automl` instead.
+    If the program has set up `logging` for INFO and above, lines go to the logger `dendrite_automl` instead.
 
     Args:
-        trials: that the run shall have in the end; None where the time limit alone ends it.
-        deadline: on `time.monotonic`'s clock; None without a time limit.
+        trials: number that the run should have in the end; None if only the time limit ends it.
+        deadline: on the clock of `time.monotonic`; None without a time limit.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Progress:
         self._last_events = self._events()
 
     def update(self, *, final: bool = False) -> None:
-        """Show the state; cheap when nothing happened since the last call."""
+        """Show the state; cheap if nothing has happened since the last call."""
         now = time.monotonic()
         if self._file.isatty():
             if final or now - self._last_seconds >= 0.5:
@@ -83,12 +83,12 @@ class Progress:
             self.say(f"exporting {total} front members: ONNX files, test accuracy")
 
     def say(self, text: str) -> None:
-        """One line beside the progress."""
+        """Write one line in addition to the progress."""
         self._file.write(("\r\x1b[2K" if self._file.isatty() else "") + text + "\n")
         self._file.flush()
 
     def _renew(self, text: str, *, last: bool) -> None:
-        """Write over the terminal's last row; cut to it, because of a wrapped line only the last row would be renewed."""
+        """Overwrite the terminal's last row; truncated to its width, since only the last row of a wrapped line would update."""
         columns = shutil.get_terminal_size().columns - 1
         self._file.write("\r\x1b[2K" + text[:columns] + ("\n" if last else ""))
         self._file.flush()
@@ -97,7 +97,7 @@ class Progress:
         return len(self._run.of_kind("end"))
 
     def _events(self) -> int:
-        """What a line in a file is worth: ends of trials, and snapshots trained again."""
+        """Count of what is worth a line in a file: ended trials, and retrained snapshots."""
         return self._done() + len(self._run.confirmations)
 
     def _line(self, now: float) -> str:
@@ -105,7 +105,7 @@ class Progress:
         if seen != self._seen:
             self._seen = seen
             self._facts = self._describe()
-        return f"{self._facts} | {_clock(now - self._start)} passed, {self._left(now)}"
+        return f"{self._facts} | {_clock(now - self._start)} elapsed, {self._left(now)}"
 
     def _describe(self) -> str:
         snapshots = self._run.snapshots()
@@ -115,21 +115,23 @@ class Progress:
         best = max(self._front, key=lambda row: row["val_accuracy"], default=None)
         volume = hypervolume(self._front, self._objectives, self._reference)
         metric = "" if self._run.metric == METRICS[0] else f"{self._run.metric.replace('_', ' ')} "
-        accuracy = f"best {metric}{100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none inside yet"
+        accuracy = (
+            f"best {metric}{100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none within budget yet"
+        )
         trials = str(self._done()) if self._trials is None else f"{self._done()}/{self._trials}"
         facts = f"trials {trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
         again = len(self._run.confirmations)
-        return f"{facts} | {again} trained again" if again else facts
+        return f"{facts} | {again} retrained" if again else facts
 
     def _left(self, now: float) -> str:
         done = self._done() - self._done_before
         confirming = len(self._run.confirmations) > self._confirmed_before
         estimates = [self._deadline - now] if self._deadline is not None else []
         if confirming and not estimates:
-            return "confirming the front"  # how many rounds it takes shows as it goes
+            return "confirming the front"  # how many rounds it takes is not known in advance
         if done and self._trials is not None and not confirming:
             estimates.append((now - self._start) / done * max(0, self._trials - self._done()))
-        return f"about {_clock(max(0.0, min(estimates)))} left" if estimates else "estimating the rest"
+        return f"about {_clock(max(0.0, min(estimates)))} left" if estimates else "estimating time left"
 
 
 def _clock(seconds: float) -> str:

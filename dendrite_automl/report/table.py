@@ -17,13 +17,13 @@ _WIDE = 160  # columns where the output is not a terminal
 def print_front(
     rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None, metric: str = METRICS[0]
 ) -> None:
-    """Print the front, best accuracy first; members that were not confirmed, where others were, have a mark.
+    """Print the front, best accuracy first; if only some members were confirmed, the others are marked.
 
     Args:
         rows: as `Run.front_rows`.
         file: default: standard output.
-        optimism: by how much the search's own front was too good, as a fraction; None where it is not known.
-        metric: what the search went by; said where it is not accuracy.
+        optimism: by how much the search's own front was too good, as a fraction; None if unknown.
+        metric: what the search optimised; named if it is not accuracy.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm"):
@@ -31,7 +31,7 @@ def print_front(
     confirmed = any(row["val_accuracy_selected"] is not None for row in rows)
     unsure = [confirmed and row["val_accuracy_selected"] is None for row in rows]
     validation = [_validation(row, marked) for row, marked in zip(rows, unsure, strict=True)]
-    # not aligned on the right: some have an error or a mark, some have none
+    # not right-aligned: some have an error or a mark, some have neither
     table.add_column("val %", no_wrap=True, min_width=max(map(len, validation), default=0))
     by_int8 = any(row.get("val_accuracy_int8") is not None for row in rows)
     more = ["val int8 %"] if by_int8 else []
@@ -45,16 +45,16 @@ def print_front(
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
     if metric != METRICS[0]:
-        print(f"val % is the {metric.replace('_', ' ')} that was searched for; test % and int8 % are accuracy", file=file)
+        print(f"val % is the {metric.replace('_', ' ')} that the search optimised; test % and int8 % are accuracy", file=file)
     if any(unsure):
-        print("* not trained again with other seeds: the accuracy that the search chose by, which flatters", file=file)
+        print("* not retrained with other seeds: the accuracy that the search selected by, which is optimistic", file=file)
     if optimism is not None:
         points = f"{100 * abs(optimism):.1f} points too {'low' if optimism < 0 else 'high'}"
-        print(f"accuracy at selection was {points} on average, by fresh seeds", file=file)
+        print(f"accuracy at selection was {points} on average, as measured with fresh seeds", file=file)
 
 
 def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = None) -> None:
-    """Print rows of texts and numbers under their keys: devices, spaces, tasks."""
+    """Print rows of strings and numbers under their keys: devices, spaces, tasks."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key, value in rows[0].items() if rows else ():
         number = isinstance(value, int | float)
@@ -65,7 +65,7 @@ def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = 
 
 
 def print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], file: TextIO | None = None) -> None:
-    """Print rows of texts under a header; all but the first column stand on the right."""
+    """Print rows of strings under a header; all but the first column are right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for i, name in enumerate(header):
         table.add_column(name, justify="right" if i else "left", no_wrap=True)
@@ -78,7 +78,7 @@ def _print(table: Table, file: TextIO | None) -> None:
     console = Console(file=file, highlight=False, markup=False)
     if not console.is_terminal:
         console.width = _WIDE
-    # a terminal too narrow wraps the lines itself: better than figures cut off
+    # a terminal that is too narrow wraps the lines itself: better than truncated figures
     console.width = max(console.width, Measurement.get(console, console.options.update(max_width=_WIDE), table).minimum)
     console.print(table)
 
@@ -89,7 +89,7 @@ def _validation(row: Mapping[str, Any], marked: bool) -> str:
 
 
 def _int8_loss(row: Mapping[str, Any]) -> str:
-    """Points of validation accuracy that the exported int8 file has less than the float32 file."""
+    """Points of validation accuracy that the exported int8 file loses against the float32 file."""
     exported, of_int8 = row.get("exported_val_accuracy"), row.get("exported_val_accuracy_int8")
     return "-" if exported is None or of_int8 is None else f"{round(100 * (exported - of_int8), 1) + 0.0:.1f}"
 

@@ -1,4 +1,4 @@
-"""The files that tell of a run: front.png and front.svg for a paper, report.html to look at, a LaTeX table."""
+"""The files that report on a run: front.png and front.svg for a paper, report.html for reading, a LaTeX table."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ from pathlib import Path
 
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import confirmed_rows, final_front, goal_of
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.run.confirmed import confirmed_rows, final_front
 
 
-def write_report(run: Run) -> list[Path]:
+def write_report(journal: Journal) -> list[Path]:
     """Write front.png, front.svg and report.html, from what the run folder holds; nothing is trained or opened.
 
     Raises:
         RequestError: the search has not reached its front yet.
-        AutoMLError: the disk does not take a file.
+        AutoMLError: a file cannot be written.
     """
+    run = journal.run
     page = make_page(run)
-    goal = goal_of(run)
+    goal = run.info.goal
     front = final_front(run, goal)
-    title = f"{run.info['data']['name']}: {len(front)} networks on the front, {goal.budget}"
+    title = f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}"
     reported = [*confirmed_rows(run, goal), *(row for row in front if row["val_accuracy_selected"] is None)]
     plots = [run.path / "front.png", run.path / "front.svg"]
     for path in plots:
         rows = [snapshot.values() for snapshot in run.snapshots()]
         plot_front(rows, path, title=title, limits=dict(goal.budget.limits), front=reported, metric=run.metric)
-    return [*plots, run.write_text("report.html", page)]
+    return [*plots, journal.write_text("report.html", page)]
 
 
 def latex_table(run: Run) -> str:
-    """The front as a LaTeX table (packages booktabs), best first.
+    """The front as a LaTeX table (needs the package booktabs), best first.
 
     Raises:
         RequestError: as for `write_report`.
@@ -50,7 +51,7 @@ def latex_table(run: Run) -> str:
         "MACs": [f"{row['macs']:,}" for row in run.front_rows()],
         "schedule": [row["schedule"] for row in run.front_rows()],
     }
-    about = f"Networks within {goal_of(run).budget} for {run.info['data']['name']}; standard errors over seeds."
+    about = f"Networks within {run.info.goal.budget} for {run.info.data.name}; standard errors over seeds."
     text: str = pandas.DataFrame(columns).to_latex(
         index=False, escape=True, caption=_escape(about), label=f"tab:{run.path.name}", column_format="llrrrrrl"
     )
@@ -58,7 +59,7 @@ def latex_table(run: Run) -> str:
 
 
 def _escape(text: str) -> str:
-    """pandas escapes cells, and not the caption."""
+    """Escape the caption: pandas escapes only the cells."""
     for sign in "&%$#_{}":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("<=", r"$\le$")

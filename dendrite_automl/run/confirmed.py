@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, accuracy_name, pareto_front, parse_objectives
+from dendrite_automl.front import Goal, Objective, accuracy_name, pareto_front
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.run import Run
 
@@ -22,20 +20,6 @@ _CLOSE = 1.0  # standard errors of a difference within which the order of two ne
 _UNKNOWN_SD = 0.01  # of one training's accuracy, where no candidate has two replicates to tell
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """What a front is: its objectives, and the budget that its members are within."""
-
-    objectives: tuple[Objective, ...]
-    budget: Budget
-
-
-def goal_of(run: Run) -> Goal:
-    """What a run was asked for."""
-    objectives = parse_objectives(run.info["request"]["objectives"])
-    return Goal(objectives=objectives, budget=Budget.from_json(run.info["budget"]))
 
 
 def replicate_sd(run: Run, *, rounds: int | None = None) -> float:

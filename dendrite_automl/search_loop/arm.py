@@ -11,9 +11,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from dendrite_automl.budget import Budget
-from dendrite_automl.front import Objective, accuracy_name, pareto_front
-from dendrite_automl.plan.request import SAMPLERS
+from dendrite_automl.front import Goal, accuracy_name, pareto_front
+from dendrite_automl.plan import SAMPLERS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.surrogate import Surrogate
 from dendrite_automl.space import Knob, Point, SearchSpace
@@ -43,22 +42,20 @@ class ArmStudy:
     def __init__(
         self,
         space: SearchSpace,
-        objectives: Sequence[Objective],
-        budget: Budget,
+        goal: Goal,
         *,
         seed: int,
         first: Sequence[Point] = (),
         sampler: str = SAMPLERS[0],
         surrogate: Surrogate | None = None,
     ) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._space, self._objectives, self._budget = space, tuple(objectives), budget
+        self._space, self._objectives, self._budget = space, goal.objectives, goal.budget
         self._rng = random.Random(seed)
         self._local = sampler == "local"
         self._surrogate = surrogate
         self._inside: list[tuple[Point, dict[str, Any]]] = []  # what was found inside the budget
         directions: list[Literal["maximize", "minimize"]] = [
-            "maximize" if objective.direction == "max" else "minimize" for objective in objectives
+            "maximize" if objective.direction == "max" else "minimize" for objective in goal.objectives
         ]
         self._study = optuna.create_study(directions=directions, sampler=_make_sampler(sampler, self._rng.randrange(2**31)))
         self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}

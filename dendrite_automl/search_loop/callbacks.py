@@ -1,4 +1,4 @@
-"""Functions of the user's that a search tells of what it finds, while it runs."""
+"""Callbacks: the user's functions that a search calls with what it finds, while it runs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from dendrite_automl.front import pareto_front
+from dendrite_automl.front import Goal, pareto_front
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
-    """Who is told.
+    """Whom to call.
 
     Attributes:
         ray: callbacks of Ray Tune.
         on_snapshot: called with each new Snapshot, once its line and weights are on disk.
         on_front: called with the snapshots of the front, best accuracy first, whenever that has changed; by the accuracies
             that the search sees, which flatter. The confirmed front is that of the returned run.
-        stdout: where they print to: what it was before Ray's own words were sent to stderr.
+        stdout: where they print: standard output as it was before Ray's output was sent to stderr.
     """
 
     ray: Sequence[Any] = ()
@@ -33,31 +32,31 @@ class Callbacks:
 
 
 class Notifier:
-    """Tells the listeners what is new in a run since the last call; what an earlier session found is not new."""
+    """Calls the callbacks with what is new in a run since the last time; what an earlier session found is not new."""
 
     def __init__(self, run: Run, goal: Goal, callbacks: Callbacks) -> None:
-        self._run, self._aims, self._listeners = run, goal, callbacks
-        self._told = len(run.snapshots())
+        self._run, self._goal, self._callbacks = run, goal, callbacks
+        self._seen = len(run.snapshots())
         self._front = [s.id for s in self._members(run.snapshots())]
 
-    def tell(self) -> None:
-        """Call whoever listens; in the thread and process of the search."""
-        with contextlib.redirect_stdout(self._listeners.stdout):
-            self._tell()
+    def notify(self) -> None:
+        """Call them; in the thread and process of the search."""
+        with contextlib.redirect_stdout(self._callbacks.stdout):
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         snapshots = self._run.snapshots()
-        new, self._told = snapshots[self._told :], len(snapshots)
-        if self._listeners.on_snapshot is not None:
+        new, self._seen = snapshots[self._seen :], len(snapshots)
+        if self._callbacks.on_snapshot is not None:
             for snapshot in new:
-                self._listeners.on_snapshot(snapshot)
-        if new and self._listeners.on_front is not None:
+                self._callbacks.on_snapshot(snapshot)
+        if new and self._callbacks.on_front is not None:
             front = self._members(snapshots)
             if [s.id for s in front] != self._front:
                 self._front = [s.id for s in front]
-                self._listeners.on_front(front)
+                self._callbacks.on_front(front)
 
     def _members(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        rows = [row for s in snapshots if self._aims.budget.fits(row := s.values())]
+        rows = [row for s in snapshots if self._goal.budget.fits(row := s.values())]
         by_id = {snapshot.id: snapshot for snapshot in snapshots}
-        return [by_id[row["snapshot"]] for row in pareto_front(rows, self._aims.objectives)]
+        return [by_id[row["snapshot"]] for row in pareto_front(rows, self._goal.objectives)]

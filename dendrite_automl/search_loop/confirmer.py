@@ -10,9 +10,10 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from dendrite_automl.candidate import Candidate, trial_seed
-from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal, choose_first, choose_next
+from dendrite_automl.front import Goal
+from dendrite_automl.result import Ending, Snapshot
+from dendrite_automl.run import Journal
+from dendrite_automl.run.confirmed import choose_first, choose_next
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,9 @@ class Confirmer(Searcher):
     trained again.
     """
 
-    def __init__(self, plan: ConfirmPlan, run: Run) -> None:
+    def __init__(self, plan: ConfirmPlan, journal: Journal) -> None:
         super().__init__()
-        self._plan, self._run = plan, run
+        self._plan, self._journal, self._run = plan, journal, journal.run
         self._round = 0
         self._queue: list[_Job] = []
         self._live: dict[str, _Job] = {}
@@ -93,7 +94,7 @@ class Confirmer(Searcher):
             self._give_up(job, snapshot.id, f"expected a network of {sizes}")
             return
         record = {"record": "confirmed", "round": job.round, "epochs": job.epochs, "value": snapshot.to_json()}
-        self._run.append_confirmation(record, weights=result["weights"])
+        self._journal.append_confirmation(record, weights=result["weights"])
         job.epochs = 0
         job.seen.append(snapshot.id)
 
@@ -104,10 +105,11 @@ class Confirmer(Searcher):
             job.lost = True
             self._queue.insert(0, job)  # as in the search: Ray gives up a trial whose lost worker it hears of twice
             return
-        failed = "unexpected: the worker process ended" if error else (result or {}).get("failed")
+        said = {"ending": Ending.CRASHED, "reason": "unexpected: the worker process ended"} if error else result or {}
+        failed = "ending" in said and Ending(said["ending"]).gave_nothing
         for name in job.wanted if failed else ():
             if name not in job.seen:
-                self._give_up(job, name, str(failed))
+                self._give_up(job, name, said["reason"])
 
     def save(self, checkpoint_path: str) -> None:
         """Ray's protocol; the state is confirmed.jsonl."""
@@ -117,7 +119,7 @@ class Confirmer(Searcher):
 
     def _give_up(self, job: _Job, name: str, reason: str) -> None:
         record = {"record": "unconfirmed", "round": job.round, "epochs": job.epochs, "snapshot": name, "reason": reason}
-        self._run.append_confirmation(record)
+        self._journal.append_confirmation(record)
         job.epochs = 0
         job.seen.append(name)
 

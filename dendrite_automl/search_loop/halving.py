@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
-from dendrite_automl.front import Objective, rank_rows
+from dendrite_automl.front import Goal, Objective, rank_rows
+from dendrite_automl.plan import Effort
+from dendrite_automl.result import Snapshot
+from dendrite_automl.search_loop.ledger import Ledger
+from dendrite_automl.search_loop.relay import Relay
+from dendrite_automl.trial import resume_position
 
 _SPACING = 3  # between rungs, in epochs
-# Of the trials that reach a rung or the end of a stage, the better half goes on. A front is many networks: keeping a third, as
-# successive halving for one measure does, loses members of it (benchmarks/search_efficiency.py).
+# Of the trials that reach a rung or the end of a stage, the better half continues. A front is many networks: keeping a third,
+# as successive halving for one measure does, loses members of it (benchmarks/search_efficiency.py).
 SHARE = 1 / 2
 _FEWEST = 4  # at a rung before anything is stopped there
 
@@ -21,7 +27,12 @@ def rungs(epochs: int) -> list[int]:
     return sorted({max(1, round(epochs / _SPACING**2)), max(1, round(epochs / _SPACING))})
 
 
-def goes_on(
+def rungs_for(effort: Effort) -> list[int]:
+    """The rungs of a search; none with the scheduler `fifo`."""
+    return rungs(effort.epochs) if effort.scheduler == "halving" else []
+
+
+def is_among_best(
     row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], objectives: Sequence[Objective], *, share: float = SHARE
 ) -> bool:
     """Whether a trial is among the best `share` of those that have reached its rung: its own row and the others.
@@ -37,20 +48,46 @@ def goes_on(
 
 
 class FrontHalving(FIFOScheduler):
-    """First come, first served, until `keeps` says that a trial is behind.
+    """First come, first served; after each rung and each stage the better half of an arm's trials continues.
 
     Args:
-        should_continue: asked with Ray's trial id and result; the searcher, which knows what all trials have reached.
+        relay: records each result before it is judged: Ray does not report to a searcher what it stops.
+        ledger: what all trials have reached.
+        is_pretrained: all trials start from the same trained network: up to their first snapshot there is nothing to compare.
     """
 
-    def __init__(self, should_continue: Callable[[str, dict[str, Any]], bool]) -> None:
+    def __init__(self, relay: Relay, ledger: Ledger, goal: Goal, *, is_pretrained: bool = False) -> None:
         super().__init__()
-        self._should_continue = should_continue
+        self._relay, self._ledger, self._goal, self._is_pretrained = relay, ledger, goal, is_pretrained
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ray's protocol."""
-        decision: str = self.CONTINUE if self._should_continue(trial.trial_id, result) else self.STOP
+        """Ray's protocol. A trial that was restarted continues where it continued before."""
+        is_new = self._relay.pass_on(trial.trial_id, result)
+        decision: str = self.CONTINUE
+        if is_new and not self._relay.guard(True, self.should_continue, result):
+            decision = self.STOP
         return decision
+
+    def should_continue(self, result: dict[str, Any]) -> bool:
+        """Whether the trial of a recorded result continues; one that does not is marked in the ledger."""
+        snapshot = Snapshot.from_json(json.loads(result["snapshot"])) if "snapshot" in result else None
+        candidate = self._ledger.running(snapshot.candidate if snapshot else result.get("candidate", ""))
+        if candidate is None:
+            return True  # of the confirmation
+        done = self._ledger.snapshots_of(candidate)
+        if self._is_pretrained and len(done) <= (1 if snapshot else 0):
+            return True
+        if snapshot is None:
+            where, others = f"rung {result['rung']}", self._ledger.others_at_rung(candidate, result["rung"])
+            row: Mapping[str, Any] = result
+        else:
+            if resume_position(candidate, done).stage == len(candidate.stages):
+                return True  # there is nothing to save
+            where, others, row = f"stage {snapshot.stage}", self._ledger.others_at_stage(snapshot), snapshot.values()
+        if is_among_best(row, others, self._goal.objectives):
+            return True
+        self._ledger.mark_behind(candidate, where)
+        return False
 
     def debug_string(self) -> str:
         """Ray's protocol."""

@@ -12,15 +12,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import goal_of
+from dendrite_automl.run import Journal
 from dendrite_automl.space import parse_space
 
 NAME = "optuna.log"
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 
-def write_journal(run: Run) -> Path:
+def write_optuna_log(journal: Journal) -> Path:
     """Write the journal into the run folder, anew: a trial for each candidate that has a snapshot.
 
     Its values are those of the last one, by the accuracy that the search saw, inside the budget or not.
@@ -28,8 +27,9 @@ def write_journal(run: Run) -> Path:
     Raises:
         AutoMLError: the disk does not take it; an earlier one stays.
     """
-    objectives = goal_of(run).objectives
-    space = parse_space(run.info["space"]["text"], where=f"{run.path}/run.json")
+    run = journal.run
+    objectives = run.info.goal.objectives
+    space = parse_space(run.info.space.text, where=f"{run.path}/run.json")
     choices = {knob.name: CategoricalDistribution(knob.choices) for knob in space.knobs}
     points = {line["candidate"]: line.get("point") or {} for line in run.of_kind("trial")}
     last = {snapshot.candidate: snapshot for snapshot in run.snapshots()}
@@ -40,7 +40,7 @@ def write_journal(run: Run) -> Path:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             path = Path(folder) / NAME
             storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
-            for arm in run.info["request"]["arms"]:
+            for arm in run.info.arms:
                 directions = [_DIRECTIONS[objective.direction] for objective in objectives]
                 study = optuna.create_study(study_name=f"{run.path.name}/{arm}", storage=storage, directions=directions)
                 study.set_metric_names([objective.name for objective in objectives])
@@ -56,6 +56,6 @@ def write_journal(run: Run) -> Path:
                             user_attrs={"snapshot": snapshot.id, "schedule": snapshot.schedule},
                         )
                     )
-            return run.write_text(NAME, path.read_text(encoding="utf-8"))
+            return journal.write_text(NAME, path.read_text(encoding="utf-8"))
     finally:
         optuna.logging.set_verbosity(before)

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -30,12 +29,9 @@ _SETTINGS = {
 _PREFIX = "automl-"
 # Ray's sockets lie 84 characters deeper, and a socket's path may have 103 (macOS; Linux: 107).
 _LONGEST_BASE = 19
-_ANSWER_SECONDS = 5.0  # of a cluster; Ray itself would wait for two minutes
 _KILL_SECONDS = 5.0
 # First words of Ray's processes; workers and agents have put a title in the place of theirs.
 _RAYS = re.compile(r"^ray::|[/\\]ray[/\\](core[/\\]src|_private|dashboard|autoscaler)[/\\]")
-# HTTP/2's greeting with an empty SETTINGS frame; its other side answers with a SETTINGS frame too (RFC 9113, 3.4).
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 def new_ray_folder() -> Path:
@@ -138,32 +134,6 @@ def _is_ray_of(process: psutil.Process, folder: Path) -> bool:
         held = (*words, *(file.path for file in process.open_files()))
         return any(str(folder / "ray") in path for path in held)
     return False
-
-
-def check_address(address: str) -> None:
-    """Ask at a cluster's door whether something like it is there.
-
-    Raises:
-        RequestError: nothing answers, or it does not speak gRPC.
-    """
-    where = f"ray-address: expected a running Ray cluster at {address}"
-    if "://" in address:
-        raise RequestError(f"{where}: expected host:port or auto; run the search on a machine of the cluster")
-    host, colon, port = address.rpartition(":")
-    if address == "auto":
-        return
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
-        raise RequestError(f"{where}: expected host:port or auto")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS) as door:
-            if os.environ.get("RAY_USE_TLS", "0") != "0":
-                return
-            door.sendall(_GREETING)
-            speaks = door.recv(9)[3:4] == b"\4"
-    except OSError as error:
-        raise RequestError(f"{where}: nothing answers: {error.strerror or error}") from None
-    if not speaks:
-        raise RequestError(f"{where}: what answers there is no Ray cluster")
 
 
 def _first_line(error: Exception) -> str:

@@ -10,48 +10,42 @@ from ray.tune.search import Searcher
 
 from dendrite_automl.search_loop.stop import Stop
 
-ShouldContinue = Callable[[str, dict[str, Any]], bool]
-
 
 class Relay(Searcher):
     """Passes Ray's calls on to a searcher, and its answers back.
 
-    - A trial whose worker process ended is begun again by Ray, from its config: what it had reported is not passed on twice.
+    - Ray restarts a trial whose worker process ended, from its config: what it had reported is not passed on twice.
     - Ray would call again for a trial whose call raised, and turn the exception into a text with a traceback. Here the first
-      one is kept in `stop.error`, which ends the search, and nothing more is passed on.
-
-    Args:
-        should_continue: of the searcher, for the scheduler.
+      exception is kept in `stop.error`, which ends the search, and nothing more is passed on.
     """
 
-    def __init__(self, searcher: Searcher, should_continue: ShouldContinue, stop: Stop) -> None:
+    def __init__(self, searcher: Searcher, stop: Stop) -> None:
         super().__init__()
-        self._searcher, self._should_continue, self._stop = searcher, should_continue, stop
+        self._searcher, self._stop = searcher, stop
         self._passed: dict[str, set[tuple[str, int]]] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """Ray's config of the next trial, None, or FINISHED, after an exception too."""
-        return self._guard(Searcher.FINISHED, self._searcher.suggest, trial_id)
-
-    def should_continue(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether a trial goes on; it does where it went on before."""
-        if _place(result) in self._passed.get(trial_id, ()):
-            return True
-        return bool(self._guard(True, self._should_continue, trial_id, result))
+        return self.guard(Searcher.FINISHED, self._searcher.suggest, trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """News of a trial, unless it is of before its worker was lost."""
+        """Ray's protocol."""
+        self.pass_on(trial_id, result)
+
+    def pass_on(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Pass a result on, once: not again when Ray repeats it, or when a restarted trial does; whether it was new."""
         place, passed = _place(result), self._passed.setdefault(trial_id, set())
         if place in passed:
-            return
-        self._guard(None, self._searcher.on_trial_result, trial_id, result)
+            return False
+        self.guard(None, self._searcher.on_trial_result, trial_id, result)
         if place is not None:
             passed.add(place)
+        return True
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial is over."""
         self._passed.pop(trial_id, None)
-        self._guard(None, self._searcher.on_trial_complete, trial_id, result, error)
+        self.guard(None, self._searcher.on_trial_complete, trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:
         """Ray's protocol; the state is in the run folder."""
@@ -63,7 +57,8 @@ class Relay(Searcher):
         """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
         return {}
 
-    def _guard(self, otherwise: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+    def guard(self, otherwise: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+        """What a call returns; `otherwise` if it raises, or if a call has raised before."""
         if self._stop.error is not None:
             return otherwise
         try:

@@ -1,22 +1,22 @@
-"""One Ray Tune run from the first trial to the last training of the confirmation, or to the first reason to stop."""
+"""One Ray Tune run: from the first trial to the last training of the confirmation, or to the first reason to stop."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 from dendrite_automl.errors import AutoMLError
-from dendrite_automl.plan.request import Plan
+from dendrite_automl.plan import Plan
 from dendrite_automl.report.progress import Progress
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal
+from dendrite_automl.run import Journal
 from dendrite_automl.search_loop.callbacks import Callbacks, Notifier
 from dendrite_automl.search_loop.confirmer import Confirmer, ConfirmPlan
 from dendrite_automl.search_loop.halving import FrontHalving
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.relay import Relay
-from dendrite_automl.search_loop.searcher import BudgetSearcher
+from dendrite_automl.search_loop.searcher import TrialSearcher
 from dendrite_automl.search_loop.stop import Stop, hopeless_reason
 from dendrite_automl.search_loop.teacher import Teacher
 from dendrite_automl.search_loop.trainable import TrialTrainable
@@ -24,7 +24,7 @@ from dendrite_automl.search_loop.watch import Watch
 
 
 def run_trials(
-    run: Run,
+    journal: Journal,
     plan: Plan,
     *,
     storage: Path,
@@ -39,38 +39,35 @@ def run_trials(
     Raises:
         AutoMLError: something came up that ends the search, such as a full disk; what is in the run folder stays.
     """
-    goal = Goal(objectives=plan.objectives, budget=plan.budget)
-    notifier = Notifier(run, goal, callbacks)
+    run = journal.run
+    notifier = Notifier(run, plan.goal, callbacks)
     earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
 
     def tick() -> None:
         stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
         progress.update()
-        notifier.tell()
+        notifier.notify()
 
-    searcher = BudgetSearcher(plan, run, stopped=stop.search_now)
-    rounds = -(-plan.confirm // plan.replicates)
-    confirmer = Confirmer(
-        ConfirmPlan(goal=goal, rounds=rounds, replicates=plan.replicates, seed=plan.seed, stopped=stop.now), run
-    )
+    searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
+    relay = Relay(Phases([searcher, Confirmer(_confirm_plan(plan, stop), journal)]), stop)
+    halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=plan.pretrained is not None)
     watch = Watch(tick, stop.now, progress.say)
-    relay = Relay(Phases([searcher, confirmer]), searcher.should_continue, stop)
     trainable = tune.with_parameters(
         TrialTrainable,
         train=plan.task.train,
         val=plan.task.val,
-        classes=len(plan.task.classes),
+        classes=plan.classes,
         metric=plan.metric,
         device=plan.device,
-        int8=any(objective.name == "val_accuracy_int8" for objective in plan.objectives),
+        int8=any(objective.name == "val_accuracy_int8" for objective in plan.goal.objectives),
         teacher=teacher.logits if teacher else None,
-        pretrained=plan.pretrained.model if plan.pretrained else None,
+        pretrained=plan.start,
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         tune_config=tune.TuneConfig(
             search_alg=relay,
-            scheduler=FrontHalving(relay.should_continue),
+            scheduler=halving if plan.effort.scheduler == "halving" else FIFOScheduler(),
             num_samples=-1,
             max_concurrent_trials=workers,
             reuse_actors=True,
@@ -87,7 +84,7 @@ def run_trials(
     )
     try:
         tuner.fit()
-        notifier.tell()
+        notifier.notify()
     except BrokenPipeError:
         raise
     except Exception as error:  # of the user's callbacks, or of Ray itself
@@ -98,12 +95,18 @@ def run_trials(
         raise AutoMLError(_unexpected(stop.error)) from stop.error
     if searcher.exhausted and not stop.now():
         progress.say(
-            f"the space holds no more that is new and fits for the {searcher.exhausted} arm: "
+            f"the space holds nothing more that is new and fits for the {searcher.exhausted} arm: "
             f"the search ends after {len(run.of_kind('end'))} trials, so that both arms have had equal training"
         )
+
+
+def _confirm_plan(plan: Plan, stop: Stop) -> ConfirmPlan:
+    effort = plan.effort
+    rounds = -(-effort.confirm // effort.replicates)
+    return ConfirmPlan(goal=plan.goal, rounds=rounds, replicates=effort.replicates, seed=effort.seed, stopped=stop.now)
 
 
 def _unexpected(error: Exception) -> str:
     """One line; the last one of a traceback in the text of Ray's errors."""
     *_, last = str(error).strip().splitlines() or [""]
-    return f"search: ended by an unexpected {type(error).__name__}: {last}; go on with --resume, or see where with --debug"
+    return f"search: ended by an unexpected {type(error).__name__}: {last}; continue with --resume, or see where with --debug"

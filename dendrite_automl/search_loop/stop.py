@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dendrite_automl.result import Ending
+
 HOPELESS = 3  # the first so many trials failed unexpectedly: the program is wrong, not the candidates
 _SEARCH_SHARE = 0.65  # of a time limit, where a confirmation follows
 
@@ -23,7 +25,7 @@ class Stop:
     search_deadline: float | None = None
     deadline: float | None = None
     interrupted: bool = False
-    hopeless: str = ""
+    hopeless: str | None = None
     error: Exception | None = None
 
     @classmethod
@@ -36,18 +38,18 @@ class Stop:
 
     def now(self) -> bool:
         """Whether all shall end."""
-        return self.interrupted or bool(self.hopeless) or self.error is not None or _passed(self.deadline)
+        return self.interrupted or self.hopeless is not None or self.error is not None or _passed(self.deadline)
 
     def search_now(self) -> bool:
         """Whether no trial shall begin any more."""
         return self.now() or _passed(self.search_deadline)
 
 
-def hopeless_reason(ended: Sequence[Mapping[str, Any]]) -> str:
-    """Why the search should stop: the first trials all failed unexpectedly. Empty when there is no such reason."""
+def hopeless_reason(ended: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why the search should stop: the first trials all failed unexpectedly. None if there is no such reason."""
     first = ended[:HOPELESS]
-    hopeless = len(first) == HOPELESS and all(line["reason"].startswith("unexpected") for line in first)
-    return str(first[0]["reason"]) if hopeless else ""
+    hopeless = len(first) == HOPELESS and all(line["status"] == Ending.CRASHED for line in first)
+    return str(first[0]["reason"]) if hopeless else None
 
 
 def _passed(deadline: float | None) -> bool:

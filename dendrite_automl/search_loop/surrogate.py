@@ -1,8 +1,8 @@
 """Surrogate: costs are known before training, accuracy is guessed: propose what should widen the front most.
 
 A sampler that models objectives alike wastes what a search over networks knows: parameters, MACs and memory follow from the
-design by counting. Here one Gaussian process learns accuracy alone, from every rung and every snapshot, and candidates of a
-pool are compared by the hypervolume that they are expected to add at their exact costs.
+design by counting. Here one Gaussian process learns accuracy alone, from every rung and every snapshot, and a set of
+candidates are compared by the hypervolume that they are expected to add at their exact costs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
-from dendrite_automl.front import Objective
+from dendrite_automl.front import Goal
 from dendrite_automl.result import Cost
 from dendrite_automl.space import Point, SearchSpace
 
 Floats = NDArray[np.float64]
 
 _FEWEST = 8  # observations before the process is trusted
-_FIRST, _NEW, _POOL = 32, 4, 256  # points that come into the pool at first, for each proposal, and its largest size
+_FIRST, _NEW, _MOST_OPTIONS = 32, 4, 256  # points that come among the options at first, for each proposal, and its largest size
 _MOST = 300  # observations that the process is fitted to: its time grows with their cube
 _POINTS = 1024  # at which hypervolume is integrated
 _WORDS = ("kind", "placement", "activation")
@@ -34,7 +33,7 @@ _WORDS = ("kind", "placement", "activation")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Option:
-    """A point of the pool: its candidate, and what its snapshots would cost."""
+    """A point of its options: its candidate, and what its snapshots would cost."""
 
     point: Point
     candidate: Candidate
@@ -57,18 +56,17 @@ class Surrogate:
     def __init__(
         self,
         space: SearchSpace,
-        objectives: Sequence[Objective],
-        budget: Budget,
+        goal: Goal,
         *,
         seed: int,
         design: Callable[[Point], Candidate],
         costs: Callable[[Candidate], list[Cost]],
     ) -> None:
-        self._space, self._budget, self._design, self._costs = space, budget, design, costs
-        self._measures = [objective.name for objective in objectives if objective.direction == "min"] or ["params"]
+        self._space, self._budget, self._design, self._costs = space, goal.budget, design, costs
+        self._measures = [objective.name for objective in goal.objectives if objective.direction == "min"] or ["params"]
         self._rng = random.Random(seed)
         self._where = np.random.default_rng(seed)
-        self._pool: dict[str, _Option] = {}
+        self._options: dict[str, _Option] = {}
         self._pending: dict[str, Candidate] = {}
         self._inputs: list[Floats] = []
         self._accuracies: list[float] = []
@@ -76,20 +74,20 @@ class Surrogate:
         self._process: Any = None
         self._fitted = self._scaled = 0  # observations when the process was fitted, and when its scales were
 
-    def observe(self, candidate: Candidate, path: Sequence[int], accuracy: float, *, rung: int | None = None) -> None:
+    def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, *, rung: int | None = None) -> None:
         """A trial has come to the end of a stage, or to a rung of its first one.
 
         Args:
-            path: stages that the network has gone through.
+            stages: that the network has gone through.
             rung: epoch of the first stage.
         """
         costs = self._costs(candidate)
         if not costs:
             return
-        epochs = rung if rung is not None else sum(candidate.stages[stage].epochs for stage in path)
-        self._inputs.append(self._input(candidate, path, costs[path[-1]], epochs / candidate.epochs))
+        epochs = rung if rung is not None else sum(candidate.stages[stage].epochs for stage in stages)
+        self._inputs.append(self._input(candidate, stages, costs[stages[-1]], epochs / candidate.epochs))
         self._accuracies.append(accuracy)
-        self._kept.append(costs[path[-1]] if rung is None else None)
+        self._kept.append(costs[stages[-1]] if rung is None else None)
         if rung is None:
             self._pending.pop(candidate.id, None)
 
@@ -98,7 +96,7 @@ class Surrogate:
         self._pending.pop(candidate.id, None)
 
     def propose(self, known: Callable[[str], bool], near: Callable[[], Point] | None) -> Point | None:
-        """The point of the pool that should widen the front most; None before enough is seen, or when nothing new fits.
+        """The point of its options that should widen the front most; None before enough is seen, or when nothing new fits.
 
         Args:
             known: whether a candidate, by id, was proposed already.
@@ -106,26 +104,26 @@ class Surrogate:
         """
         if len(self._accuracies) < _FEWEST:
             return None
-        for i in range(_NEW if self._pool else _FIRST):
+        for i in range(_NEW if self._options else _FIRST):
             self._take_in(near() if near is not None and i % 2 else self._space.sample(self._rng))
-        self._pool = {name: option for name, option in self._pool.items() if not known(name)}
-        options = list(self._pool.values())
+        self._options = {name: option for name, option in self._options.items() if not known(name)}
+        options = list(self._options.values())
         if not options:
             return None
         with threadpool_limits(1):  # matrices this small: more threads would only spin, and take the workers' cores
             gains = self._gains(options)
         order = np.argsort(-gains, kind="stable")
-        self._pool = {options[i].candidate.id: options[i] for i in order[:_POOL]}
+        self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
         best = options[int(order[0])]
         self._pending[best.candidate.id] = best.candidate
         return best.point
 
     def _take_in(self, point: Point) -> None:
         candidate = self._design(point)
-        if candidate.id not in self._pool:
+        if candidate.id not in self._options:
             costs = self._costs(candidate)
             if any(self._fits(cost) for cost in costs):
-                self._pool[candidate.id] = _Option(point=point, candidate=candidate, costs=costs)
+                self._options[candidate.id] = _Option(point=point, candidate=candidate, costs=costs)
 
     def _gains(self, options: Sequence[_Option]) -> Floats:
         """Expected hypervolume that each option adds: that of its best snapshot."""
@@ -171,11 +169,11 @@ class Surrogate:
                     found.append(cost)
         return np.array(owners, np.int64), np.array(inputs), found
 
-    def _input(self, candidate: Candidate, path: Sequence[int], cost: Cost, share: float) -> Floats:
+    def _input(self, candidate: Candidate, stages: Sequence[int], cost: Cost, share: float) -> Floats:
         """What the process sees of a network: its knobs, what was done to it so far, its costs, its share of the epochs."""
         values = dict(candidate.network) | dict(candidate.training)
-        stages = [candidate.stages[stage] for stage in path]
-        grown = [stage for stage in stages if stage.op == "grow"]
+        gone = [candidate.stages[stage] for stage in stages]
+        grown = [stage for stage in gone if stage.op == "grow"]
         row: list[float] = []
         for knob in self._space.knobs:
             if len(knob.choices) > 1 and knob.section != "schedule":
@@ -184,7 +182,7 @@ class Surrogate:
             elif len(knob.choices) > 1 and knob.name in _WORDS:
                 row += [float(bool(grown) and getattr(grown[0], knob.name) == choice) for choice in knob.choices]
         for word in ("shrink", "prune"):
-            row.append(2 * sum(stage.ratio or 0.0 for stage in stages if stage.op == word))
+            row.append(2 * sum(stage.ratio or 0.0 for stage in gone if stage.op == word))
         sizes = np.log10(np.maximum([cost.params, cost.macs], 1))
         return np.array([*row, len(grown) / 3, *sizes, np.log10(share)])
 
@@ -222,7 +220,7 @@ class Surrogate:
         return np.array([[float(getattr(cost, name) or 0.0) for name in self._measures] for cost in costs])
 
     def _fits(self, cost: Cost) -> bool:
-        return self._budget.fits({name: getattr(cost, name) for name, _ in self._budget.limits})
+        return self._budget.fits(cost.values())
 
 
 def _expected_improvement(mean: Floats, spread: Floats, best: Floats) -> Floats:

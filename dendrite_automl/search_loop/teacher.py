@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +14,11 @@ from safetensors.numpy import load, save
 from torch import nn
 
 from dendrite_automl.candidate import make_candidate, trial_seed
-from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.networks.build import build_network
-from dendrite_automl.space import Point, SearchSpace
+from dendrite_automl.plan import Effort
+from dendrite_automl.space import SearchSpace
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict
 
@@ -78,9 +78,7 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
     return Teacher(logits=logits.float().numpy(), about=f"given, {100 * right:.1f} % right on the training set")
 
 
-def find_teacher(
-    space: SearchSpace, task: Task, *, epochs: int, replicates: int, seed: int, metric: str, stopped: Callable[[], bool]
-) -> Teacher | None:
+def find_teacher(space: SearchSpace, task: Task, effort: Effort, *, metric: str, stopped: Callable[[], bool]) -> Teacher | None:
     """Train the largest network of a space, once, as an ensemble of replicates; None when stopped before its end.
 
     The budget does not concern it. It is trained with the first choices of [training], and without a teacher of its own.
@@ -89,15 +87,16 @@ def find_teacher(
         CandidateFailed: its training diverged.
     """
     classes = len(task.classes)
-    point = {**_largest(space, task.input_shape, classes), "stages": "fit"}
-    candidate = make_candidate(space, point, arm="baseline", epochs=epochs)
+    point, _ = Reach(space, task.input_shape, classes).largest()
+    candidate = make_candidate(space, point, arm="baseline", epochs=effort.epochs)
     settings = FitSettings.from_knobs({**dict(candidate.training), "distill": 0.0})
     data = Data.from_splits(task.train, task.val, classes, metric)
     models = []
-    for replicate in range(replicates):
-        torch.manual_seed(trial_seed(seed, f"teacher-{candidate.id}", replicate))
+    for replicate in range(effort.replicates):
+        torch.manual_seed(trial_seed(effort.seed, f"teacher-{candidate.id}", replicate))
         models.append(build_network(candidate, task.input_shape, classes))
-    for _ in fit_replicates_(models, data, settings, epochs=epochs, seed=trial_seed(seed, f"teacher-{candidate.id}")):
+    seed = trial_seed(effort.seed, f"teacher-{candidate.id}")
+    for _ in fit_replicates_(models, data, settings, epochs=effort.epochs, seed=seed):
         if stopped():
             return None
     mean = statistics.fmean(accuracy(model, data.x_val, data.y_val) for model in models)
@@ -119,23 +118,3 @@ class _Ensemble(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([model(x) for model in self.models]).mean(0)
-
-
-def _largest(space: SearchSpace, input_shape: tuple[int, ...], classes: int) -> Point:
-    """The point of the most parameters, by ascent along one knob after another; the first choices elsewhere."""
-    reach = Reach(space, input_shape, classes)
-    point: dict[str, Any] = {knob.name: knob.choices[0] for knob in space.knobs}
-
-    def params(changed: Point) -> int:
-        try:
-            return reach.costs({**changed, "stages": "fit"})[0].params
-        except (CandidateFailed, RequestError):
-            return 0
-
-    knobs = [knob for knob in space.knobs if knob.section == "network" and len(knob.choices) > 1]
-    before: Point = {}
-    while point != before:  # again, because a knob may do nothing until another one is large (hidden units without layers)
-        before = point
-        for knob in knobs:
-            point = max((point, *({**point, knob.name: choice} for choice in knob.choices)), key=params)
-    return point

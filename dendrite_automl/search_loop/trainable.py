@@ -21,7 +21,7 @@ from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.networks.weights import load_networks, save_weights
-from dendrite_automl.result import Snapshot
+from dendrite_automl.result import Ending, Snapshot
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import Rung, resume_position, run_trial
@@ -63,24 +63,24 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next snapshot with weights, and measures for loggers; at the end `finished`, or `failed` with the reason.
+        """The next snapshot with weights, and measures for loggers; at the end its `ending`, with the reason if it failed.
 
         In between `rung`, the epoch at which a scheduler may stop the trial, with the accuracy so far.
         """
         try:
             news = next(self._steps)
         except StopIteration:
-            return {"finished": True, "done": True}
+            return {"ending": Ending.DONE.value, "done": True}
         except CandidateFailed as error:
-            return {"failed": str(error), "done": True}
+            return {"ending": Ending.FAILED.value, "reason": str(error), "done": True}
         except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
-            return {"failed": f"unexpected {type(error).__name__}: {error}", "done": True, "unexpected": True}
+            return {"ending": Ending.CRASHED.value, "reason": f"unexpected {type(error).__name__}: {error}", "done": True}
         if isinstance(news, Rung):
             accuracy = statistics.fmean(news.accuracies)
             values = {**asdict(news.cost), "val_accuracy": accuracy}
             if self._int8:
                 values["val_accuracy_int8"] = accuracy  # to export what is a third trained would cost more than it tells
-            return {**values, "rung": news.epoch, "done": False}
+            return {**values, "rung": news.epoch, "candidate": self._candidate, "done": False}
         snapshot, models = news
         measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
         return {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(models), "done": False}
@@ -93,6 +93,7 @@ class TrialTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> Iterator[News]:
         candidate, networks = Candidate.from_json(json.loads(config["candidate"])), self._copies(config)
+        self._candidate = candidate.id
         trial = functools.partial(run_trial, candidate, self._data, config["seeds"], device=self._device, int8=self._int8)
         if "stages" in config:  # a snapshot again, with other seeds
             like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}

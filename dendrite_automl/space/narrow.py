@@ -1,4 +1,4 @@
-"""Narrow a space without a file of one's own: knobs fixed, narrowed or excluded by texts such as `width=0.5:2`; no torch."""
+"""Narrow a space without writing a file: fix, narrow or exclude knobs by settings such as `width=0.5:2`; no torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
-    """The space as if its file had been written with these settings; each one narrows what those before it left.
+    """The space as if its file had been written with these settings; each one narrows what the previous ones left.
 
     `knob=a,b` keeps these choices and `knob!=a,b` all others; instead of a value, `low:high` names the numbers from low to
-    high (inclusive; one side may be empty). `knob=value` fixes a knob, also to a value that the space does not list.
-    Anchors with a value that is gone are left out.
+    high (inclusive; one side may be empty). `knob=value` fixes a knob, even to a value that the space does not list.
+    Anchors with a value that was removed are dropped.
 
     Raises:
-        RequestError: a setting is not of the grammar, its knob or values are unknown, or it leaves nothing.
+        RequestError: a setting does not match the grammar, its knob or values are unknown, or it leaves nothing.
     """
     if not settings:
         return space
@@ -45,7 +45,7 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
 
 
 def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Value]]) -> SearchSpace:
-    """The space with these knobs and their choices in a section; those that it has already stay as they are."""
+    """The space with these knobs and their choices added to a section; knobs that it already has stay as they are."""
     data = tomllib.loads(space.text)
     known = {knob.name for knob in space.knobs}
     new = {name: choices[0] if len(choices) == 1 else list(choices) for name, choices in knobs.items() if name not in known}
@@ -54,7 +54,7 @@ def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Val
 
 
 def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str]]:
-    """Knob, whether the values are excluded, and the values as texts."""
+    """Knob, whether the values are excluded, and the values as strings."""
     match = _SETTING.fullmatch(setting)
     if not match:
         raise RequestError(f'set: expected {GRAMMAR}; got "{setting}"')
@@ -72,17 +72,17 @@ def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str
 def _narrowed(
     choices: tuple[Value, ...], values: list[str], where: str, *, excludes: bool, fixed_anew: bool
 ) -> tuple[Value, ...]:
-    """The choices that are left, in the space's order; or the one new value, where `fixed_anew` allows it."""
+    """The choices that are left, in the space's order; or the one new value, if `fixed_anew` allows it."""
     listed = ", ".join(map(_to_text, choices))
     for value in values:
         if any(_names(value, choice) for choice in choices):
             continue
         if fixed_anew and len(values) == 1 and (new := _new_value(value, choices)) is not None:
             return (new,)
-        raise RequestError(f'{where}: expected of {listed}; "{value}" is none of them')
+        raise RequestError(f'{where}: expected one of {listed}; got "{value}"')
     left = tuple(choice for choice in choices if any(_names(value, choice) for value in values) != excludes)
     if not left:
-        raise RequestError(f"{where}: expected to leave one of {listed}; got all of them excluded")
+        raise RequestError(f"{where}: expected at least one of {listed} to remain; got all of them excluded")
     return left
 
 
@@ -101,7 +101,7 @@ def _names(value: str, choice: Value) -> bool:
 
 
 def _new_value(value: str, choices: tuple[Value, ...]) -> Value | None:
-    """A value that the space does not list, as what the knob's choices are; None when it is nothing of the kind."""
+    """A value that the space does not list, converted to the type of the knob's choices; None if it is not of that type."""
     if any(isinstance(choice, str) for choice in choices):
         return value
     if all(isinstance(choice, bool) for choice in choices):
@@ -114,7 +114,7 @@ def _new_value(value: str, choices: tuple[Value, ...]) -> Value | None:
 
 
 def _number(text: str) -> float:
-    """NaN, which equals nothing and lies in no range, for what is no number."""
+    """The number, or NaN, which equals nothing and lies in no range, if the string is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -126,7 +126,7 @@ def _to_text(value: Value) -> str:
 
 
 def _to_toml(data: Mapping[str, Any]) -> str:
-    """A space's entries as the text of its file; comments are gone."""
+    """A space's entries as the text of its file, without comments."""
     sections = {f"[{name}]": entries for name, entries in data.items() if isinstance(entries, dict)}
     plain = {name: value for name, value in data.items() if name != "anchors" and not isinstance(value, dict)}
     blocks = [_to_lines(plain), *([head, *_to_lines(entries)] for head, entries in sections.items())]

@@ -19,7 +19,7 @@ Point = dict[str, Value]
 
 _PACKAGE = Path(__file__).parent.parent
 STAGE_WORDS = ("fit", "shrink", "prune", "grow")
-PRETRAINED = "given:"  # backbone of a space that starts from a network of the user's; its fingerprint follows
+PRETRAINED = "given:"  # backbone of a space that starts from a user-supplied network; its fingerprint follows
 LR_SCHEDULES = ("one_cycle", "cosine", "constant")
 CLASS_WEIGHTS = ("auto", "none", "balanced")
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
@@ -52,7 +52,7 @@ _RULES: dict[str, dict[str, str]] = {
     },
 }
 _EXPECTED = {
-    "stages": "a text of stages that starts with fit, of the words " + ", ".join(STAGE_WORDS),
+    "stages": "a string of stages that starts with fit, made of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
     "share": "a number from 0 to below 1",
     "unit": "a number from 0 to 1",
@@ -62,7 +62,7 @@ _EXPECTED = {
     "whole": "a whole number >= 0",
     "positive": "a number > 0",
     "nonnegative": "a number >= 0",
-    "word": "a text",
+    "word": "a string",
     "weights": "one of " + ", ".join(CLASS_WEIGHTS),
 }
 
@@ -82,7 +82,7 @@ class Knob:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all choices are numbers, so that one may be larger than another; true and false are none."""
+        """Whether all choices are numbers, so that one may be larger than another; true and false are not."""
         return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in self.choices)
 
 
@@ -115,7 +115,7 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """Number of points (some describe the same candidate: an unused knob does not count there)."""
+        """Number of points (some describe the same candidate, because an unused knob makes no difference)."""
         return math.prod(len(knob.choices) for knob in self.knobs)
 
     def sample(self, rng: random.Random) -> Point:
@@ -186,7 +186,7 @@ def _parse(text: str, where: str) -> SearchSpace:
             raise RequestError(f'{where}: knob "{name}": expected in one section, got it in two; remove one')
     for required in ("stages", "learning_rate"):
         if required not in names:
-            raise RequestError(f'{where}: knob "{required}": expected it to be there, got nothing; see search_spaces/README.md')
+            raise RequestError(f'{where}: knob "{required}": expected this knob, got nothing; see search_spaces/README.md')
     _check_needed(knobs, where)
     entries = data.get("anchors", [])
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
@@ -196,7 +196,7 @@ def _parse(text: str, where: str) -> SearchSpace:
 
 
 def _folder() -> Path:
-    """Where the shipped spaces are: inside the installed package, or beside it in a checkout."""
+    """Where the shipped spaces are: inside the installed package, or next to it in a checkout."""
     inside = _PACKAGE / "search_spaces"
     return inside if inside.is_dir() else _PACKAGE.parent / "search_spaces"
 
@@ -204,7 +204,7 @@ def _folder() -> Path:
 def _text(data: dict[str, Any], key: str, where: str) -> str:
     value = data.get(key)
     if not (isinstance(value, str) and value):
-        raise RequestError(f"{where}: {key}: expected a text, got {value!r}; see search_spaces/README.md")
+        raise RequestError(f"{where}: {key}: expected a string, got {value!r}; see search_spaces/README.md")
     return value
 
 
@@ -224,7 +224,7 @@ def _knob(name: str, section: str, value: Any, where: str) -> Knob:
         raise RequestError(f'{where}: knob "{name}": unknown in [{section}]; expected one of {", ".join(rules)}')
     for choice in choices:
         if not (_is_value(choice) if rules is None else _follows(choice, rules[name])):
-            expected = "a number, a text or true/false" if rules is None else _EXPECTED[rules[name]]
+            expected = "a number, a string or true/false" if rules is None else _EXPECTED[rules[name]]
             raise RequestError(f'{where}: knob "{name}": expected {expected}, got {choice!r}; see search_spaces/README.md')
     return Knob(name=name, section=section, choices=tuple(choices))
 
@@ -260,7 +260,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _check_needed(knobs: tuple[Knob, ...], where: str) -> None:
-    """A stage that may occur needs its knobs."""
+    """Refuse a space in which a stage that may occur lacks a knob that it needs."""
     by_name = {knob.name: knob for knob in knobs}
     words = {word for choice in by_name["stages"].choices for word in str(choice).split()}
     needs = {"shrink": ["shrink_ratio"], "prune": ["prune_ratio"], "grow": ["cycles", "kind", "placement", "activation"]}

@@ -38,8 +38,8 @@ class Origin:
 
     Attributes:
         where: names the data in errors.
-        preprocessing: what was done to the raw data before they were arrays.
-        notes: of a Task.
+        preprocessing: what was done to the raw data before they became arrays.
+        notes: as in `Task`.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Origin:
 def load_npz(path: str | Path) -> Task:
     """A task from an .npz file with X_train, y_train, X_test, y_test and optionally X_val, y_val, groups_train, classes.
 
-    Inputs are [N, features], [N, channels, time] or [N, channels, height, width]; labels may be integers or texts.
+    Inputs are [N, features], [N, channels, time] or [N, channels, height, width]; labels may be integers or strings.
     Each channel (or feature) is standardised with the mean and standard deviation of train. Without a validation split,
-    a fifth of train is cut off, stratified, and by group where groups_train (a label for each example, such as the speaker)
+    a fifth of train is split off, stratified, and by group if groups_train (a label for each example, such as the speaker)
     is given. The test arrays are checked here and dropped; export reads them again.
 
     Raises:
-        RequestError: not such a file, or data that cannot be trained on; the message names the array.
+        RequestError: it is not such a file, or its data cannot be trained on; the message names the array.
     """
     path = Path(path)
     arrays = _read(path)
@@ -67,7 +67,7 @@ def load_npz(path: str | Path) -> Task:
 
 
 def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: str = "data", classes: Any = None) -> Task:
-    """The same from arrays in memory.
+    """A task from arrays in memory, otherwise like `load_npz`.
 
     Raises:
         RequestError: as for `load_npz`.
@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise RequestError(f"data: expected a file, got {path}; check the path")
     try:
-        with path.open("rb") as file:  # np.load leaves a damaged file open that it opened itself
+        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
             head = file.read(6)
             if not head.startswith((b"PK", b"\x93NUMPY")):
                 raise RequestError(f"{path.name}: expected an .npz file, got one of another kind")
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _read_array(data: Mapping[str, Any], key: str, where: str) -> NDArray[Any]:
-    """One array of the file; of those that are not ours, the name alone counts."""
+    """One array of the file; arrays that are not used are not read, only their names count."""
     try:
         return np.asarray(data[key]) if key in _USED else np.empty(0)
     except ValueError as error:
@@ -111,10 +111,10 @@ def _read_array(data: Mapping[str, Any], key: str, where: str) -> NDArray[Any]:
 
 
 def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, reread: Callable[[], Mapping[str, Any]]) -> Task:
-    """A task from arrays under the names that `load_npz` knows.
+    """A task from arrays named as in `load_npz`.
 
     Args:
-        reread: gives X_test and y_test again, when the test split is opened.
+        reread: returns X_test and y_test again when the test split is opened.
 
     Raises:
         RequestError: as for `load_npz`.
@@ -146,7 +146,7 @@ def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, rerea
 
 
 def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
-    """Channels (or features) that say nothing."""
+    """A note on constant channels (or features)."""
     axes = (0, *range(2, x.ndim))
     constant = np.flatnonzero(x.max(axes) == x.min(axes)).tolist()
     if not constant:
@@ -159,7 +159,7 @@ def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
 def _cut_validation(
     y: NDArray[np.int64], groups: NDArray[Any] | None, labels: NDArray[Any], where: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of train and validation: stratified, and no group on both sides where groups are given."""
+    """Indices of train and validation: stratified, and no group on both sides if groups are given."""
     counts = np.bincount(y, minlength=len(labels))
     if counts.min() < 2:
         alone = labels.tolist()[int(counts.argmin())]
@@ -175,7 +175,7 @@ def _cut_validation(
             f"got shape {groups.shape}; or give X_val and y_val"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of small classes, which are checked below
+        warnings.simplefilter("ignore")  # about small classes, which are checked below
         split = next(StratifiedGroupKFold(folds, shuffle=True, random_state=SPLIT_SEED).split(y, y, groups))
     if len(np.unique(y[split[0]])) < len(np.unique(y)):
         raise RequestError(f"{where}: groups_train: expected each class in several groups; give X_val and y_val instead")
@@ -197,7 +197,7 @@ def _label_names(arrays: Mapping[str, NDArray[Any]], where: str) -> NDArray[Any]
             raise RequestError(f"{where}: expected the arrays {', '.join(_NEEDED)}, got {', '.join(arrays) or 'none'}")
     y = _texts(arrays["y_train"])
     if y.ndim != 1 or y.dtype.kind not in "iubU":
-        raise RequestError(f"{where}: y_train: expected one integer or text label each, got {y.dtype} of shape {y.shape}")
+        raise RequestError(f"{where}: y_train: expected one integer or string label each, got {y.dtype} of shape {y.shape}")
     labels = np.unique(y)
     check_classes(len(labels), f"{where}: y_train")
     return labels
@@ -207,13 +207,13 @@ def _class_names(arrays: Mapping[str, NDArray[Any]], labels: NDArray[Any], where
     names = _texts(arrays.get("classes", labels))
     if names.shape != labels.shape or len(np.unique(names)) < len(names):
         raise RequestError(
-            f"{where}: classes: expected {len(labels)} different names, as y_train has labels; got {names.tolist()}"
+            f"{where}: classes: expected {len(labels)} different names, one for each label of y_train; got {names.tolist()}"
         )
     return tuple(map(str, names))
 
 
 def _texts(array: Any) -> NDArray[Any]:
-    """Byte texts become texts; all else stays as it is."""
+    """Byte strings become strings; everything else stays as it is."""
     array = np.asarray(array)
     return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
 
@@ -222,7 +222,7 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
     """One split as float32 inputs and class indices."""
     for key in (f"X_{split}", f"y_{split}"):
         if key not in arrays:
-            raise RequestError(f"{where}: expected {key} beside its counterpart, got {', '.join(arrays)}")
+            raise RequestError(f"{where}: expected {key} together with its counterpart, got {', '.join(arrays)}")
     x, y = np.asarray(arrays[f"X_{split}"]), _texts(arrays[f"y_{split}"])
     if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub" or 0 in x.shape:
         raise RequestError(
@@ -241,5 +241,5 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
         raise RequestError(f"{where}: y_{split}: expected labels of y_train's type, {labels.dtype}; got {y.dtype}")
     if not np.isin(y, labels).all():
         unseen = y[~np.isin(y, labels)][0].item()
-        raise RequestError(f"{where}: y_{split}: expected labels that y_train has, got {unseen!r}")
+        raise RequestError(f"{where}: y_{split}: expected only labels that y_train has, got {unseen!r}")
     return Split(x=x, y=np.searchsorted(labels, y).astype(np.int64))

@@ -26,21 +26,21 @@ _RATE_HZ = 16_000.0
 
 
 def read_audio(path: str | Path, options: ReadOptions) -> Task:
-    """A task from a folder of recordings; inputs are [features, frames], standardised for each feature by train.
+    """A task from a folder of recordings; inputs are [features, frames], each feature standardised by train.
 
-    Any rate and any number of channels: all become the mean of the channels at `rate_hz` (16 kHz if not said). One clip is
-    taken of each recording: its middle, or the whole with zeros on both sides where it is shorter; its length is the median
-    of the training recordings. With `window_seconds` a clip is that long, and a longer recording gives several clips,
-    `stride_seconds` apart (end to end if not said); those of one recording stand in one split. Splits: see `find_recordings`.
-    A folder `_background_noise_` becomes a class of that name: clips end to end from its recordings, of each the first 64 %
-    for training, the next 16 % for validation, the rest for test.
+    Any rate and any number of channels: recordings become the mean of their channels at `rate_hz` (default 16 kHz). One clip
+    is taken from each recording: its middle, or all of it with zeros on both sides if it is shorter; the length of a clip is
+    the median of the training recordings. With `window_seconds` a clip is that long, and a longer recording gives several
+    clips, `stride_seconds` apart (default: end to end), all of them in one split. Splits: see `find_recordings`. A folder
+    `_background_noise_` becomes a class of that name: clips end to end from its recordings, the first 64 % of each for
+    training, the next 16 % for validation, the rest for test.
 
-    The test recordings are decoded here, so that a broken one shows before a search, and dropped; their features are
-    computed when export opens them. Recordings of train and validation in which nothing is heard are left out, unless their
-    class has no others; `notes` names them.
+    The test recordings are decoded here and dropped, so that a broken one is found before a search; their features are
+    computed when export opens them. Silent recordings in train and validation are left out, unless their class has no
+    others; `notes` names them.
 
     Raises:
-        RequestError: no such folder, an option that does not suit it, or recordings that cannot be read, by name.
+        RequestError: no such folder, an option that does not apply to it, or recordings that cannot be read, by name.
     """
     folder = Path(path)
     options.refuse_all_but(OPTIONS, f"{folder}, a folder of recordings")
@@ -67,7 +67,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         heard[split], left_out = read_features(parts[split], plan, settings, classes, folder).without_silence()
         silent += [str(parts[split][i].path.relative_to(folder)) for i in left_out]
     if silent:
-        notes.append(f"left out of training and validation, nothing is heard in them: {listed(silent)}")
+        notes.append(f"left out of training and validation because they are silent: {listed(silent)}")
     scale = fit_standardisation(heard["train"].x)
 
     def open_test() -> Split:
@@ -106,20 +106,20 @@ def _need_library() -> None:
 def _rate(options: ReadOptions) -> int:
     rate = options.rate_hz or _RATE_HZ
     if not (math.isfinite(rate) and rate == int(rate)):
-        raise RequestError(f"rate: expected whole samples per second for sound, got {rate:g} Hz")
+        raise RequestError(f"rate: expected a whole number of samples per second for sound, got {rate:g} Hz")
     return int(rate)
 
 
 def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[WaveHead], folder: Path) -> ClipPlan:
     rate = settings.rate_hz
     if options.window_seconds is None and options.stride_seconds is not None:
-        raise RequestError(f"stride: expected beside a window, got {options.stride_seconds:g} s alone; add --window")
+        raise RequestError(f"stride: expected together with a window, got {options.stride_seconds:g} s alone; add --window")
     seconds = options.window_seconds or statistics.median(head.seconds for head in heads)
     if not settings.frame_samples / rate <= seconds <= _LONGEST_SECONDS:
-        what = "window" if options.window_seconds is not None else f"{folder}: clips (the median of the recordings)"
+        what = "window" if options.window_seconds is not None else f"{folder}: clip length (the median of the recordings)"
         raise RequestError(
             f"{what}: expected {1000 * settings.frame_samples / rate:g} ms to {_LONGEST_SECONDS:g} s, got {seconds:g} s; "
-            "say with --window how long a clip is to be"
+            "set the length of a clip with --window"
         )
     stride = None if options.window_seconds is None else options.stride_seconds or seconds
     if stride is not None and not (math.isfinite(stride) and stride * rate >= 1):
@@ -138,7 +138,7 @@ def _sources(recordings: Sequence[Recording], heads: dict[Path, WaveHead], plan:
 
 
 def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], str]:
-    """Clips of the background folder by split, and what to say of it; empty where they are too few for every split."""
+    """Clips of the background folder by split, and a note on it; empty if there are too few for every split."""
     place = folder / BACKGROUND
     if not place.is_dir():
         return {}, ""
@@ -160,7 +160,7 @@ def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], 
 def _length_note(sources: Sequence[Source], plan: ClipPlan) -> str:
     sizes = [(source.head.frames, plan.native(plan.samples, source.head)) for source in sources]
     longer, shorter = sum(frames > size for frames, size in sizes), sum(frames < size for frames, size in sizes)
-    done = ([f"of {longer:,} longer recordings the middle is used"] if longer and plan.stride_samples is None else []) + (
-        [f"{shorter:,} shorter ones are filled with zeros on both sides"] if shorter else []
+    done = ([f"the middle of {longer:,} longer recordings is used"] if longer and plan.stride_samples is None else []) + (
+        [f"{shorter:,} shorter ones are padded with zeros on both sides"] if shorter else []
     )
     return f"clips of {plan.samples / plan.rate_hz:g} s: {', '.join(done)}" if done else ""

@@ -1,4 +1,4 @@
-"""Clips of recordings as features, from the cache where they are there; files that cannot be read are reported together."""
+"""Clips of recordings as features, from the cache if present; files that cannot be read are reported together."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from dendrite_automl.tasks.recordings import listed
 from dendrite_automl.tasks.task import Split
 from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, read_clips, read_head
 
-_BATCH_SAMPLES = 2**19  # whose features are computed together: 32 clips of a second
-_CACHE_VERSION = 1  # raise it with any change of what is computed
+_BATCH_SAMPLES = 2**19  # samples whose features are computed together: 32 clips of one second
+_CACHE_VERSION = 1  # raise it with any change to what is computed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Clips:
     """Clips of a split: features x [N, rows, frames], classes y [N], index of the `source` [N] that each comes from.
 
     Attributes:
-        silent: whether nothing is heard in a source, by its index.
+        silent: whether a source is silent, by its index.
     """
 
     x: NDArray[np.float32]
@@ -48,7 +48,7 @@ class Clips:
     silent: NDArray[np.bool_]
 
     def without_silence(self) -> tuple[Split, NDArray[np.int64]]:
-        """Clips of the other sources, and of the silent ones where a class has no others; then the sources left out."""
+        """Clips of the sources that are not silent, and of silent ones if their class has no others; the sources left out."""
         heard = ~self.silent[self.source]
         kept = heard | ~np.isin(self.y, np.unique(self.y[heard]))
         return Split(x=self.x[kept], y=self.y[kept]), np.setdiff1d(self.source, self.source[kept])
@@ -58,7 +58,7 @@ def read_heads(paths: Sequence[Path], folder: Path) -> dict[Path, WaveHead]:
     """Rate and length of every file.
 
     Raises:
-        RequestError: some are no sound, or empty; it names the first of them.
+        RequestError: some are not sound files, or are empty; the message names the first of them.
     """
     heads: dict[Path, WaveHead] = {}
     broken: list[str] = []
@@ -74,16 +74,16 @@ def read_heads(paths: Sequence[Path], folder: Path) -> dict[Path, WaveHead]:
 def _refuse(broken: Sequence[str], folder: Path) -> None:
     if broken:
         raise RequestError(
-            f"{folder}: expected WAV files that can be read, got {len(broken):,} that cannot: {listed(broken)}; "
+            f"{folder}: expected readable WAV files, got {len(broken):,} that cannot be read: {listed(broken)}; "
             "repair or remove them"
         )
 
 
 def decode_all(sources: Sequence[Source], plan: ClipPlan, folder: Path) -> None:
-    """Read every clip and drop it.
+    """Read every clip and discard it.
 
     Raises:
-        RequestError: some cannot be read.
+        RequestError: some files cannot be read.
     """
     broken: list[str] = []
     for _ in _clips(sources, plan, folder, broken):
@@ -94,7 +94,7 @@ def decode_all(sources: Sequence[Source], plan: ClipPlan, folder: Path) -> None:
 def _clips(
     sources: Sequence[Source], plan: ClipPlan, folder: Path, broken: list[str]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Index of the source and clip, one after another; the names of sources that cannot be read go to `broken`."""
+    """Index of the source and clip, one after another; the names of sources that cannot be read are added to `broken`."""
     for i, source in enumerate(sources):
         try:
             for clip in read_clips(source.path, source.head, plan, list(source.starts)):
@@ -104,7 +104,7 @@ def _clips(
 
 
 def _compute(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path) -> dict[str, NDArray[Any]]:
-    """Features `x` [N, rows, frames] of all clips, and for each source whether it is `silent`; a few clips are held at once."""
+    """Features `x` [N, rows, frames] of all clips, and for each source whether it is `silent`; few clips are held at a time."""
     count = sum(len(source.starts) for source in sources)
     x = np.empty((count, *feature_shape(plan, settings)), np.float32)
     silent = np.ones(len(sources), bool)
@@ -126,10 +126,10 @@ def _compute(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSetting
 def read_features(
     sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, classes: Sequence[str], folder: Path
 ) -> Clips:
-    """Features of a split, from the cache where they are there.
+    """Features of a split, from the cache if present.
 
     Raises:
-        RequestError: some files cannot be read; it names the first of them.
+        RequestError: some files cannot be read; the message names the first of them.
     """
     clips = np.array([len(source.starts) for source in sources])
     shapes = {"x": (int(clips.sum()), *feature_shape(plan, settings)), "silent": (len(sources),)}
@@ -142,7 +142,7 @@ def read_features(
 
 
 def _cache_key(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path) -> str:
-    """Stands for the content of the files, and all that is done to it."""
+    """Hash of the content of the files and of everything that is done to it."""
     versions = [_CACHE_VERSION, importlib.metadata.version("librosa"), importlib.metadata.version("soxr")]
     digest = hashlib.sha256(json.dumps([versions, settings.to_json(), plan.rate_hz, plan.samples]).encode())
     contents: dict[Path, str] = {}

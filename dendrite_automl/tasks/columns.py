@@ -1,4 +1,4 @@
-"""Columns of a table as inputs of a network: what is fitted on train, and can be repeated on a device."""
+"""Columns of a table as inputs of a network: fitted on train, and repeatable on a device."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES = 32  # inputs of one column; rarer categories share the last one
 _LARGEST = float(np.finfo(np.float32).max)
-_MOSTLY = 0.8  # share of numbers in a column of texts, from which on the others are told of
-_IDENTIFIER = 0.5  # a text column with more different values than this share of its rows, and than 32, says nothing
+_MOSTLY = 0.8  # share of numbers in a string column from which on a note names the others
+_IDENTIFIER = 0.5  # a string column with more distinct values than this share of its rows, and than 32, is useless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberColumn:
-    """A number (or truth value): (value - mean) / std, the median where it is missing; then whether it was missing.
+    """A number (or boolean): (value - mean) / std, with the median for a missing value; then whether it was missing.
 
     Attributes:
-        indicator: whether the second input is there: where train has missing values.
+        indicator: whether there is the second input: if train has missing values.
     """
 
     name: str
@@ -44,7 +44,7 @@ class NumberColumn:
         """[N] -> [N, width].
 
         Raises:
-            RequestError: a value is no number, or infinite.
+            RequestError: a value is not a number, or is infinite.
         """
         numbers = _numbers(values, f"{where}: column {self.name!r}")
         missing = np.isnan(numbers)
@@ -59,12 +59,12 @@ class NumberColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CategoryColumn:
-    """A text: one input for each category, 1 where it is that one; all 0 for one that train has not shown.
+    """A string: one input per category, 1 for its own; all 0 for a category that is not in train.
 
     Attributes:
         categories: of train, sorted; at most `MOST_CATEGORIES`.
-        other: whether a last input stands for all categories beside these, unknown ones included.
-        missing: whether an input before that one stands for missing values: where train has some.
+        other: whether a last input stands for all other categories, unknown ones included.
+        missing: whether an input before that one stands for missing values: if train has any.
     """
 
     name: str
@@ -98,7 +98,7 @@ Column = NumberColumn | CategoryColumn
 
 
 def fit_columns(frame: DataFrame, where: str) -> tuple[tuple[Column, ...], tuple[str, ...]]:
-    """The columns of a training set that become inputs, in order, and what is to be said of those that do not.
+    """The columns of a training set that become inputs, in order, and notes for the user, such as on those that do not.
 
     Raises:
         RequestError: a value is infinite, or no column is left.
@@ -116,10 +116,10 @@ def fit_columns(frame: DataFrame, where: str) -> tuple[tuple[Column, ...], tuple
         column = _fit(name, values, where)
         columns.append(column)
         if isinstance(column, CategoryColumn) and column.other:
-            notes.append(f"column {name!r}: the {len(column.categories)} most frequent categories are inputs, the rest is one")
+            notes.append(f"column {name!r}: the {len(column.categories)} most frequent categories are inputs, the rest are one")
     if not columns:
         reasons = "; ".join(f"{', '.join(names[:5])}: {reason}" for reason, names in dropped.items()) or "no other column"
-        raise RequestError(f"{where}: expected columns that tell something beside the target, got none ({reasons})")
+        raise RequestError(f"{where}: expected columns with information besides the target, got none ({reasons})")
     notes += [f"dropped {_listed(names)}: {reason}" for reason, names in dropped.items()]
     return tuple(columns), tuple(notes)
 
@@ -128,7 +128,7 @@ def encode(columns: Sequence[Column], frame: DataFrame, where: str) -> NDArray[n
     """Rows of a table as inputs [N, sum of widths].
 
     Raises:
-        RequestError: a value is no number where train has numbers, or infinite.
+        RequestError: a value is not a number where train has numbers, or is infinite.
     """
     return np.concatenate([column.encode(frame[column.name], where) for column in columns], axis=1)
 
@@ -137,18 +137,18 @@ def _reason_to_drop(values: Series[Any]) -> str | None:
     try:
         different, missing = int(values.nunique()), bool(values.isna().any())
     except TypeError:  # lists and the like in a Parquet file
-        return "neither numbers nor texts"
+        return "neither numbers nor strings"
     if different == 0 or (different == 1 and not missing):
         return "constant in train"
     if values.dtype.kind in "mM":
-        return "dates and durations are not read; make numbers of them"
+        return "dates and durations are not supported; convert them to numbers"
     if not is_number(values) and different > max(MOST_CATEGORIES, _IDENTIFIER * int(values.notna().sum())):
-        return "almost only different texts"
+        return "almost all values differ"
     return None
 
 
 def _stray_note(name: str, values: Series[Any]) -> list[str]:
-    """Where one cell makes texts of a column of numbers, that cell is told of."""
+    """A note that names a cell which turns a column of numbers into strings."""
     import pandas
 
     if is_number(values) or values.dtype.kind in "mM":
@@ -158,7 +158,7 @@ def _stray_note(name: str, values: Series[Any]) -> list[str]:
     if len(present) == 0 or numbers.notna().mean() < _MOSTLY:
         return []
     stray = present[numbers.isna()].iloc[0] if numbers.isna().any() else present.iloc[0]
-    return [f"column {name!r} is read as texts, though most of it are numbers, because of {stray!r} and the like"]
+    return [f"column {name!r} is read as strings, although most of it is numbers, because of {stray!r} and the like"]
 
 
 def _fit(name: str, values: Series[Any], where: str) -> Column:
@@ -177,7 +177,7 @@ def _fit(name: str, values: Series[Any], where: str) -> Column:
 
 
 def is_number(values: Series[Any]) -> bool:
-    """Numbers and truth values, of pandas' nullable types too; and objects that are only those."""
+    """Whether a column holds only numbers and booleans, in pandas' nullable types and as objects too."""
     import pandas
 
     types = pandas.api.types

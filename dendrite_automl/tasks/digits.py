@@ -6,7 +6,7 @@ import numpy as np
 
 from dendrite_automl.tasks.task import Split, Task, make_task, stratified_split
 
-# Fixed for good: results of different runs and versions must speak of the same examples.
+# Fixed for good: results of different runs and versions must refer to the same examples.
 _SPLIT_SEED = 20240
 _TEST_SHARE, _VAL_SHARE = 0.3, 0.3
 

@@ -1,4 +1,4 @@
-"""What lies at a path decides which reader takes it."""
+"""Pick the reader by what is at a path."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ EXPECTED = (
     "an .npz, a .csv or .parquet, a folder with one sub-folder per class of .wav, .png, .jpg or .csv files, "
     "a folder of IDX files, or module:function"
 )
-_READERS = {".wav": "audio", ".csv": "series", **dict.fromkeys(IMAGES, "images")}  # of what class folders hold
-_LOOKED_AT = 20  # class folders that are looked into, for what they hold
+_READERS = {".wav": "audio", ".csv": "series", **dict.fromkeys(IMAGES, "images")}  # by what class folders hold
+_LOOKED_AT = 20  # class folders whose contents are inspected
 
 
 def read_data(path: str, options: ReadOptions) -> Task:
-    """The data at a path, by what is there; nothing is guessed from a file's content.
+    """Read the data at a path, by what is there; nothing is guessed from a file's content.
 
     Args:
         path: a file, a folder, or `module:function`; see `EXPECTED`.
-        options: refused where they do not concern what was found.
+        options: refused if they do not apply to what was found.
 
     Raises:
-        RequestError: nothing that can be read; the message says what was expected and what was found.
+        RequestError: there is nothing that can be read; the message says what was expected and what was found.
     """
     if is_function_name(path):
         options.refuse_all_but((), path)
@@ -63,7 +63,7 @@ def _read_file(file: Path, options: ReadOptions) -> Task:
 
 
 def _folder_reader(folder: Path) -> Callable[[str, ReadOptions], Task]:
-    """The reader of what the class folders hold."""
+    """The reader for what the class folders hold."""
     classes = [path for split in split_folders(folder).values() for path in sub_folders(split)] or sub_folders(folder)
     found = {Path(name).suffix.lower() for path in classes[:_LOOKED_AT] for name in file_names(path)} & _READERS.keys()
     chosen = {_READERS[suffix] for suffix in found}
@@ -76,7 +76,7 @@ def _folder_reader(folder: Path) -> Callable[[str, ReadOptions], Task]:
 
 
 def _reader(name: str) -> Callable[[str, ReadOptions], Task]:
-    """A reader by its module's name, imported when it is needed."""
+    """A reader by its module's name, imported only when needed."""
     try:
         module = importlib.import_module(f"dendrite_automl.tasks.{name}")
     except ModuleNotFoundError as error:

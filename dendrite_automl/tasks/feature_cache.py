@@ -1,4 +1,4 @@
-"""Features on disk, by the hash of what they were computed from. Losing the cache loses nothing but time."""
+"""Features on disk, by the hash of what they were computed from. Losing the cache costs nothing but time."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/dendrite_automl/features`, else under `~/.cache`; a relative path there counts as not set."""
+    """`$XDG_CACHE_HOME/dendrite_automl/features`, else under `~/.cache`; a relative path there counts as unset."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     return Path(home if os.path.isabs(home) else os.path.expanduser("~/.cache")) / "dendrite_automl" / "features"
 
 
 def load_or_compute(key: str, shapes: Mapping[str, tuple[int, ...]], compute: Callable[[], Arrays]) -> Arrays:
-    """Arrays from the cache, else computed and kept there.
+    """Arrays from the cache, else computed and stored there.
 
-    A file that is damaged or of other shapes is computed anew; a folder that cannot be written is no error. Files are
-    written beside their place and moved there whole, so processes that do the same at once do not meet.
+    A file that is damaged or has other shapes is recomputed; a folder that cannot be written to is not an error. Files are
+    written under a temporary name and moved into place whole, so concurrent processes do not interfere.
 
     Args:
-        key: hex digits that stand for all that the arrays depend on.
-        shapes: of the arrays, by name.
+        key: hex digits that stand for everything that the arrays depend on.
+        shapes: shapes of the arrays, by name.
     """
     path = cache_folder() / f"{key}.npz"
     found = _read(path, shapes)

@@ -1,4 +1,4 @@
-"""Features of sound: MFCC and log-mel through librosa, every figure stated, so that a device can repeat them."""
+"""Audio features: MFCC and log-mel through librosa, with every figure stated so that a device can repeat them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _FIXED = {"mel_scale": "htk", "filter_peak": 1, "logarithm": "natural", "dct": "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSettings:
-    """All that is needed to compute the features of a clip x[0 … N-1] of samples in [-1, 1].
+    """Everything needed to compute the features of a clip x[0 … N-1] of samples in [-1, 1].
 
-    1. Emphasis: `e[n] = x[n] - preemphasis * x[n-1]`, with `x[-1] = 0`, or `x[-1] = x[N-1]` where wrap is true.
+    1. Emphasis: `e[n] = x[n] - preemphasis * x[n-1]`, with `x[-1] = 0`, or `x[-1] = x[N-1]` if wrap is true.
     2. Frames f = 0 … F-1 with `F = 1 + floor((N - frame_samples) / hop_samples)`, nothing padded:
        `s_f[n] = w[n] * e[f * hop_samples + n]`, n = 0 … frame_samples-1, where `w[n] = 1` (window "ones") or
        `w[n] = 0.5 - 0.5 cos(2 pi n / frame_samples)` (window "hann").
     3. Power: `P_f[k] = |sum_n s_f[n] exp(-2 pi i k n / fft_samples)|^2 / fft_samples`, k = 0 … fft_samples/2.
     4. Mel filters b = 0 … mel_filters-1: triangles of height 1 with edges h_b < h_(b+1) < h_(b+2). The h are equally spaced
-       from low_hz to high_hz on the scale `mel(h) = 2595 log10(1 + h / 700)`; where edges is "bins", each is then moved to
+       from low_hz to high_hz on the scale `mel(h) = 2595 log10(1 + h / 700)`; if edges is "bins", each is then moved to
        `floor((fft_samples + 1) h / rate_hz) * rate_hz / fft_samples`. With `v_k = k * rate_hz / fft_samples`:
        `H_b[k] = max(0, min((v_k - h_b) / (h_(b+1) - h_b), (h_(b+2) - v_k) / (h_(b+2) - h_(b+1))))`,
        `L_f[b] = ln(max(sum_k H_b[k] P_f[k], log_floor))`. With coefficients = 0 these are the features.
     5. Else `C_f[q] = a_q sum_b L_f[b] cos(pi q (b + 1/2) / mel_filters)`, q = 0 … coefficients-1, `a_0 = sqrt(1/mel_filters)`,
-       all other `a_q = sqrt(2/mel_filters)`. Where energy is true, `C_f[0] = ln(max(sum_k P_f[k], log_floor))` instead.
-    6. Where normalise_frames = W > 0, for each row of features on its own: the row is continued at both ends by its mirror
+       all other `a_q = sqrt(2/mel_filters)`. If energy is true, `C_f[0] = ln(max(sum_k P_f[k], log_floor))` instead.
+    6. If normalise_frames = W > 0, for each row of features on its own: the row is extended at both ends by its mirror
        image (`r[-1] = r[0], r[-2] = r[1], r[F] = r[F-1]`, …); `m[f]` is the mean of the W values around f, `d = r - m`; d is
-       continued in the same way, `t[f]` is the standard deviation of its W values around f, and the result is
+       extended in the same way, `t[f]` is the standard deviation of its W values around f, and the result is
        `d[f] / (t[f] + normalise_epsilon)`.
 
     Attributes:
@@ -83,11 +83,11 @@ class FeatureSettings:
 
         `edge-impulse`: the MFCC block of Edge Impulse with frames of 50 ms every 20 ms: 13 coefficients, 32 filters,
         pre-emphasis 0.98, no window function, log energy as first coefficient, normalised over 101 frames; transform and
-        lowest frequency as its auto-tuning sets them (the next power of two, 80 Hz). Differences: the logarithm of the
-        block is floored only at 0, and its epsilon is 1e-10.
+        lowest frequency as its auto-tuning sets them (the next power of two, 80 Hz). Differences: the block floors its
+        logarithm only at 0, and its epsilon is 1e-10.
 
         Raises:
-            RequestError: no such preset, or a rate that its filters are not made for.
+            RequestError: no such preset, or a rate that mel filters are not meant for.
 
         Source:
             github.com/edgeimpulse/processing-blocks: mfcc/parameters.json, dsp.py, autotune.py, implementation version 4.
@@ -125,7 +125,7 @@ class FeatureSettings:
         return self.coefficients or self.mel_filters
 
     def frames(self, samples: int) -> int:
-        """Frames of a clip; 0 where it is shorter than one."""
+        """Frames of a clip; 0 if it is shorter than one."""
         return max(0, 1 + (samples - self.frame_samples) // self.hop_samples)
 
     def to_json(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class FeatureSettings:
 
 
 def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings) -> NDArray[np.float32]:
-    """Features of clips of one length, as the docstring of `FeatureSettings` says.
+    """Features of clips of one length, as defined in the docstring of `FeatureSettings`.
 
     Args:
         waves: [W, N] samples in [-1, 1] at `settings.rate_hz`, N at least one frame.
@@ -153,7 +153,7 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
     x = np.asarray(waves, np.float64)
     before = np.concatenate([x[:, -1:] * settings.wrap, x[:, :-1]], axis=1)
     emphasised = x - settings.preemphasis * before
-    # librosa would centre a window that is shorter than the transform: zeros behind both give it frames of our length.
+    # librosa would centre a window shorter than the transform; zeros after signal and window keep the frames in place.
     window = librosa.filters.get_window(settings.window, size) if settings.window != "ones" else np.ones(size)
     spectrum = librosa.stft(
         np.pad(emphasised, ((0, 0), (0, fft - size))),
@@ -196,7 +196,7 @@ def _exact_bank(settings: FeatureSettings) -> NDArray[np.float64]:
 
 
 def _bins_bank(settings: FeatureSettings) -> NDArray[np.float64]:
-    """The same with edges on the bins of the transform, which librosa has not."""
+    """The same with edges on the bins of the transform, which librosa does not offer."""
     import librosa
 
     hertz = librosa.mel_frequencies(settings.mel_filters + 2, fmin=settings.low_hz, fmax=settings.high_hz, htk=True)
@@ -207,14 +207,14 @@ def _bins_bank(settings: FeatureSettings) -> NDArray[np.float64]:
 
 
 def _normalised(features: NDArray[np.float64], frames: int, epsilon: float) -> NDArray[np.float64]:
-    """Mean and then standard deviation of the frames around each frame taken out."""
+    """Each frame normalised by the mean, then the standard deviation, of the frames around it."""
     centred = features - _means(features, frames)
     variance = _means(centred**2, frames) - _means(centred, frames) ** 2
     return centred / (np.sqrt(np.maximum(variance, 0)) + epsilon)
 
 
 def _means(features: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
-    """[W, rows, F] -> means over the frames around each, by running sums: a frame costs the same for any window."""
+    """[W, rows, F] -> means over the frames around each, by running sums: the cost of a frame does not depend on the window."""
     side = (frames - 1) // 2
     padded = np.pad(features, ((0, 0), (0, 0), (side, side)), mode="symmetric")
     sums = np.pad(padded.cumsum(-1), ((0, 0), (0, 0), (1, 0)))

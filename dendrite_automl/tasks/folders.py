@@ -1,4 +1,4 @@
-"""Folders with one sub-folder per class, under train, test and val where the data brings its own split."""
+"""Folders with one sub-folder per class, under train, test and val if the data comes with its own split."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LabelledFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSplits:
-    """Files of each split; `val` is None where it is still to be cut from train. `passed_over`: files of other kinds."""
+    """Files of each split; `val` is None if it is still to be split off from train. `passed_over`: files of other kinds."""
 
     train: LabelledFiles
     val: LabelledFiles | None
@@ -35,7 +35,7 @@ class FolderSplits:
 
 
 def sub_folders(folder: Path) -> list[Path]:
-    """Folders in a folder, sorted; hidden ones and those that archivers leave are passed over.
+    """Sub-folders of a folder, sorted; hidden ones and those that archivers leave behind are skipped.
 
     Raises:
         RequestError: the folder cannot be read.
@@ -44,12 +44,12 @@ def sub_folders(folder: Path) -> list[Path]:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "__"))]
     except OSError as error:
-        raise RequestError(f"{folder}: expected a folder that can be read: {error.strerror}") from None
+        raise RequestError(f"{folder}: expected a readable folder: {error.strerror}") from None
     return [folder / name for name in sorted(names)]
 
 
 def file_names(folder: Path) -> list[str]:
-    """Names of the files in a folder, links that lead nowhere included, sorted; hidden ones are passed over.
+    """Names of the files in a folder, sorted, broken links included; hidden ones are skipped.
 
     Raises:
         RequestError: the folder cannot be read.
@@ -58,14 +58,14 @@ def file_names(folder: Path) -> list[str]:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if not entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise RequestError(f"{folder}: expected a folder that can be read: {error.strerror}") from None
+        raise RequestError(f"{folder}: expected a readable folder: {error.strerror}") from None
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The sub-folders `train`, `test` and `val` where the data brings its own split; empty where it does not.
+    """The sub-folders `train`, `test` and `val` if the data comes with its own split; empty otherwise.
 
     Raises:
-        RequestError: one of them stands beside folders that are none, or train is missing.
+        RequestError: one of them is next to folders that are not splits, or train is missing.
     """
     folders = sub_folders(folder)
     found = {_SPLITS[path.name.lower()]: path for path in folders if path.name.lower() in _SPLITS and sub_folders(path)}
@@ -73,12 +73,12 @@ def split_folders(folder: Path) -> dict[str, Path]:
         return {}
     if len(found) < len(folders) or "train" not in found or len(found) < 2:
         names = ", ".join(path.name for path in folders[:8])
-        raise RequestError(f"{folder}: expected folders of classes, or train and test (and val) with those; got {names}")
+        raise RequestError(f"{folder}: expected class folders, or train and test (and val) that hold them; got {names}")
     return found
 
 
 def read_folder(folder: Path, suffixes: tuple[str, ...]) -> FolderSplits:
-    """Files with one of the suffixes, by split; without a test split a fifth of each class is cut off, fixed for good.
+    """Files with one of the suffixes, by split; without a test split a fifth of each class is split off, fixed for good.
 
     Raises:
         RequestError: a class without files, with too few of them for all splits, or too few or too many classes.
@@ -109,14 +109,14 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> FolderSplits:
 
 
 def _list_classes(folder: Path, suffixes: tuple[str, ...]) -> tuple[LabelledFiles, int]:
-    """All files of all classes, and how many files of other kinds lie beside them."""
+    """All files of all classes, and the number of other files next to them."""
     folders = sub_folders(folder)
     check_classes(len(folders), f"{folder}: one sub-folder per class")
     paths: list[Path] = []
     labels: list[str] = []
     others = 0
     for path in folders:
-        if not path.name.isprintable():  # control characters, and bytes that are no UTF-8
+        if not path.name.isprintable():  # control characters, and bytes that are not UTF-8
             raise RequestError(f"{folder}: expected class folders with printable names, got {path.name!r}; rename it")
         names = file_names(path)
         mine = [name for name in names if name.lower().endswith(suffixes)]

@@ -1,4 +1,4 @@
-"""Splits that never part a group: a speaker, a recording, a person."""
+"""Splits that never divide a group: a speaker, a recording, a person."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def cut_groups(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the rest and of a held-out share: no group on both sides, each class on both; fixed for good.
 
-    Where each group has one class only, groups are drawn as examples are in `stratified_split`; otherwise by scikit-learn's
-    StratifiedGroupKFold, with other seeds until each class is on both sides.
+    If each group has only one class, groups are drawn as `stratified_split` draws examples; otherwise by scikit-learn's
+    StratifiedGroupKFold, with further seeds until each class is on both sides.
 
     Args:
-        y: classes [N]; `groups` [N], a label each.
+        y: classes [N]; `groups` [N]: the group of each example.
 
     Raises:
         RequestError: no such split was found; the message begins with `where` and ends with `advice`.
@@ -47,13 +47,13 @@ def _by_folds(
     folds, classes = min(round(1 / share), int(groups.max()) + 1), len(np.unique(y))
     for attempt in range(_ATTEMPTS if folds > 1 else 0):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of small classes, which are checked here
+            warnings.simplefilter("ignore")  # about small classes, which are checked here
             try:
                 kfold = StratifiedGroupKFold(folds, shuffle=True, random_state=SPLIT_SEED + attempt)
                 parts = list(kfold.split(y, y, groups))
-            except ValueError:  # less examples of every class than folds
+            except ValueError:  # fewer examples of every class than folds
                 break
         for rest, held in parts:
             if len(np.unique(y[rest])) == classes == len(np.unique(y[held])):
                 return rest, held
-    raise RequestError(f"{where}: expected each class in several groups, so that none stands in two splits; {advice}")
+    raise RequestError(f"{where}: expected each class in several groups, so that no group is in two splits; {advice}")

@@ -1,4 +1,4 @@
-"""Folders of IDX files: MNIST, Fashion-MNIST, EMNIST and their kin, gzipped or not."""
+"""Folders of IDX files: MNIST, Fashion-MNIST, EMNIST and the like, gzipped or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.arrays import Origin, make_array_task
 from dendrite_automl.tasks.task import Task, check_size
 
-# Source: the files' format, http://yann.lecun.com/exdb/mnist: two zero bytes, type 8 (unsigned byte), number of axes.
+# Source: the file format, http://yann.lecun.com/exdb/mnist: two zero bytes, type 8 (unsigned byte), number of axes.
 _MAGIC = b"\x00\x00\x08"
 _FILES = {
     "X_train": r"train-images[-.]idx3-ubyte(\.gz)?",
@@ -28,7 +28,7 @@ _NAMES = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-uby
 
 
 def has_idx(folder: Path) -> bool:
-    """Whether a folder holds a file named like one of the IDX family."""
+    """Whether a folder holds a file with the name of an IDX file."""
     return any(_matching(folder, pattern) for pattern in _FILES.values())
 
 
@@ -38,7 +38,7 @@ def read_idx(path: str | Path) -> Task:
     Grey values 0..255 are standardised with the mean and standard deviation of train; a fifth of train is validation.
 
     Raises:
-        RequestError: a file is missing, there twice or damaged.
+        RequestError: a file is missing, present twice or damaged.
     """
     folder = Path(path)
     files = {key: _find(folder, pattern) for key, pattern in _FILES.items()}
@@ -64,7 +64,7 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
 
 
 def _find(folder: Path, pattern: str) -> Path:
-    """The one file of this name; of a plain and a gzipped one, the plain."""
+    """The one file of this name; a plain one takes precedence over a gzipped one."""
     found = _matching(folder, pattern)
     plain = [file for file in found if file.suffix != ".gz"]
     if len(plain or found) > 1:
@@ -78,7 +78,7 @@ def _find(folder: Path, pattern: str) -> Path:
 
 
 def _load(key: str, file: Path) -> NDArray[Any]:
-    """One file: images [N, 1, height, width] or labels [N], uint8; no more is read than its head announces."""
+    """One file: images [N, 1, height, width] or labels [N], uint8; no more is read than its header announces."""
     axes = 3 if key.startswith("X") else 1
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
@@ -93,9 +93,9 @@ def _load(key: str, file: Path) -> NDArray[Any]:
             size = math.prod(shape)
             values = content.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise RequestError(f"{file}: expected a readable IDX file: {error}; get it again") from None
+        raise RequestError(f"{file}: expected a readable IDX file: {error}; download it again") from None
     if len(values) != size:
         sign = "more" if len(values) > size else f"{len(values):,}"
-        raise RequestError(f"{file}: expected {size:,} bytes of values as its head says, got {sign}; get it again")
+        raise RequestError(f"{file}: expected {size:,} bytes of values as its header says, got {sign}; download it again")
     array = np.frombuffer(values, np.uint8).reshape(shape)
     return array[:, None] if axes == 3 else array

@@ -1,4 +1,4 @@
-"""Folders of PNG and JPEG images, one sub-folder per class, through Pillow; one image at a time is held in full size."""
+"""Folders of PNG and JPEG images, one sub-folder per class, through Pillow; only one image at a time is held at full size."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg")
 OPTIONS = ("image_size", "colour")
 _GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
-_SMALL = 64  # images of one size up to this many pixels a side are taken as they are
+_SMALL = 64  # images of one size up to this many pixels per side keep it
 _DEFAULT_SIZE = (32, 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
-    """What every image is brought to: (height, width) and `grey` or `rgb`."""
+    """What every image is converted to: (height, width) and `grey` or `rgb`."""
 
     size: tuple[int, int]
     colour: str
@@ -42,15 +42,15 @@ class _Form:
 
 
 def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
-    """Images [1 or 3, height, width], values 0..255 standardised by channel with the figures of train.
+    """Images [1 or 3, height, width], values 0..255, each channel standardised by train.
 
-    Without `image_size`: the size that all have, up to 64 pixels a side, else 32x32 (bilinear, the ratio of the sides is not
-    kept). Without `colour`: as they are, where all are alike. Images are turned as their EXIF data says; transparency is left
-    out. Splits: the folders train, test and val where they are there; else a fifth of each class is the locked test split, and
-    a fifth of the rest validation, fixed for good.
+    Without `image_size`: their common size if it is at most 64 pixels per side, else 32x32 (bilinear, the aspect ratio is not
+    kept). Without `colour`: as they are, if all are alike. Images are rotated according to their EXIF data; transparency is
+    dropped. Splits: the folders train, test and val if present; else a fifth of each class is the locked test split, and a
+    fifth of the rest validation, fixed for good.
 
     Raises:
-        RequestError: an image that cannot be read, a class with too few, grey beside colour, or an option of other data.
+        RequestError: an image that cannot be read, a class with too few, grey mixed with colour, or an option for other data.
     """
     folder, options = Path(path), options or ReadOptions()
     options.refuse_all_but(OPTIONS, f"{folder}, a folder of images")
@@ -60,7 +60,7 @@ def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
     form, notes = _choose_form([_read_head(file) for file in paths], options, str(folder))
     check_size(len(paths), form.shape, str(folder), "choose a smaller --image-size")
     if splits.passed_over:
-        notes.append(f"{splits.passed_over:,} files that are neither PNG nor JPEG were passed over")
+        notes.append(f"{splits.passed_over:,} files that are neither PNG nor JPEG were skipped")
     arrays: dict[str, NDArray[Any]] = {}
     for name, part in parts.items():
         if part is not None:
@@ -82,7 +82,7 @@ def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
 
 
 def _choose_form(heads: Sequence[tuple[tuple[int, int], str]], options: ReadOptions, where: str) -> tuple[_Form, list[str]]:
-    """Size and colour of all, and what is to be said of that."""
+    """Size and colour of all images, and notes on the choice."""
     sizes, modes = Counter(size for size, _ in heads), Counter(mode for _, mode in heads)
     notes = []
     size = options.image_size
@@ -92,12 +92,12 @@ def _choose_form(heads: Sequence[tuple[tuple[int, int], str]], options: ReadOpti
         if size is not common:
             smallest, largest = ("x".join(map(str, pick(sizes))) for pick in (min, max))
             had = smallest if smallest == largest else f"{smallest} to {largest}"
-            notes.append(f"images of {had} are brought to {size[0]}x{size[1]}; choose with --image-size")
+            notes.append(f"images of {had} are resized to {size[0]}x{size[1]}; choose with --image-size")
     colour = options.colour
     if colour is None:
         if len(modes) > 1:
             counts = " and ".join(f"{count:,} {mode}" for mode, count in sorted(modes.items()))
-            raise RequestError(f"{where}: expected all images in grey or all in colour, got {counts}; say --colour grey or rgb")
+            raise RequestError(f"{where}: expected all images in grey or all in colour, got {counts}; set --colour grey or rgb")
         colour = next(iter(modes))
     return _Form(size=size, colour=colour), notes
 
@@ -106,7 +106,7 @@ def _read_head(file: Path) -> tuple[tuple[int, int], str]:
     """(height, width) and `grey` or `rgb` of a file, without decoding it."""
     with _opened(file) as image:
         if image.mode not in (*_GREY, *_COLOUR):
-            raise RequestError(f"{file}: expected 8 bits a channel, got Pillow's mode {image.mode}; convert it")
+            raise RequestError(f"{file}: expected 8 bits per channel, got Pillow mode {image.mode}; convert it")
         width, height = image.size
         turned = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations from 5 on swap the sides
         return ((width, height) if turned else (height, width)), "grey" if image.mode in _GREY else "rgb"
@@ -134,12 +134,12 @@ def _decode(file: Path, form: _Form) -> NDArray[np.uint8]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Image]:
-    """An image; whatever Pillow says against it, its decompression bombs included, is said in one line."""
+    """An image; any error from Pillow, decompression bombs included, is reported in one line."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd EXIF data, of palettes with transparency
+            warnings.simplefilter("ignore")  # about odd EXIF data, palettes with transparency
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=("PNG", "JPEG")) as image:
                 yield image

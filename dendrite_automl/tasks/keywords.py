@@ -30,7 +30,7 @@ def load_keywords() -> Task:
 
 
 def read_storage() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`scale` and `offset` [13] of the 8 bits that each feature is stored in: `scale * (0 … 255) + offset`."""
+    """`scale` and `offset` [13] of the 8-bit values that features are stored as: `scale * (0 … 255) + offset`."""
     with np.load(_FILE, allow_pickle=False) as data:
         return data["scale"], data["offset"]
 

@@ -1,4 +1,4 @@
-"""Logs of sensors: CSV with one row per sample and one column per channel, and a column of times where there is one."""
+"""Sensor logs: CSV with one row per sample, one column per channel, and optionally a column of times."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 MAX_FILE_BYTES = 2**30  # a table is parsed whole
-_UNITS = {"": 1.0, "_s": 1.0, "_ms": 1e3, "_us": 1e6, "_ns": 1e9}  # of a column of times, by the end of its name; per second
+_UNITS = {"": 1.0, "_s": 1.0, "_ms": 1e3, "_us": 1e6, "_ns": 1e9}  # of a column of times, by its name's suffix; per second
 _TIMES = tuple(name + unit for name in ("time", "timestamp") for unit in _UNITS)
-_MISSING = ["", "nan", "NaN", "NAN"]  # and not pandas' longer list: "None" and "null" are names of classes
-_UNEVEN = 0.5  # a step that differs by more of the period than this ends a piece
-_MOST_UNEVEN = 0.1  # share of such steps
+_MISSING = ["", "nan", "NaN", "NAN"]  # not pandas' longer list: "None" and "null" may be names of classes
+_UNEVEN = 0.5  # a step that differs from the period by more than this share of it ends a piece
+_MOST_UNEVEN = 0.1  # largest share of such steps
 _RATE_TOLERANCE = 0.05
 
 
@@ -34,8 +34,8 @@ class Log:
     Attributes:
         channels: names.
         values: [rows, channels].
-        times: [rows] as they stand in the file, in `unit` per second; None where it has no such column.
-        unit: None where neither the name of the column nor its kind says it.
+        times: [rows] as in the file, `unit` of them per second; None if it has no such column.
+        unit: None if neither the name nor the type of the column gives it.
     """
 
     where: str
@@ -59,30 +59,28 @@ class Piece:
 
 
 def read_frame(path: Path, where: str) -> DataFrame:
-    """A CSV as pandas reads it: with `,`, `;` or tabs; a first line of numbers is no header, columns without name are dropped.
+    """A CSV with `,`, `;` or tabs, read by pandas; a first line of numbers is not a header, nameless columns are dropped.
 
     Raises:
-        RequestError: not such a file, too large, or without rows.
+        RequestError: it is not such a file, is too large, or has no rows.
     """
     import pandas
 
-    if not path.is_file():  # a pipe would be waited for
-        raise RequestError(
-            f"{where}: expected a CSV, {'got no file' if path.exists() else 'it is gone, or a link that leads nowhere'}"
-        )
+    if not path.is_file():  # opening a pipe would block
+        raise RequestError(f"{where}: expected a CSV, {'got no file' if path.exists() else 'it is missing, or a broken link'}")
     try:
         size = os.stat(path).st_size
         if size > MAX_FILE_BYTES:
             raise RequestError(
                 f"{where}: expected at most {MAX_FILE_BYTES / 2**30:g} GiB, got {size / 2**30:.1f} GiB; "
-                "cut it into a file per recording, in one folder per class"
+                "split it into one file per recording, in one folder per class"
             )
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline(1_000_000)
         separator = max(",;\t", key=first.count)
         nameless = bool(first.strip()) and all(map(_is_number_text, first.split(separator)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of lines that are longer than the header: columns of text or nothing show them
+            warnings.simplefilter("ignore")  # about lines longer than the header: they show as columns of text or nothing
             frame = pandas.read_csv(
                 path,
                 sep=separator,
@@ -95,15 +93,15 @@ def read_frame(path: Path, where: str) -> DataFrame:
                 skipinitialspace=True,
             )
     except (OSError, ValueError, OverflowError, MemoryError, pandas.errors.ParserError) as error:
-        raise RequestError(f"{where}: expected a CSV (UTF-8), numbers under a line of names: {error}".splitlines()[0]) from None
+        raise RequestError(f"{where}: expected a CSV (UTF-8), numbers under a header line: {error}".splitlines()[0]) from None
     frame.columns = [f"channel{name}" if nameless else str(name).strip() for name in frame.columns]
     frame = frame[[name for name in frame.columns if not name.startswith("Unnamed:")]]
     if frame.columns.has_duplicates:
         raise RequestError(
-            f"{where}: expected columns of different names, got {frame.columns[frame.columns.duplicated()][0]!r} twice"
+            f"{where}: expected columns with different names, got {frame.columns[frame.columns.duplicated()][0]!r} twice"
         )
     if frame.empty:
-        raise RequestError(f"{where}: expected rows of samples under a line of names, got none")
+        raise RequestError(f"{where}: expected rows of samples under a header line, got none")
     return frame
 
 
@@ -111,7 +109,7 @@ def make_log(frame: DataFrame, where: str) -> Log:
     """The channels of a table, and its times.
 
     Raises:
-        RequestError: a column is not of finite numbers, or there is none beside the times.
+        RequestError: a column does not hold finite numbers, or there is none besides the times.
     """
     timing = [name for name in frame.columns if name.lower() in _TIMES]
     if len(timing) > 1:
@@ -128,7 +126,7 @@ def like(log: Log, channels: Sequence[str], other: str) -> Log:
     """The log with its channels in this order.
 
     Raises:
-        RequestError: it has others.
+        RequestError: it has other channels.
     """
     if log.channels == tuple(channels):
         return log
@@ -144,12 +142,12 @@ def like(log: Log, channels: Sequence[str], other: str) -> Log:
 def measure_rate(log: Log, rate_hz: float | None) -> tuple[float, list[tuple[int, int]]]:
     """Samples per second, and the pieces [start, stop) of a log that are sampled evenly.
 
-    A step of more than 1.5 or less than 0.5 periods ends a piece: no window may lie across a gap. Without times the rate is
-    the given one and the log one piece. Times are in seconds, unless the column's name ends in `_ms`, `_us` or `_ns`, or holds
-    dates; where a rate is given and the name says nothing, they may also be in any of these units.
+    A step of more than 1.5 or less than 0.5 periods ends a piece: no window may span a gap. Without times, the rate is the
+    given one and the log is one piece. Times are in seconds, unless the column's name ends in `_ms`, `_us` or `_ns`, or the
+    column holds dates; if a rate is given and the name has no unit, they may also be in any of these units.
 
     Raises:
-        RequestError: neither times nor a rate; times that contradict the rate, or that are uneven.
+        RequestError: there are neither times nor a rate, or the times contradict the rate or are uneven.
     """
     rows = len(log.values)
     if log.times is None or rows < 2:
@@ -175,14 +173,14 @@ def measure_rate(log: Log, rate_hz: float | None) -> tuple[float, list[tuple[int
             rate = rates.get(1.0, rate)
             raise RequestError(
                 f"{log.where}: expected samples at {rate_hz:g} Hz, got times {period:g} apart, which is {rate:g} Hz; "
-                "bring all recordings to one rate, and give that one as --rate or none"
+                "resample all recordings to one rate, and give that rate as --rate or leave it out"
             )
     cuts = [0, *(np.flatnonzero(~even) + 1).tolist(), rows]
     return rate, list(itertools.pairwise(cuts))
 
 
 def _times(column: Series[Any], name: str, where: str) -> tuple[NDArray[np.float64], float | None]:
-    """Times, and how many of their unit make a second."""
+    """Times, and how many of their units make a second."""
     import pandas
 
     ending = name.lower().removeprefix("timestamp").removeprefix("time")
@@ -206,12 +204,12 @@ def _numbers(column: Series[Any], where: str) -> NDArray[np.float64]:
     if not (types.is_numeric_dtype(column) or types.is_bool_dtype(column)):
         texts = column[pandas.to_numeric(column, errors="coerce").isna() & column.notna()]
         got = repr(texts.iloc[0]) if len(texts) else str(column.dtype)
-        raise RequestError(f"{where}: expected numbers, got {got[:60]}; drop the column if it is no channel")
+        raise RequestError(f"{where}: expected numbers, got {got[:60]}; drop the column if it is not a channel")
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)
     bad = ~np.isfinite(numbers) | (np.abs(numbers) > np.finfo(np.float32).max)
     if bad.any():
         raise RequestError(
-            f"{where}: expected finite numbers, got NaN, infinity or nothing in {int(bad.sum()):,} of {len(bad):,} rows, "
+            f"{where}: expected finite numbers, got NaN, infinity or empty cells in {int(bad.sum()):,} of {len(bad):,} rows, "
             f"first in row {int(bad.argmax()) + 1:,}; fill or drop them"
         )
     return numbers

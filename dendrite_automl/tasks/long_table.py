@@ -1,4 +1,4 @@
-"""One long CSV of a time series: a column of classes and one of recordings beside the channels."""
+"""One long CSV of a time series: a column of classes and one of recordings next to the channels."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 def read_long_table(path: Path, options: ReadOptions) -> dict[str, list[Piece]]:
     """Runs of rows of one recording and one class, by split: no recording in two splits, each class in all, fixed for good.
 
-    Rows of a recording belong together in their order, even where those of others stand between.
+    Rows of a recording belong together in their order, even if rows of others lie between them.
 
     Raises:
-        RequestError: not such a table; the message names the column.
+        RequestError: it is not such a table; the message names the column.
     """
     where = path.name
     target, recording = _needed(options.target, "target", where), _needed(options.recording, "recording", where)
@@ -51,16 +51,16 @@ def read_long_table(path: Path, options: ReadOptions) -> dict[str, list[Piece]]:
 
 def _needed(column: str | None, flag: str, where: str) -> str:
     if column is None:
-        what = "its class" if flag == "target" else "which recording it belongs to, so that windows of one stay in one split"
-        raise RequestError(f"{where}: expected --{flag} COLUMN, the column that says of each row {what}")
+        what = "class" if flag == "target" else "recording, so that windows of one recording stay in one split"
+        raise RequestError(f"{where}: expected --{flag} COLUMN, the column that gives each row's {what}")
     return column
 
 
 def _classes(column: Series[Any], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Classes of whole numbers, truth values or texts: an index for each row, and the names.
+    """Classes from whole numbers, booleans or strings: an index for each row, and the names.
 
     Raises:
-        RequestError: rows without class, measured values, less than two classes or too many.
+        RequestError: rows without a class, measured values, fewer than two classes or too many.
     """
     import pandas
 
@@ -78,7 +78,7 @@ def _classes(column: Series[Any], where: str) -> tuple[NDArray[np.int64], tuple[
 
 
 def _recordings(frame: DataFrame, name: str, where: str) -> tuple[NDArray[np.int64], list[Any]]:
-    """The recording of each row as a number, and the names of the numbers."""
+    """The recording of each row as an index, and the names of the recordings."""
     import pandas
 
     codes, names = pandas.factorize(frame[name])
@@ -100,7 +100,7 @@ def _cut(y: NDArray[np.int64], recordings: NDArray[np.int64], names: Sequence[st
     """The split of each run."""
     each = np.unique(np.column_stack([recordings, y]), axis=0)[:, 1]  # once for each recording that has the class
     check_members(each, names, 3, f"{where}: recordings")
-    advice = "record more of each, or bring splits as folders `train`, `val` and `test`"
+    advice = "record more of each, or supply the splits as folders `train`, `val` and `test`"
     rest, test = cut_groups(y, recordings, TEST_SHARE, f"{where}: recordings", advice)
     train, val = cut_groups(y[rest], recordings[rest], VAL_SHARE, f"{where}: recordings", advice)
     split_of = np.empty(len(y), object)

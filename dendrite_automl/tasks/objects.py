@@ -1,4 +1,4 @@
-"""Data that Python hands over: arrays, torch Datasets or a Task, in memory or from a function named `module:function`."""
+"""Data passed in from Python: arrays, torch Datasets or a Task, in memory or from a function named `module:function`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _EXPECTED = (
 
 
 def from_function(text: str) -> Task:
-    """The task that `module:function` returns; the module is looked for in the working folder, too.
+    """The task that `module:function` returns; the working folder is searched for the module too.
 
     Raises:
-        RequestError: it cannot be imported or called, or what it returns is no data.
+        RequestError: it cannot be imported or called, or what it returns is not data.
     """
     try:
         function = import_function(text)
@@ -42,15 +42,15 @@ def from_function(text: str) -> Task:
 
 
 def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
-    """A task from what Python holds.
+    """A task from Python objects.
 
     Args:
         data: (X_train, y_train, X_test, y_test); a dict of arrays with the names of an .npz; (train, test) or
-            (train, val, test) of torch Datasets of pairs (input, label), map-style or iterable; or a Task, which is taken
-            as it is. Datasets are read once, without augmentation; the test one again when the test split is opened.
+            (train, val, test) of torch Datasets of pairs (input, label), map-style or iterable; or a Task, which is used
+            as it is. Datasets are read once, without augmentation; the test set again when the test split is opened.
 
     Raises:
-        RequestError: something else, or data that cannot be trained on.
+        RequestError: the data is something else, or cannot be trained on.
     """
     if isinstance(data, Task):
         return data
@@ -67,7 +67,7 @@ def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
 
 
 def _is_dataset(part: Any) -> bool:
-    """Something to read examples from, time and again, which is neither a plain sequence nor an array or tensor."""
+    """Whether examples can be read from it repeatedly, and it is neither a plain sequence nor an array or tensor."""
     readable = hasattr(part, "__getitem__") or hasattr(part, "__iter__")
     return readable and not isinstance(part, Sequence | Mapping | str | Iterator) and not hasattr(part, "shape")
 
@@ -86,7 +86,7 @@ def _from_datasets(datasets: Sequence[Any], name: str, where: str) -> Task:
 
 
 def _examples(dataset: Any) -> Iterator[Any]:
-    """By index up to the length, or as an iterable gives them."""
+    """In the order of an iterable, else by index up to the length."""
     return iter(dataset) if hasattr(dataset, "__iter__") else (dataset[index] for index in range(len(dataset)))
 
 
@@ -99,7 +99,7 @@ def _read(dataset: Any, split: str, where: str) -> dict[str, NDArray[Any]]:
         at = f"{where}: {split}: example {index}"
         try:
             x, y = next(examples)
-            if not hasattr(x, "shape"):  # a PIL image, say, has its axes elsewhere
+            if not hasattr(x, "shape"):  # a PIL image, say, has its axes in another order
                 raise TypeError(f"an input of type {type(x).__name__}")
             x, y = np.asarray(x, np.float32), np.asarray(y)
         except StopIteration:
@@ -111,7 +111,7 @@ def _read(dataset: Any, split: str, where: str) -> dict[str, NDArray[Any]]:
             raise RequestError(f"{at}: expected one label, got shape {y.shape}")
         check_size(index + 1, x.shape, f"{where}: {split}", "use fewer or smaller examples")
         if index and x.shape != inputs[0].shape:
-            raise RequestError(f"{at}: expected shape {inputs[0].shape} as the first example has, got {x.shape}")
+            raise RequestError(f"{at}: expected shape {inputs[0].shape} like the first example, got {x.shape}")
         inputs.append(x)
         labels.append(y.item())
     if not inputs:

@@ -1,4 +1,4 @@
-"""ReadOptions: how data on disk is to be read, as asked for on the command line. None: not said."""
+"""ReadOptions: how to read data on disk, as requested on the command line. None: not given."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ FLAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """What `--data PATH` may need to be told; a reader refuses what does not concern it.
+    """What a reader of `--data PATH` may need to know; it refuses options that do not apply to it.
 
     Attributes:
         target: column of a table that holds the class.
-        recording: column of a long table of a time series that says to which recording a row belongs.
+        recording: column of a long time-series table that names the recording of each row.
         window_seconds: length of a window of a recording; `stride_seconds`: from one window's start to the next.
-        rate_hz: samples per second of a time series; of audio, the rate that recordings are brought to.
-        features: of audio, such as `mfcc`, `log-mel` or a preset's name.
-        image_size: (height, width) in pixels that images are brought to.
+        rate_hz: samples per second of a time series; for audio, the rate that recordings are resampled to.
+        features: for audio, such as `mfcc`, `log-mel` or a preset's name.
+        image_size: (height, width) in pixels that images are resized to.
         colour: `grey` or `rgb`.
     """
 
@@ -48,26 +48,26 @@ class ReadOptions:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Names of the fields that were said."""
+        """Names of the fields that were given."""
         return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
 
     def refuse_all_but(self, names: tuple[str, ...], where: str) -> None:
-        """An option that does not concern the data that was found is a mistake.
+        """Refuse options that do not apply to the data that was found.
 
         Raises:
-            RequestError: one beside `names` was given.
+            RequestError: an option other than `names` was given.
         """
         for name in self.given:
             if name not in names:
-                allowed = ", ".join(FLAGS[known] for known in names) or "no option of reading"
-                raise RequestError(f"{FLAGS[name]} does not concern {where}; expected {allowed}; leave it out")
+                allowed = ", ".join(FLAGS[known] for known in names) or "no reading option"
+                raise RequestError(f"{FLAGS[name]} does not apply to {where}; expected {allowed}; leave it out")
 
 
 def parse_seconds(text: str | None, flag: str) -> float | None:
     """`2s` or `500ms` -> seconds.
 
     Raises:
-        RequestError: of another form, or 0.
+        RequestError: it has another form, or is 0.
     """
     return _parse_unit(text, flag, {"s": 1.0, "ms": 1e-3}, "a duration > 0 such as 2s or 500ms")
 
@@ -76,7 +76,7 @@ def parse_hertz(text: str | None, flag: str) -> float | None:
     """`50Hz` or `16kHz` -> samples per second.
 
     Raises:
-        RequestError: of another form, or 0.
+        RequestError: it has another form, or is 0.
     """
     return _parse_unit(text, flag, {"Hz": 1.0, "kHz": 1e3}, "a rate > 0 such as 50Hz or 16kHz")
 
@@ -85,7 +85,7 @@ def parse_size(text: str | None, flag: str) -> tuple[int, int] | None:
     """`28x32` -> (height, width) in pixels.
 
     Raises:
-        RequestError: of another form, or a side of 0 or above 1024.
+        RequestError: it has another form, or a side is 0 or above 1024.
     """
     if text is None:
         return None
@@ -100,7 +100,7 @@ def parse_colour(text: str | None, flag: str) -> str | None:
     """`grey` or `rgb`.
 
     Raises:
-        RequestError: another one.
+        RequestError: any other value.
     """
     if text is not None and text not in COLOURS:
         raise RequestError(f'{flag}: expected one of {", ".join(COLOURS)}, got "{text}"')

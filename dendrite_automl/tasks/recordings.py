@@ -1,4 +1,4 @@
-"""Recordings in class folders: which there are, and which split each belongs to."""
+"""Recordings in class folders: find them, and the split that each belongs to."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dendrite_automl.tasks.task import SPLIT_SEED, TEST_SHARE, VAL_SHARE, check_
 
 _LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}  # of Speech Commands
 _EXPORT = {"training": "train", "testing": "test"}  # of Edge Impulse
-_SPEAKER = "_nohash_"  # in the names of Speech Commands the speaker stands before it
+_SPEAKER = "_nohash_"  # in file names of Speech Commands the speaker comes before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A file with its class and its split: `train`, `val`, `test`, or None where it is still to be cut."""
+    """A file with its class and its split: `train`, `val`, `test`, or None if it is still to be assigned."""
 
     path: Path
     label: str
@@ -30,7 +30,7 @@ class Recording:
 
     @property
     def group(self) -> str:
-        """What must not stand in two splits: the speaker where the name tells it, else the file."""
+        """What must not be in two splits: the speaker if the file name gives it, else the file."""
         speaker, mark, _ = self.path.name.partition(_SPEAKER)
         return speaker if mark else str(self.path)
 
@@ -39,12 +39,12 @@ def find_recordings(folder: Path, suffix: str) -> list[Recording]:
     """Every file with the suffix, in an order that does not depend on the machine, with its split.
 
     Splits are those of folders `train`, `test` and `val` (or `training`, `testing`, `validation`), or of the lists of Speech
-    Commands; what is missing is cut from the rest, a fifth each: no speaker on two sides where the names tell the speaker,
-    stratified by class otherwise. In an export of Edge Impulse the files lie in `training` and `testing` themselves and their
-    class stands before the first dot. Folders whose names begin with "_" are no classes.
+    Commands; what is missing is split off from the rest, a fifth each: no speaker on two sides if the names give the speaker,
+    stratified by class otherwise. In an Edge Impulse export the files are directly in `training` and `testing`, and their
+    class comes before the first dot. Folders whose names begin with "_" are not classes.
 
     Raises:
-        RequestError: no such folders, a class without files or with too few of them, or lists that fit no file.
+        RequestError: no such folders, a class without files or with too few of them, or lists that match no file.
     """
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise RequestError(f"data: expected a folder, got {folder}; check the path")
@@ -58,7 +58,7 @@ def find_recordings(folder: Path, suffix: str) -> list[Recording]:
 
 
 def class_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """The different labels: as numbers go where all are whole numbers, else by the alphabet."""
+    """The distinct labels: in numeric order if all are whole numbers, else alphabetical."""
     names = set(labels)
     numbers = all(re.fullmatch(r"-?\d{1,18}", name) for name in names)
     return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
@@ -70,7 +70,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def _flat_splits(folder: Path, suffix: str) -> dict[str, Path]:
-    """Folders `training` and `testing` that hold files named `class.….suffix`; empty where it is not so."""
+    """Folders `training` and `testing` that hold files named `class.….suffix`; empty otherwise."""
     folders = sub_folders(folder)
     if {path.name for path in folders} != set(_EXPORT) or any(map(sub_folders, folders)):
         return {}
@@ -89,7 +89,7 @@ def _in_classes(folder: Path, suffix: str) -> list[Recording]:
     folders = [path for path in sub_folders(folder) if not path.name.startswith("_")]
     check_classes(len(folders), f"{folder}: one sub-folder per class")
     for path in folders:
-        if not path.name.isprintable():  # control characters, and bytes that are no UTF-8
+        if not path.name.isprintable():  # control characters, and bytes that are not UTF-8
             raise RequestError(f"{folder}: expected class folders with printable names, got {path.name!r}; rename it")
         names = [name for name in file_names(path) if name.lower().endswith(suffix)]
         if not names:
@@ -99,7 +99,7 @@ def _in_classes(folder: Path, suffix: str) -> list[Recording]:
 
 
 def _by_lists(folder: Path, recordings: list[Recording]) -> list[Recording]:
-    """With the splits of the official lists, where there are any: all that they do not name is for training."""
+    """The recordings with the splits of the official lists, if there are any: all that they do not name is for training."""
     paths = {split: folder / name for split, name in _LISTS.items() if (folder / name).is_file()}
     if not paths:
         return recordings
@@ -108,17 +108,17 @@ def _by_lists(folder: Path, recordings: list[Recording]) -> list[Recording]:
         try:
             lines = path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise RequestError(f"{path}: expected a list of files, one a line: {error}") from None
+            raise RequestError(f"{path}: expected a list of files, one per line: {error}") from None
         split_of |= {line.strip(): split for line in lines}
     listed_ones = [replace(one, split=split_of.get(f"{one.label}/{one.path.name}", "train")) for one in recordings]
     for split, path in paths.items():
         if not any(one.split == split for one in listed_ones):
-            raise RequestError(f"{path}: expected names such as CLASS/FILE of files that are there, got none of them")
+            raise RequestError(f"{path}: expected names of existing files such as CLASS/FILE, got none")
     return listed_ones
 
 
 def _with_splits(recordings: list[Recording], folder: Path) -> list[Recording]:
-    """Cut what is missing of test and validation from the rest."""
+    """Split off test and validation from the rest where they are missing."""
     given = {one.split for one in recordings}
     missing = [(split, share) for split, share in (("test", TEST_SHARE), ("val", VAL_SHARE)) if split not in given]
     known = [one for one in recordings if one.split in ("val", "test")]
@@ -127,7 +127,7 @@ def _with_splits(recordings: list[Recording], folder: Path) -> list[Recording]:
     check_classes(len(names), f"{folder}: train")
     unseen = sorted({one.label for one in known} - set(names))
     if unseen:
-        raise RequestError(f"{folder}: expected classes that train has in the other splits, got {listed(unseen)}")
+        raise RequestError(f"{folder}: expected only classes of train in the other splits, got {listed(unseen)}")
     check_members(_classes(pool, names), names, 1 + len(missing), str(folder))
     for split, share in missing:
         rest, held = _cutter(pool, folder)(_classes(pool, names), share)
@@ -142,7 +142,7 @@ def _cutter(
     if not any(_SPEAKER in one.path.name for one in pool):
         return lambda y, share: stratified_split(y, share, SPLIT_SEED)
     groups = np.array([one.group for one in pool])
-    advice = f"speakers stand before {_SPEAKER} in the names; bring lists or folders of your own splits"
+    advice = f"the speaker is the part of a name before {_SPEAKER}; supply your own splits as lists or folders"
     return lambda y, share: cut_groups(y, groups, share, f"{folder}: speakers", advice)
 
 

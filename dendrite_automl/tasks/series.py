@@ -1,4 +1,4 @@
-"""Time series of sensors, cut into windows [channels, time]: CSV in class folders, or one long CSV."""
+"""Sensor time series, cut into windows [channels, time]: CSV files in class folders, or one long CSV."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dendrite_automl.tasks.recordings import Recording, class_names, find_record
 from dendrite_automl.tasks.task import Split, Task, check_members, check_size, fit_standardisation, make_task
 
 OPTIONS = ("window_seconds", "stride_seconds", "rate_hz")
-_ENOUGH_ROWS = 10  # to tell the rate from their times
+_ENOUGH_ROWS = 10  # to measure the rate from their times
 Reader = Callable[[str], Iterable[Piece]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPlan:
-    """Windows of `samples` rows of these channels, one every `stride_samples`, at `rate_hz`; `example`: a log with them."""
+    """Windows of `samples` rows of these channels, one every `stride_samples`, at `rate_hz`; `example`: a log that has them."""
 
     channels: tuple[str, ...]
     rate_hz: float
@@ -35,13 +35,13 @@ class WindowPlan:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of one window."""
+        """Shape of one window."""
         return len(self.channels), self.samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Windows:
-    """Windows x [N, channels, samples] and the class of each; pieces too short for one; gaps in time that were found."""
+    """Windows x [N, channels, samples] and the class of each; pieces too short for a window; number of gaps in time."""
 
     x: NDArray[np.float32]
     labels: tuple[str, ...]
@@ -50,19 +50,19 @@ class _Windows:
 
 
 def read_series(path: str | Path, options: ReadOptions) -> Task:
-    """A task from logs of sensors; inputs are windows [channels, time], standardised for each channel by train.
+    """A task from sensor logs; inputs are windows [channels, time], each channel standardised by train.
 
-    A folder: one CSV per recording in one sub-folder per class, with splits as `find_recordings` says. A file: one long CSV
+    A folder: one CSV per recording in one sub-folder per class, with splits as in `find_recordings`. A file: one long CSV
     with a column of classes (`target`) and one of recordings (`recording`); a fifth of the recordings is for test, a fifth of
-    the rest for validation. Windows of one recording stand in one split, and none lies across a change of class or a gap in
-    time. They are `window_seconds` long and `stride_seconds` apart (end to end if not said). All other columns are channels,
-    but for one named `time` or `timestamp` (see `measure_rate`), against which `rate_hz` is checked, or from which the rate of
-    the first training recording is taken; all others must have it to 5 %.
+    the rest for validation. All windows of a recording are in one split, and none spans a change of class or a gap in time.
+    They are `window_seconds` long and `stride_seconds` apart (default: end to end). All other columns are channels, except
+    one named `time` or `timestamp` (see `measure_rate`): `rate_hz` is checked against it, or else the rate is that of the
+    first training recording, which all others must match to within 5 %.
 
-    The test recordings are read here, so that a broken one shows before a search, and dropped; export reads them again.
+    The test recordings are read here and dropped, so that a broken one is found before a search; export reads them again.
 
     Raises:
-        RequestError: no such data, an option that does not suit it, or recordings that cannot be read, by name.
+        RequestError: no such data, an option that does not apply to it, or recordings that cannot be read, by name.
     """
     place = Path(path)
     if os.path.isfile(place):  # unlike Path.is_file, False for a name that is too long
@@ -111,7 +111,7 @@ def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable
 
 def _check_durations(options: ReadOptions) -> None:
     if options.window_seconds is None:
-        raise RequestError("data: a time series needs to know how long a window is; add --window, such as --window 2s")
+        raise RequestError("data: expected a window length for a time series, got none; add --window, such as --window 2s")
     for name in OPTIONS:
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -132,7 +132,7 @@ def _make_plan(place: Path, options: ReadOptions, pieces: Iterable[Piece]) -> Wi
     if samples < 2 or stride < 1:
         raise RequestError(
             f"{place.name}: expected a window of at least 2 samples and a stride of 1, got {seconds * rate:.3g} and "
-            f"{(options.stride_seconds or seconds) * rate:.3g} at {rate:g} Hz; times in milliseconds stand in a column time_ms"
+            f"{(options.stride_seconds or seconds) * rate:.3g} at {rate:g} Hz; times in milliseconds belong in a column time_ms"
         )
     return WindowPlan(
         channels=piece.log.channels, rate_hz=rate, samples=samples, stride_samples=stride, example=piece.log.where
@@ -150,7 +150,7 @@ def _cut(pieces: Iterable[Piece], plan: WindowPlan, where: str) -> _Windows:
     """All windows of some pieces, one piece in memory at a time.
 
     Raises:
-        RequestError: other channels or another rate than planned, no window at all, or too many.
+        RequestError: channels or a rate other than planned, no window at all, or too many.
     """
     found: list[NDArray[np.float32]] = []
     labels: list[str] = []
@@ -192,7 +192,7 @@ def _notes(train: _Windows, val: _Windows, plan: WindowPlan) -> tuple[str, ...]:
     if short:
         notes.append(f"left out, shorter than a window: {listed(short)}")
     if gaps:
-        notes.append(f"{gaps:,} gaps in time; no window lies across one")
+        notes.append(f"{gaps:,} gaps in time; no window spans one")
     constant = [name for i, name in enumerate(plan.channels) if np.ptp(train.x[:, i]) == 0]
     if constant:
         notes.append(f"constant in train, leave them out to save parameters: {listed(constant)}")

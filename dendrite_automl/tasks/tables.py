@@ -1,4 +1,4 @@
-"""Tables: a CSV or Parquet file with a column that holds the class, the others numbers, truth values or categories."""
+"""Tables: a CSV or Parquet file with a column that holds the class; the others are numbers, booleans or categories."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".parquet")
 OPTIONS = ("target",)
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")
-_LARGEST_CSV = 2**30  # bytes; pandas needs a few times as much
+_LARGEST_CSV = 2**30  # bytes; pandas needs several times as much
 _DELIMITERS = ",;\t|"
 _COMMA, _POINT = re.compile(r"\d,\d"), re.compile(r"\d\.\d")
-_MOST_FLOAT_LABELS = 20  # different numbers with a fraction, up to which they are taken for classes
+_MOST_FLOAT_LABELS = 20  # up to this many distinct fractional numbers are taken for classes
 
 
 def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
     """Rows of a table as vectors; `options.target` names the column of the class.
 
-    Numbers are standardised, a missing one is the median of train, with an input beside it that says so; truth values are 0
-    or 1; texts are one input per category. Constant columns, dates and columns of almost only different texts are dropped and
-    said. All of that is fitted on train and written into `preprocessing`. A fifth of the rows of each class is the locked test
+    Numbers and booleans are standardised; a missing one becomes the median of train, with another input that says so. Strings
+    become one input per category. Constant columns, dates and strings that differ in almost every row are dropped, with a
+    note. All of that is fitted on train and written into `preprocessing`. A fifth of the rows of each class is the locked test
     split, a fifth of the rest validation, fixed for good.
 
     Raises:
-        RequestError: no such column, a target that is measured rather than named, a table that cannot be read.
+        RequestError: no such column, a target of measured values, or a table that cannot be read.
     """
     file, options = Path(path), options or ReadOptions()
     options.refuse_all_but(OPTIONS, f"{file.name}, a table without --window")
@@ -57,9 +57,7 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
     def open_test() -> Split:
         again = load_frame(file)
         if target not in again or len(again) != len(y):
-            raise RequestError(
-                f"{file.name}: expected the {len(y):,} rows that it had when the search began; got another table"
-            )
+            raise RequestError(f"{file.name}: expected the same {len(y):,} rows as when the search began; got another table")
         return split(again, _classes(again[target], f"{file.name}: column {target!r}")[1], rows[2])
 
     split(features, y, rows[2])  # the test rows are checked now, and dropped
@@ -79,7 +77,7 @@ def load_frame(file: Path) -> DataFrame:
     """A whole CSV or Parquet file; empty cells and `MISSING` are missing values.
 
     Raises:
-        RequestError: the file cannot be read, is too large, has no rows, or two columns of one name.
+        RequestError: the file cannot be read, is too large, has no rows, or has two columns of one name.
     """
     import pandas
 
@@ -97,7 +95,7 @@ def find_column(frame: DataFrame, name: str | None, flag: str, where: str) -> st
     """The name of a column, checked.
 
     Raises:
-        RequestError: none was said, or no column has this name.
+        RequestError: no name was given, or no column has it.
     """
     known = list(map(str, frame.columns))
     listed = ", ".join(known[:20]) + (f", … ({len(known):,} in all)" if len(known) > 20 else "")
@@ -124,7 +122,7 @@ def _read_csv(file: Path) -> DataFrame:
     names = next(csv.reader([head], delimiter=delimiter))
     _check_names(names)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", pandas.errors.ParserWarning)  # of rows that are longer than the first
+        warnings.simplefilter("error", pandas.errors.ParserWarning)  # about rows longer than the first
         return pandas.read_csv(
             file,
             sep=delimiter,
@@ -155,7 +153,7 @@ def _check_names(names: list[str]) -> None:
 
 
 def _without_row_numbers(features: DataFrame) -> tuple[DataFrame, tuple[str, ...]]:
-    """Columns that count the rows tell how a file was sorted, not what its rows are."""
+    """Drop columns that number the rows: they tell how a file was sorted, not what its rows are."""
     counting = []
     for name in features.columns:
         values = features[name]
@@ -170,19 +168,19 @@ def _classes(values: Series[Any], where: str) -> tuple[tuple[str, ...], NDArray[
     missing = int(values.isna().sum())
     if missing:
         raise RequestError(
-            f"{where}: expected a class in each row, got {missing:,} without; remove them (empty, NA, ? … are none)"
+            f"{where}: expected a class in each row, got {missing:,} without; remove them (empty, NA, ? … count as missing)"
         )
     if values.dtype.kind == "f":
         fractions = bool((values % 1 != 0).any() or (values.abs() > 2**53).any())
         if fractions and values.nunique() > _MOST_FLOAT_LABELS:
             raise RequestError(
                 f"{where}: expected classes, got {values.nunique():,} different measured values; regression is out of scope: "
-                "make classes of them, such as low and high"
+                "turn them into classes, such as low and high"
             )
         values = values if fractions else values.astype(np.int64)
     elif values.dtype.kind not in "iub":
         if values.dtype.kind in "mM" or not all(isinstance(value, str | Number) for value in values):
-            raise RequestError(f"{where}: expected classes as texts, whole numbers or truth values, got {values.iloc[0]!r}")
+            raise RequestError(f"{where}: expected classes as strings, whole numbers or booleans, got {values.iloc[0]!r}")
         values = values.astype(str)
     labels, y = np.unique(values.to_numpy(), return_inverse=True)
     check_classes(len(labels), where)

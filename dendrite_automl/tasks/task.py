@@ -14,9 +14,9 @@ from dendrite_automl.errors import RequestError
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 KINDS = {1: "vector", 2: "sequence", 3: "image"}
-MAX_CLASSES = 1000  # more are no task for a tiny network: identifiers or measured values taken for labels
-MAX_BYTES = 2 * 2**30  # of inputs as float32: a split is held in memory, by every worker
-TEST_SHARE, VAL_SHARE, SPLIT_SEED = 0.2, 0.2, 20240  # fixed for good: runs of different versions speak of the same examples
+MAX_CLASSES = 1000  # more is too much for a tiny network: identifiers or measured values mistaken for labels
+MAX_BYTES = 2 * 2**30  # of inputs as float32: every worker holds a split in memory
+TEST_SHARE, VAL_SHARE, SPLIT_SEED = 0.2, 0.2, 20240  # fixed for good: runs of all versions use the same examples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standardisation:
-    """What was done to raw inputs, so that a device can repeat it: (raw - mean) / std, along the first axis."""
+    """What was done to raw inputs, so that a device can repeat it: (raw - mean) / std for each channel (or feature)."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -49,10 +49,10 @@ class Task:
     """Labelled data ready to train on.
 
     Attributes:
-        input_shape: of one example: [features], [channels, time] or [channels, height, width].
-        classes: names, by label.
+        input_shape: shape of one example: [features], [channels, time] or [channels, height, width].
+        classes: names, indexed by label.
         about: one line for tables and cards; says where the data comes from.
-        preprocessing: what stands between raw data and the network's input, for the artifact.
+        preprocessing: the steps from raw data to the network's input, for the artifact.
         fingerprint: SHA-256 over train and validation arrays, hex.
         open_test: reads the locked test split; only export calls it.
         notes: what the reader decided and the user should know, one line each.
@@ -89,7 +89,7 @@ def make_task(
     """A task from checked splits, with its fingerprint.
 
     Raises:
-        RequestError: more than `MAX_CLASSES` classes.
+        RequestError: fewer than 2 or more than `MAX_CLASSES` classes.
     """
     check_classes(len(classes), name)
     return Task(
@@ -110,7 +110,7 @@ def check_classes(count: int, where: str) -> None:
     """A classifier needs two classes, and a tiny one cannot tell thousands apart.
 
     Raises:
-        RequestError: less than 2, or more than `MAX_CLASSES`.
+        RequestError: fewer than 2, or more than `MAX_CLASSES`.
     """
     if count < 2:
         raise RequestError(f"{where}: expected at least 2 classes, got {count}")
@@ -122,7 +122,7 @@ def check_classes(count: int, where: str) -> None:
 
 
 def check_size(examples: int, shape: tuple[int, ...], where: str, advice: str) -> None:
-    """Refuse inputs that would not fit into memory before any is read.
+    """Refuse inputs that would not fit in memory, before any are read.
 
     Raises:
         RequestError: more than `MAX_BYTES` as float32; `advice` says what to do.
@@ -136,7 +136,7 @@ def check_size(examples: int, shape: tuple[int, ...], where: str, advice: str) -
 
 
 def fit_standardisation(x: NDArray[np.float32]) -> Standardisation:
-    """Mean and standard deviation of each channel (or feature) over a training set; a constant one keeps std 1."""
+    """Mean and standard deviation of each channel (or feature) over a training set; a constant one gets std 1."""
     axes = (0, *range(2, x.ndim))
     mean, std = x.mean(axes, dtype=np.float64), x.std(axes, dtype=np.float64)
     std = np.where(x.max(axes) > x.min(axes), std, 1.0)
@@ -144,10 +144,10 @@ def fit_standardisation(x: NDArray[np.float32]) -> Standardisation:
 
 
 def stratified_split(y: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the rest and of a held-out `share`, each class split alike.
+    """Indices of the rest and of a held-out `share`, each class split in the same proportion.
 
     Raises:
-        RequestError: a class has a single example, so that it cannot stand on both sides.
+        RequestError: a class has only one example, so it cannot be on both sides.
     """
     rng = np.random.default_rng(seed)
     rest, held = [], []
@@ -162,13 +162,13 @@ def stratified_split(y: NDArray[np.int64], share: float, seed: int) -> tuple[NDA
 
 
 def cut_splits(y: NDArray[np.int64], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], ...]:
-    """Indices of train, validation and test, where data brings no split: a fifth each time, each class alike, fixed for good.
+    """Indices of train, validation and test for data without a split: a fifth each time, stratified, fixed for good.
 
     Args:
-        y: classes [N]; `names` of them.
+        y: classes [N]; `names`: their names.
 
     Raises:
-        RequestError: a class with less than 3 examples, one for each split.
+        RequestError: a class has fewer than 3 examples, one for each split.
     """
     check_members(y, names, 3, where)
     rest, test = stratified_split(y, TEST_SHARE, SPLIT_SEED)
@@ -177,10 +177,10 @@ def cut_splits(y: NDArray[np.int64], names: Sequence[str], where: str) -> tuple[
 
 
 def check_members(y: NDArray[np.int64], names: Sequence[str], least: int, where: str) -> None:
-    """Each class must be there in every split.
+    """Refuse data with too few examples of a class, which every split must have.
 
     Raises:
-        RequestError: a class with less than `least` examples.
+        RequestError: a class has fewer than `least` examples.
     """
     counts = np.bincount(y, minlength=len(names))
     if counts.min() < least:

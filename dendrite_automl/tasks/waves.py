@@ -1,4 +1,4 @@
-"""WAV files read in pieces, through soundfile: one channel, one rate; a long file is never held whole."""
+"""WAV files read in pieces, through soundfile: one channel, one rate; a long file is never held in memory whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BrokenWave(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaveHead:
-    """What a file says of itself: `frames` samples of each channel at `rate_hz`."""
+    """What a file's header says: `frames` samples of each channel at `rate_hz`."""
 
     rate_hz: int
     frames: int
@@ -31,11 +31,11 @@ class WaveHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipPlan:
-    """How clips of one length are taken out of recordings of any length.
+    """How clips of one length are taken from recordings of any length.
 
     Attributes:
-        rate_hz: of the clips; `samples`: of one clip.
-        stride_samples: from one clip's start to the next, at `rate_hz`, the remainder is dropped; None: one clip, the middle.
+        rate_hz: rate of the clips; `samples`: length of one clip.
+        stride_samples: from one clip's start to the next, at `rate_hz`; the remainder is dropped. None: one clip, the middle.
     """
 
     rate_hz: int
@@ -43,7 +43,7 @@ class ClipPlan:
     stride_samples: int | None = None
 
     def starts(self, head: WaveHead, span: tuple[float, float] = (0.0, 1.0)) -> list[int]:
-        """First frame of each clip, at the recording's own rate; negative where zeros are put before a short recording.
+        """First frame of each clip, at the recording's own rate; negative if zeros are put before a short recording.
 
         Args:
             span: the part of the recording that is used.
@@ -55,7 +55,7 @@ class ClipPlan:
         return list(range(first, last - size + 1, max(1, self.native(self.stride_samples, head))))
 
     def native(self, samples: int, head: WaveHead) -> int:
-        """A number of samples of ours as frames of a recording."""
+        """Frames of a recording that correspond to a number of samples at the plan's rate."""
         return max(1, round(samples * head.rate_hz / self.rate_hz))
 
 
@@ -63,12 +63,12 @@ def read_head(path: Path) -> WaveHead:
     """Rate and length of a file.
 
     Raises:
-        BrokenWave: it is no sound, or empty.
+        BrokenWave: it is not a sound file, or is empty.
     """
     import soundfile
 
-    if not path.is_file():  # a pipe would be waited for
-        raise BrokenWave("no file" if path.exists() else "gone, or a link that leads nowhere")
+    if not path.is_file():  # opening a pipe would block
+        raise BrokenWave("not a file" if path.exists() else "missing, or a broken link")
     try:
         info = soundfile.info(str(path))
     except (OSError, RuntimeError, ValueError, TypeError) as error:
@@ -79,7 +79,7 @@ def read_head(path: Path) -> WaveHead:
 
 
 def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) -> Iterator[NDArray[np.float32]]:
-    """Clips [samples] in [-1, 1]: the mean of all channels, brought to the plan's rate, zeros around a short recording.
+    """Clips [samples] in [-1, 1]: the mean of all channels, resampled to the plan's rate, zeros around a short recording.
 
     Raises:
         BrokenWave: it cannot be decoded, or holds NaN or infinity.
@@ -103,7 +103,7 @@ def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) ->
 
 
 def is_silent(clip: NDArray[np.float32]) -> bool:
-    """Whether nothing beyond a constant and two steps of 16 bits is heard."""
+    """Whether a clip is constant to within two 16-bit steps."""
     return bool(np.ptp(clip) <= _SILENCE)
 
 

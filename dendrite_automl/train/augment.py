@@ -1,4 +1,4 @@
-"""Augmentation of a batch in memory: each example is disturbed on its own, all of them in one call."""
+"""Augmentation of a batch in memory: each example is perturbed independently, all in one call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _POOL = 2**20
-# Kinds of data (see `Task.kind`) that a knob suits; those that are not here suit every kind.
+# Kinds of data (see `Task.kind`) that a knob suits; knobs that are not listed suit every kind.
 SUITS: dict[str, tuple[str, ...]] = {
     "shift": ("sequence", "image"),
     "time_mask": ("sequence",),
@@ -24,12 +24,12 @@ class Augmentation:
     """What is done to each example, in this order; nothing by default.
 
     Attributes:
-        flip: pictures are mirrored left to right, every second one on average.
-        shift: largest shift in steps along time, or along both axes of a picture; zeros move in. For pictures that is the
-            random crop with padding.
+        flip: images are mirrored left to right, half of them on average.
+        shift: largest shift in steps along time, or along both axes of an image; zeros fill the gap. For images this is
+            the random crop with padding.
         noise: standard deviation of Gaussian noise, in units of the input.
-        time_mask: largest number of neighbouring steps of a sequence that are set to zero; `channel_mask`: of channels.
-        cutout: side in pixels of a square that is set to zero; parts of it may lie outside of the picture.
+        time_mask: largest number of consecutive steps of a sequence that are set to zero; `channel_mask`: of channels.
+        cutout: side in pixels of a square that is set to zero; parts of it may lie outside the image.
 
     Source:
         Masks: SpecAugment (Park et al. 2019), one mask on each axis, no warping; zero is the mean of standardised inputs.
@@ -50,13 +50,13 @@ def noise_pool(generator: torch.Generator, largest: int) -> Tensor:
 
 
 def augment(x: Tensor, how: Augmentation, *, generator: torch.Generator, pool: Tensor | None = None) -> Tensor:
-    """Disturb each example of a batch; vectors only get noise.
+    """Perturb each example of a batch; vectors only get noise.
 
     Args:
         x: [B, C], [B, C, T] or [B, C, H, W].
         generator: the only source of randomness.
-        pool: numbers that the noise is taken from, at a random place (see `noise_pool`), because drawing fresh ones takes
-            as long as a training step's largest layer; None: fresh ones.
+        pool: numbers that the noise is taken from, at a random offset (see `noise_pool`), because drawing fresh ones
+            takes as long as a training step's largest layer; None: draw fresh ones.
 
     Returns:
         A tensor of the same shape; x stays as it is.
@@ -87,13 +87,13 @@ def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     windows = F.pad(x, [shift] * (2 * (x.dim() - 2)))
     chosen: list[Tensor | slice] = [torch.arange(len(x)), slice(None)]
     for axis in range(2, x.dim()):
-        windows = windows.unfold(axis, x.shape[axis], 1)  # the windows along this axis here, their steps at the end
+        windows = windows.unfold(axis, x.shape[axis], 1)  # this axis now counts windows, their steps come last
         chosen.append(torch.randint(0, 2 * shift + 1, (len(x),), generator=generator))
     return windows[tuple(chosen)]
 
 
 def _spans(x: Tensor, axis: int, most: int, generator: torch.Generator) -> Tensor:
-    """True in one span of each example [B, size], of 0 to `most` places, wholly inside."""
+    """True in one span of each example [B, size], 0 to `most` long and wholly inside."""
     size = x.shape[axis]
     widths = torch.randint(0, min(most, size) + 1, (len(x), 1), generator=generator)
     starts = (torch.rand(len(x), 1, generator=generator) * (size - widths + 1)).long()
@@ -102,7 +102,7 @@ def _spans(x: Tensor, axis: int, most: int, generator: torch.Generator) -> Tenso
 
 
 def _squares(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """True in one square of each picture [B, H, W], whose centre is anywhere in it."""
+    """True in one square of each image [B, H, W], whose centre is anywhere in the image."""
     inside = []
     for size in x.shape[2:]:
         first = torch.randint(0, size, (len(x), 1), generator=generator) - side // 2

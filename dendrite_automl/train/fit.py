@@ -21,7 +21,7 @@ from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, 
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
 _EVAL_BATCH = 1024
-# A few dozen examples would otherwise be one or two steps an epoch, and nothing would be learnt.
+# A few dozen examples would otherwise give one or two steps per epoch, and nothing would be learnt.
 _LEAST_STEPS, _LEAST_BATCH = 16, 8
 
 
@@ -31,14 +31,14 @@ class FitSettings:
 
     Attributes:
         learning_rate: peak of the schedule.
-        batch_size: at most; smaller where the training set would else be fewer than 16 batches, but not below 8.
-        lr_schedule: over the steps of a whole stage, whoever looks at it in between: `one_cycle` rises for a tenth of them and
-            falls to zero as a cosine, `cosine` only falls, `constant` does neither.
+        batch_size: upper limit; smaller if the training set would otherwise give fewer than 16 batches, but not below 8.
+        lr_schedule: over the steps of a whole stage, even if it is evaluated in between: `one_cycle` rises for a tenth of them
+            and falls to zero as a cosine, `cosine` only falls, `constant` does neither.
         shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`.
-        mixup: alpha of the shares with which examples are mixed in pairs; 0: none are.
-        distill: share of the teacher in the loss, `temperature` softens its outputs and the network's; see `distilled`.
-        class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that each
-            class counts alike; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower.
+        mixup: alpha of the Beta distribution of the shares in which examples are mixed in pairs; 0: no mixing.
+        distill: share of the teacher in the loss; `temperature` softens its outputs and the network's; see `distilled`.
+        class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that all
+            classes count equally; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower.
     """
 
     learning_rate: float
@@ -73,8 +73,8 @@ class Data:
     """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`.
 
     Attributes:
-        teacher: logits [N, classes] of a teacher on the training set as it is, that `FitSettings.distill` learns from.
-        metric: one of `METRICS`, that a network is judged by on the validation split.
+        teacher: logits [N, classes] of a teacher on the unaugmented training set, for `FitSettings.distill`.
+        metric: one of `METRICS`, by which networks are judged on the validation split.
     """
 
     x: Tensor
@@ -87,12 +87,12 @@ class Data:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example."""
+        """Shape of one example."""
         return tuple(self.x.shape[1:])
 
     @classmethod
     def from_splits(cls, train: Split, val: Split, classes: int, metric: str = METRICS[0]) -> Data:
-        """Tensors over copies of the arrays: those in a shared object store are read-only."""
+        """Tensors from copies of the arrays, because those in a shared object store are read-only."""
         arrays = (train.x, train.y, val.x, val.y)
         x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
         return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
@@ -110,11 +110,11 @@ def fit_(
     """Train all parameters that require a gradient, in place, for `epochs` passes over the training set.
 
     AdamW with its own learning-rate schedule; batches are drawn by indexing tensors in memory. A last batch of a single
-    example is left out, because BatchNorm has no variance over it. The optimizer is made here and dropped here, so none
+    example is left out, because BatchNorm has no variance over it. The optimizer is created and dropped here, so none
     outlives a change of the model's structure.
 
     Args:
-        seed: of the order of examples and of the augmentation.
+        seed: for the order of examples and the augmentation.
         after_epoch: called with the number of epochs done; True ends the training early.
 
     Raises:
@@ -130,7 +130,7 @@ def fit_(
 def train_epochs(
     model: nn.Module, data: Data, settings: FitSettings, *, epochs: int, seed: int, replicates: int = 1
 ) -> Iterator[list[float]]:
-    """The loop itself: trains `model` in place and yields after every epoch the last loss of each replicate.
+    """The loop itself: trains `model` in place and yields each replicate's last loss after every epoch.
 
     Args:
         model: one network, or `replicates` of them stacked (see `stack`). Each replicate has its own order of examples and
@@ -147,9 +147,9 @@ def train_epochs(
     how = settings.augmentation
     class_weights = weigh_classes(data, settings)
     pool = noise_pool(generator, replicates * size * data.x[0].numel()) if settings.noise else None
-    chance = np.random.default_rng(seed)  # of mixup: torch draws no Beta numbers from a generator
+    chance = np.random.default_rng(seed)  # for mixup: torch cannot draw Beta numbers from a generator
     for _ in range(epochs):
-        model.train()  # whoever looked at an epoch may have evaluated
+        model.train()  # the caller may have evaluated between epochs
         orders = torch.stack([torch.randperm(examples, generator=generator)[:used] for _ in range(replicates)])
         for batch in orders.split(size, 1):  # [R, B]
             x = data.x.index_select(0, batch.flatten())  # [R * B, …]
@@ -195,13 +195,13 @@ def _losses(logits: Tensor, data: Data, settings: FitSettings, batch: Tensor, cl
 
 
 def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, *, epochs: int, seed: int) -> Iterator[int]:
-    """As `fit_`, for networks of one architecture: together where they can be stacked, else in turns.
+    """As `fit_`, for networks of one architecture: together if they can be stacked, otherwise in turn.
 
-    Yields the number of epochs done after each, with the networks as they are then. A network whose loss is not finite at the
-    end is taken out of `models`.
+    Yields the number of epochs done after each epoch, when `models` hold the weights reached so far. A network whose loss is
+    not finite at the end is removed from `models`.
 
     Raises:
-        CandidateFailed: none is left.
+        CandidateFailed: no network is left.
     """
     count = len(models)
     stacked = stack(models) if can_stack(models[0]) else None
@@ -222,7 +222,7 @@ def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, 
 
 
 def weigh_classes(data: Data, settings: FitSettings) -> Tensor | None:
-    """The weight of each class in the loss, [classes], so that the mean over the training set is 1; None for no weights."""
+    """The weight of each class in the loss, [classes], with mean 1 over the training set; None for no weights."""
     if settings.class_weights == "none" or (settings.class_weights == "auto" and data.metric == "accuracy"):
         return None
     counts = torch.bincount(data.y, minlength=data.classes)

@@ -26,10 +26,10 @@ class Cycle:
     """What one dendrite cycle did.
 
     Attributes:
-        correlation: mean magnitude by layer, of the dendrites with the error; empty for a kind without dendrite phase.
-        val_accuracy: after the cycle; of the best epoch where the switch looks at epochs.
+        correlation: mean magnitude of the dendrites' correlation with the error, by layer; empty without a dendrite phase.
+        val_accuracy: after the cycle; at the best epoch if the switch watches epochs.
         epochs: of its neuron phase.
-        kept: whether it was better than all before; one that was not is taken back.
+        kept: whether it was better than everything before it; a cycle that was not is undone.
     """
 
     layers: tuple[str, ...]
@@ -49,7 +49,7 @@ class Growth:
 
     @property
     def val_accuracy(self) -> float:
-        """Of the network as it was left."""
+        """Validation accuracy of the network as it was left."""
         return max([self.val_accuracy_before, *(cycle.val_accuracy for cycle in self.cycles if cycle.kept)])
 
 
@@ -58,15 +58,15 @@ class GrowSettings:
     """How cycles run.
 
     Attributes:
-        epochs: of a neuron phase, at most; `dendrite_epochs`: of a dendrite phase.
+        epochs: upper limit for a neuron phase; `dendrite_epochs`: length of a dendrite phase.
         switch: when a neuron phase ends. `fixed`: after `epochs`. `plateau`: when validation accuracy has not improved for
             `wait` epochs. `held_out`: when validation loss has not.
-        error: which error the dendrites learn. `train`: of the training set. `held_out`: of the validation set, which a
-            fitted network still gets wrong; accuracy on it is then no longer unseen. `smoothed`: of the training set with
+        error: which error the dendrites learn. `train`: that of the training set. `held_out`: that of the validation set, where
+            a fitted network still makes errors; the set is then no longer unseen. `smoothed`: that of the training set with
             labels smoothed by 0.1, so that no example's error vanishes.
-            On our tasks the error made no difference to the accuracy, and no moment to grow was better than training on;
-            growing before the network had stopped improving was worse (benchmarks/when_to_grow.py).
-        patience: cycles in a row without improvement that end the growing.
+            On our tasks this choice made no difference to the accuracy, and at no point was growing better than training
+            longer; growing before the network had stopped improving was worse (benchmarks/when_to_grow.py).
+        patience: growing ends after this many cycles in a row without improvement.
     """
 
     kind: str | Kind = "perforated"
@@ -100,23 +100,23 @@ def start_cycle_(
     seed: int,
     class_weights: Tensor | None = None,
 ) -> int:
-    """Add a dendrite set to networks of one architecture, in place, and train it where the kind has a dendrite phase.
+    """Add a dendrite set to networks of one architecture, in place, and train it if the kind has a dendrite phase.
 
     Kinds with a dendrite phase spend a quarter of the cycle's epochs (at least one) on it; an epoch there is a pass over
-    recorded inputs and errors and counts as one through the network, though it costs a small part of that.
+    recorded inputs and errors and counts as one through the network, though it costs only a fraction of one.
 
     Args:
         epochs: of the whole cycle, at least 2.
         class_weights: of the loss whose error the dendrites learn, [classes]; None for no weights.
-        seed: of the fresh weights and the phase; each network has its own that follows from it.
-        models: one whose loss is not finite is taken out.
+        seed: for the fresh weights and the phase; each network derives its own from it.
+        models: those whose loss is not finite are removed from the list.
 
     Returns:
-        Epochs that are left for the neuron phase.
+        Epochs left for the neuron phase.
 
     Raises:
         RequestError: the placement does not suit the network.
-        CandidateFailed: the loss of none is finite.
+        CandidateFailed: no network has a finite loss.
     """
     phase = max(1, int(_DENDRITE_SHARE * epochs)) if KINDS[kind].perforated else 0
     loss = functools.partial(F.cross_entropy, weight=class_weights)
@@ -158,18 +158,18 @@ def grow(
     fit: FitSettings | None = None,
     seed: int = 0,
 ) -> Growth:
-    """Run up to `cycles` dendrite cycles on a trained network, in place; it is left as the best snapshot on validation.
+    """Run up to `cycles` dendrite cycles on a trained network, in place; it is left at its best snapshot on validation.
 
     Args:
-        model: a classifier [B, …] -> logits [B, classes], trained already.
+        model: a classifier [B, …] -> logits [B, classes], already trained.
         data: tensors of the training and validation split.
         how: kind, placement, epochs, when to switch; see `GrowSettings`.
-        fit: of the neuron phases.
-        seed: of everything random.
+        fit: training settings of the neuron phases.
+        seed: for everything random.
 
     Raises:
         RequestError: cycles below 0, or a placement or kind that does not suit the model; it is left as it was.
-        CandidateFailed: a loss is not finite; the model is left as the best snapshot so far.
+        CandidateFailed: a loss is not finite; the model is left at its best snapshot so far.
     """
     if cycles < 0:
         raise RequestError(f"grow: cycles: expected a whole number >= 0, got {cycles}")
@@ -222,7 +222,7 @@ def _dendrite_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSet
 
 
 def _neuron_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSettings, seed: int) -> tuple[float, int]:
-    """Train until the switch; the accuracy that counts, whose weights the model then has, and the epochs."""
+    """Train until the switch; return the accuracy that counts, that of the weights the model is left with, and the epochs."""
     if how.switch == "fixed":
         fit_(model, data, fit, epochs=how.epochs, seed=seed)
         return validate(model, data), how.epochs

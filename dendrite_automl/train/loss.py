@@ -1,4 +1,4 @@
-"""What a network is trained for beside the class of each example: a teacher's outputs, and mixtures of two examples."""
+"""What a network learns in addition to the class of each example: a teacher's outputs, and mixtures of two examples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, 
 
     Args:
         losses: cross-entropy of each example with its class, [N].
-        logits: of the student, [N, classes]; `teacher`: likewise.
+        logits: of the student, [N, classes]; `teacher`: of the teacher, in the same shape.
         share: of the teacher, from 0 to 1.
 
     Source:
-        Hinton, Vinyals & Dean 2015, *Distilling the Knowledge in a Neural Network*; T^2 keeps the gradients' size whatever T.
+        Hinton, Vinyals & Dean 2015, *Distilling the Knowledge in a Neural Network*; T^2 keeps the gradients' size at any T.
     """
     soft = F.log_softmax(logits / temperature, 1)
     goal = F.log_softmax(teacher / temperature, 1)
@@ -26,7 +26,7 @@ def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, 
 
 
 def mix(x: Tensor, replicates: int, alpha: float, source: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Each example mixed with the one before it in its replicate's batch; batches are in random order, so that pairs are.
+    """Mix each example with the one before it in its replicate's batch; batches are in random order, so pairs are random.
 
     Args:
         x: [R * B, …], replicate after replicate.
@@ -36,7 +36,7 @@ def mix(x: Tensor, replicates: int, alpha: float, source: np.random.Generator) -
         share * x + (1 - share) * other, and the shares [R, B]; the other's index is `roll(1, 1)` of that of x.
 
     Source:
-        Zhang et al. 2018, *mixup*; there with one share for a whole batch.
+        Zhang et al. 2018, *mixup*, which uses one share for a whole batch.
     """
     parts = x.view(replicates, -1, *x.shape[1:])
     drawn = source.beta(alpha, alpha, parts.shape[:2])

@@ -1,4 +1,4 @@
-"""Taking channels out of a trained network: `shrink_` (the same share in every layer) and `prune_` (a global ranking)."""
+"""Removing channels from a trained network: `shrink_` (the same share in every layer) and `prune_` (a global ranking)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MOST_PER_LAYER = 0.9
 
 
 def shrink_(model: nn.Module, example: Tensor, *, ratio: float) -> None:
-    """Take the least important channels out of every layer, the share `ratio` in each, in place.
+    """Remove the least important channels from every layer, a share of `ratio` in each, in place.
 
     Args:
         example: one input [1, …], to trace which layers depend on each other.
-        ratio: share of the channels; about 1 - (1 - ratio)^2 of the parameters go.
+        ratio: share of the channels; about 1 - (1 - ratio)^2 of the parameters are removed.
 
     Raises:
-        CandidateFailed: the network has no channel to give.
+        CandidateFailed: the network has no channels left to remove.
 
     Source:
         Group L2 magnitude after DepGraph (Fang et al. 2023), by torch-pruning; the last linear layer keeps its outputs.
@@ -35,7 +35,7 @@ def shrink_(model: nn.Module, example: Tensor, *, ratio: float) -> None:
 
 
 def prune_(model: nn.Module, example: Tensor, *, ratio: float) -> None:
-    """Take the least important channels out of the whole network by one ranking, in place; layers end up uneven.
+    """Remove the least important channels of the whole network by one ranking, in place; layer widths end up uneven.
 
     Args, Raises and Source as for `shrink_`.
     """
@@ -43,14 +43,14 @@ def prune_(model: nn.Module, example: Tensor, *, ratio: float) -> None:
 
 
 def take_out_(word: str, models: Sequence[nn.Module], example: Tensor, *, ratio: float, like: nn.Module | None = None) -> None:
-    """`shrink_` or `prune_` networks of one architecture, in place; they are of one architecture afterwards.
+    """`shrink_` or `prune_` networks of one architecture, in place; they still share one architecture afterwards.
 
-    Every layer loses as many channels in every network, each network its own least important ones. For `prune_` that is the
-    mean of what the networks would lose on their own, rounded.
+    Each layer loses the same number of channels in every network, but each network loses its own least important ones. For
+    `prune_` that number is the mean of what the networks would lose on their own, rounded.
 
     Args:
         word: `shrink` or `prune`.
-        like: a network whose layers' widths they shall have afterwards, instead of widths of their own ranking.
+        like: a network whose layer widths they must have afterwards, instead of those from their own ranking.
 
     Raises:
         CandidateFailed: as for `shrink_`.
@@ -62,7 +62,7 @@ def take_out_(word: str, models: Sequence[nn.Module], example: Tensor, *, ratio:
         targets = _widths(like) if like is not None else _mean_widths(models, example, ratio)
         for model in models:
             ratios = {
-                # half a channel more than shall be left, so that rounding down in the pruner is exact
+                # half a channel more than must be left, so that rounding down in the pruner is exact
                 model.get_submodule(name): max(0.0, 1 - (targets[name] + 0.5) / width)
                 for name, width in _widths(model).items()
             }
@@ -71,7 +71,7 @@ def take_out_(word: str, models: Sequence[nn.Module], example: Tensor, *, ratio:
 
 
 def _mean_widths(models: Sequence[nn.Module], example: Tensor, ratio: float) -> dict[str, int]:
-    """What each layer would keep where every network followed its own ranking: the mean over the networks, rounded."""
+    """What each layer would keep if every network followed its own ranking: the mean over the networks, rounded."""
     alone = [copy.deepcopy(model) for model in models]
     for model in alone:
         prune_(model, example, ratio=ratio)
@@ -80,14 +80,14 @@ def _mean_widths(models: Sequence[nn.Module], example: Tensor, ratio: float) -> 
 
 
 def _widths(model: nn.Module) -> dict[str, int]:
-    """Output channels of the layers, those of dendrites left out: they follow their neuron."""
+    """Output channels of the layers, except those of dendrites, which follow their neuron."""
     inside = tuple(f"{name}.dendrites." for name in dendritic_layers(model))
     layers = {name: m for name, m in model.named_modules() if isinstance(m, GROWABLE) and not name.startswith(inside or "/")}
     return {name: len(layer.weight) for name, layer in layers.items()}
 
 
 def _even_out_sets_(models: Sequence[nn.Module], like: nn.Module | None) -> None:
-    """Where only some neurons keep a dendrite, let every network keep as many: those of the largest gains."""
+    """Where only some neurons keep a dendrite, let every network keep the same number: those with the largest gains."""
     examples = [*models, like] if like is not None else models
     for layers in zip(*(dendritic_layers(model).values() for model in examples), strict=True):
         fewest = [min(len(layer.gains[d]) for layer in layers) for d in range(len(layers[0].gains))]
@@ -115,7 +115,7 @@ def _take_out_(
             pruning_ratio_dict=dict(ratios or {}),
             max_pruning_ratio=_MOST_PER_LAYER,
             ignored_layers=[_last_linear(model)],
-            # Given explicitly, because torch-pruning writes into its defaults, which all callers share.
+            # Given explicitly, because torch-pruning modifies its default arguments, which all callers share.
             in_channel_groups={},
             out_channel_groups={},
             num_heads={},
@@ -126,11 +126,11 @@ def _take_out_(
         for group in pruner.step(interactive=True):
             _cut(pruner, group)
     if sum(parameter.numel() for parameter in model.parameters()) == before:
-        raise CandidateFailed(f"no channel to take out at ratio {ratio:g}: the layers are too narrow already")
+        raise CandidateFailed(f"no channels to remove at ratio {ratio:g}: the layers are already too narrow")
 
 
 def _cut(pruner: tp.pruner.BasePruner, group: tp.Group) -> None:
-    """Prune a group, but no more than `_MOST_PER_LAYER` of its channels: a global ranking does not see to that."""
+    """Prune a group, but no more than `_MOST_PER_LAYER` of its channels: a global ranking does not ensure that."""
     layer, prune_channels, chosen = group[0].dep.target.module, group[0].dep.handler, group[0].idxs
     channels = pruner.DG.get_out_channels(layer)
     most = int(_MOST_PER_LAYER * channels)
@@ -153,7 +153,7 @@ def _last_linear(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _traceable(model: nn.Module) -> Iterator[None]:
-    """The dependency graph is read off autograd: all weights take part, and no dendrite is detached, while it is traced."""
+    """The dependency graph is traced through autograd: meanwhile all weights take part, and no dendrite is detached."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     perforated = [layer for layer in dendritic_layers(model).values() if layer.perforated]
     training = model.training

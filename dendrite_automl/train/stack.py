@@ -4,10 +4,10 @@ stacked = stack(models)      # the same forward code; every layer with weights h
 ...                          # train it: replicates never mix
 unstack_(stacked, models)    # the trained values back into the plain networks
 
-An activation [B, C, …] of one network becomes [B, R * C, …], replicate after replicate along the channels, so that code
-between the layers (ReLU, pooling, residual sums) computes what it computed. In memory 1-D activations lie channel by channel
-([R * C, B, T], a transposed view), so that a pointwise convolution is one batched matrix product over all replicates, and a
-depthwise one is one with a banded matrix for each channel; 2-D ones lie in torch's channels_last format.
+An activation [B, C, …] of one network becomes [B, R * C, …], replicate after replicate along the channels, so code
+between the layers (ReLU, pooling, residual sums) computes the same as before. In memory, 1-D activations lie channel by channel
+([R * C, B, T], a transposed view), so a pointwise convolution is one batched matrix product over all replicates, and a
+depthwise one is a batched product with one banded matrix per channel; 2-D activations use torch's channels_last format.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dendrite_automl.backbones.parts import AsImage
 from dendrite_automl.dendrites import DendriticLayer
 from dendrite_automl.errors import RequestError
 
-# A banded matrix spends T products where a kernel needs K; up to this many steps it is faster all the same.
+# A banded matrix spends T products where a kernel needs K; up to this many steps it is still faster.
 _LONGEST_BANDED = 128
 _WITHOUT_WEIGHTS = (
     nn.ReLU,
@@ -48,7 +48,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def can_stack(model: nn.Module) -> bool:
     """Whether every layer is of a type that `stack` knows, and no two share a weight.
 
-    What a model's own code does between them is seen by `agrees`.
+    What a model's own code does between them is checked by `agrees`.
     """
     values = list(model.state_dict(keep_vars=True).values())
     return len({id(value) for value in values}) == len(values) and all(map(_can_stack_layer, model.modules()))
@@ -87,11 +87,11 @@ def stack(models: Sequence[nn.Module]) -> nn.Module:
 def agrees(stacked: nn.Module, models: Sequence[nn.Module], x: Tensor) -> bool:
     """Whether a stacked network computes what the networks compute on examples like x [B, …], and learns what they learn.
 
-    It does not where a model's own code mixes channels, as by a mean over axis 1. That code runs as in training; single layers
-    as in evaluation, where they know neither chance nor a batch.
+    It does not if a model's own code mixes channels, for example by a mean over axis 1. That code runs in training mode; single
+    layers run in evaluation mode, where they depend neither on chance nor on the batch.
     """
     count, training = len(models), models[0].training
-    # Examples and noise of its own for each replicate: equal replicates, or those that hear silence, do not show that they mix.
+    # Each replicate gets the examples with its own noise: equal replicates, or silent inputs, would not reveal mixing.
     chance = torch.Generator().manual_seed(0)
     xs = torch.cat([x + torch.randn(x.shape, generator=chance).to(x) for _ in models])
     for model in (stacked, *models):
@@ -107,7 +107,7 @@ def agrees(stacked: nn.Module, models: Sequence[nn.Module], x: Tensor) -> bool:
         own = [torch.cat(of_one) for of_one in zip(*map(_slopes, models, losses), strict=True)]
         slopes, theirs = (torch.cat(of_all) for of_all in (own, _slopes(stacked, together * weight)))
         return _close(alone.detach(), together.detach()) and _close(slopes, theirs)
-    except Exception:  # whatever a model's own code says of shapes that it does not expect
+    except Exception:  # whatever a model's own code raises on shapes that it does not expect
         return False
     finally:
         for model in (stacked, *models):
@@ -115,14 +115,14 @@ def agrees(stacked: nn.Module, models: Sequence[nn.Module], x: Tensor) -> bool:
 
 
 def _slopes(model: nn.Module, loss: Tensor) -> list[Tensor]:
-    """Gradient of the sum of `loss` by each parameter, flat; 0 where the loss does not depend on it."""
+    """Gradient of the sum of `loss` with respect to each parameter, flat; 0 where the loss does not depend on it."""
     learn = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = loss.sum() + sum(0 * parameter.sum() for parameter in learn)
     return [slope.flatten() for slope in torch.autograd.grad(total, learn, retain_graph=True)]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    """Equal up to rounding, which goes with the largest number: what mixes is wrong by far more."""
+    """Equal up to rounding, which scales with the largest number: replicates that mix are off by far more."""
     scale = one.nan_to_num(0, 0, 0).abs().max().item()
     return one.shape == other.shape and torch.allclose(one, other, 1e-3, 1e-4 * scale, equal_nan=True)
 
@@ -144,7 +144,7 @@ def unstack_(stacked: nn.Module, models: Sequence[nn.Module]) -> None:
             source: Any = modules[name]
             for key, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
                 if key.startswith(("owners_", "places_")):
-                    continue  # where a set's dendrites belong does not change in training
+                    continue  # which neurons own a set's dendrites does not change in training
                 stored = getattr(source, key) if not key.isdigit() else source[int(key)]
                 tensor.copy_(stored if not stored.dim() else stored.view(len(models), *tensor.shape)[r])
 
@@ -276,7 +276,7 @@ class StackedAsImage(nn.Module):
         self.replicates = replicates
 
     def forward(self, x: Tensor) -> Tensor:
-        """One picture for each replicate."""
+        """One image per replicate."""
         return x.reshape(len(x), self.replicates, -1, x.shape[-1]).contiguous(memory_format=torch.channels_last)
 
 
@@ -292,7 +292,7 @@ class StackedBatchNorm1d(nn.BatchNorm1d):
 
 
 def _conv2d(layers: list[Any]) -> Any:
-    """2-D convolutions as groups of one, in channels_last format: they are bound by arithmetic."""
+    """2-D convolutions as the groups of a single one, in channels_last format: they are bound by arithmetic."""
     grouped = copy.copy(layers[0])
     grouped._parameters = dict(layers[0]._parameters)
     r = len(layers)

@@ -14,7 +14,7 @@ from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, re
 from dendrite_automl.c99.lower import Unsupported, lower
 from dendrite_automl.c99.size import estimate_code, measured_with
 from dendrite_automl.c99.source import make_source
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.errors import ArtifactMismatch, RequestError
 from dendrite_automl.export.artifact.seal import sha256, write_seal
 from dendrite_automl.tasks.features import PRESETS, FeatureSettings

@@ -55,7 +55,7 @@ def test_branches_are_layers_and_sums(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("op", "attributes", "said"),
-    [("Exp", {}, r"the_odd_one.*\(Exp\).*no kernel; there are: Add, AveragePool"), ("Softmax", {"axis": -1}, "Softmax has no")],
+    [("Exp", {}, r"the_odd_one.*\(Exp\).*no kernel; supported: Add, AveragePool"), ("Softmax", {"axis": -1}, "Softmax has no")],
 )
 def test_an_unknown_operator_is_named(op, attributes, said, tmp_path) -> None:
     file, _ = write(*build("mlp", None, "head"), tmp_path)
@@ -68,9 +68,9 @@ def test_an_unknown_operator_is_named(op, attributes, said, tmp_path) -> None:
     ("model", "shape", "said"),
     [
         (nn.Linear(3, 2), (4, 3), "MatMul"),
-        (Scaled(), (3,), "a constant multiplies something else"),
+        (Scaled(), (3,), "a constant multiplies something other"),
         (nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.MaxPool1d(2, dilation=2)), (2, 12), "dilations"),
-        (nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 1)), (1, 2, 2, 2), "one or two axes of positions, got 3"),
+        (nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 1)), (1, 2, 2, 2), "one or two spatial axes, got 3"),
         (nn.Sequential(nn.Conv1d(1, 2, 1), nn.AvgPool1d(3, ceil_mode=True)), (1, 8), "ceil_mode"),
         (nn.Conv1d(1, 2, 3, padding=300), (1, 8), "padding and dilation up to 255"),
         (nn.Linear(70_000, 2), (70_000,), "sizes up to 65,535"),
@@ -96,7 +96,7 @@ def test_a_tampered_graph_is_no_layer(tmp_path) -> None:
     tanhs = [node for node in model.graph.node if node.op_type == "Tanh"]
     adds[0].input[1] = tanhs[0].output[0]  # an unscaled dendrite
     onnx.save(model, file)
-    with pytest.raises(Unsupported, match="a constant multiplies something else than the outputs of a layer's dendrites"):
+    with pytest.raises(Unsupported, match="a constant multiplies something other than the outputs of a layer's dendrites"):
         lower(file)
 
 

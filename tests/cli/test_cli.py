@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +48,9 @@ def npz(**changes: object) -> None:
         (["--set", "width"], "expected KNOB=VALUE, KNOB=A,B, KNOB=LOW:HIGH or KNOB!=A,B"),
         (["--set"], "expected one argument"),
         (["--set", "widht=1"], 'did you mean "width"?'),
-        (["--set", "blocks=2:3", "--set", "blocks!=2,3"], "expected to leave one of 2, 3"),
+        (["--set", "blocks=2:3", "--set", "blocks!=2,3"], "expected at least one of 2, 3"),
         (["--set", "kernel=8"], 'knob "kernel" = 8: sepconv1d: kernel: expected an odd number >= 1, got 8'),
-        (["--set", "kind=perforatd"], "expected of gradient, perforated"),
+        (["--set", "kind=perforatd"], "expected one of gradient, perforated"),
         (["--trials", "0"], "expected a whole number >= 1"),
         (["--trials", "many"], "expected a whole number"),
         (["--epochs", "3", "--task", "digits"], "raise --epochs"),
@@ -75,7 +75,7 @@ def npz(**changes: object) -> None:
         (["--rate", "50"], "expected a rate > 0 such as 50Hz or 16kHz"),
         (["--image-size", "32"], "expected HEIGHTxWIDTH"),
         (["--colour", "gray"], "expected one of grey, rgb"),
-        (["--target", "label"], "--target does not concern a built-in task"),
+        (["--target", "label"], "--target does not apply to a built-in task"),
         (["--data", "no_such_module:load"], "No module named"),
     ],
 )
@@ -170,7 +170,7 @@ def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
 
 def test_help_and_import_load_nothing_heavy() -> None:
     script = (
-        "import sys, dendrite_automl.cli.app as cli\n"
+        "import sys, dendrite_automl.cli as cli\n"
         "try: cli.main(['search', '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'ray', 'onnx', 'onnxruntime', 'optuna', 'pandas', 'numpy', 'rich'} & set(sys.modules)\n"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import dendrite_automl.search_loop.session
-from dendrite_automl.cli.app import main
+import dendrite_automl.api
+from dendrite_automl.cli import main
 from tests.factories import INFO, make_run, make_snapshot
 
 
@@ -20,8 +20,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         found.update(arguments)
         return make_run(tmp_path / "made", [make_snapshot()])
 
-    monkeypatch.setattr(dendrite_automl.search_loop.session, "search", search)
-    monkeypatch.setattr("dendrite_automl.cli.app._print_run", lambda run, as_json: None)
+    monkeypatch.setattr(dendrite_automl.api, "search", search)
+    monkeypatch.setattr("dendrite_automl.cli.results.print_run", lambda run, as_json: None)
     return found
 
 
@@ -34,16 +34,15 @@ def test_every_kind_of_flag_can_be_in_the_file(tmp_path: Path, asked: dict[str, 
     text = 'budget = "2k-params"\ntime = "10m"\ntrials = 7\narms = ["baseline", "dendritic"]\nset = ["width=1", "kind!=pool"]\n'
     text += 'image-size = "8x8"\nray_address = "auto"\nresume = true\njson = false\nseed = 3\n'
     assert main(["search", "--config", write(tmp_path, text)]) == 0
-    expected = {"budget": "2k-params", "seconds": 600.0, "trials": 7, "arms": "baseline,dendritic", "image_size": "8x8"}
+    expected = {"budget": "2k-params", "seconds": "10m", "trials": 7, "arms": ["baseline", "dendritic"], "image_size": "8x8"}
     expected |= {"set_knobs": ["width=1", "kind!=pool"], "ray_address": "auto", "resume": True, "seed": 3}
-    assert {name: asked[name] for name in expected} == expected
-    assert asked["epochs"] is None
+    assert asked == expected
 
 
 def test_the_command_line_wins_and_settings_of_knobs_add_up(tmp_path: Path, asked: dict[str, Any]) -> None:
     path = write(tmp_path, 'budget = "2k-params"\ntrials = 7\nset = "width=1"\n')
     assert main(["search", "--trials", "3", "--config", path, "--set", "blocks=2"]) == 0
-    assert (asked["trials"], asked["budget"], asked["set_knobs"]) == (3, "2k-params", ["width=1", "blocks=2"])
+    assert (asked["trials"], asked["budget"], asked["set_knobs"]) == ("3", "2k-params", ["width=1", "blocks=2"])
 
 
 def test_a_run_is_repeated_from_its_run_json(tmp_path: Path, asked: dict[str, Any]) -> None:
@@ -54,7 +53,7 @@ def test_a_run_is_repeated_from_its_run_json(tmp_path: Path, asked: dict[str, An
         "2k-params",
         "digits",
         ["stages!=fit grow"],
-        1,
+        "1",
     )
 
 
@@ -64,7 +63,7 @@ def test_a_run_is_repeated_from_its_run_json(tmp_path: Path, asked: dict[str, An
         ('budgt = "2k-params"', 'unknown flag "budgt"; did you mean "budget"?'),
         ("xyz = 1", 'unknown flag "xyz"; see `automl search --help`'),
         ("config = 'other.toml'", 'unknown flag "config"'),
-        ("trials = {a = 1}", "trials: expected a text, a number, true or false, or a list of these"),
+        ("trials = {a = 1}", "trials: expected a string, a number, true or false, or a list of these"),
         ("trials = [", "expected a TOML file, or a run.json"),
         ("\x00", "expected a TOML file, or a run.json"),
     ],
@@ -79,9 +78,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 
 
 def test_a_bad_value_is_refused_as_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["search", "--config", write(tmp_path, "trials = 0")])
-    assert ended.value.code == 2
+    assert main(["search", "--config", write(tmp_path, "trials = 0")]) == 2
     assert "expected a whole number >= 1, got 0" in capsys.readouterr().err
 
 

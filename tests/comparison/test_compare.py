@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.comparison import AXES, Comparison, compare
 from dendrite_automl.errors import RequestError
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
+from dendrite_automl.run import Journal, Run
 from tests.factories import INFO, confirm, make_run, make_snapshot
 
 SAMPLES = 800
@@ -45,15 +45,14 @@ def make_arms(
     rng = np.random.default_rng(seed)
     snapshots = [make("baseline", size, accuracy) for size, accuracy in baseline.items()]
     snapshots += [make("dendritic", size, accuracy, dendrites=with_dendrites) for size, accuracy in dendritic.items()]
-    run = make_run(path, snapshots)
-    run.info |= {"budget": {"params": 1600.0}, "data": {"name": "t", "sha256": "0"}, **info}
-    run.write_info()
+    data = {"name": "t", "about": "", "sha256": "0", "notes": []}
+    run = make_run(path, snapshots, **{"budget": {"params": 1600.0}, "data": data, **info})
     predicted = {}
     for snapshot in snapshots:
         accuracy = snapshot.measurement.val_accuracy
         confirm(run, snapshot, [accuracy] * 4)
         predicted[snapshot.id] = predict(rng, accuracy)
-    run.write_predictions(LABELS, predicted)
+    Journal(run).write_predictions(LABELS, predicted)
     return Run.open(path)
 
 
@@ -133,7 +132,7 @@ def test_unequal_compute_is_refused_or_compared_with_a_warning(tmp_path: Path, e
 def test_a_run_of_one_arm_or_without_predictions_is_refused(tmp_path: Path) -> None:
     request = {**INFO["request"], "arms": ["baseline"]}
     alone = make_arms(tmp_path / "alone", dendritic={}, baseline=rising(0.9), request=request)
-    with pytest.raises(RequestError, match=r"expected a run with the arms dendritic and baseline, .* has baseline alone"):
+    with pytest.raises(RequestError, match=r"expected a run with the arms dendritic and baseline, .* has only baseline"):
         compare(alone)
     run = make_arms(tmp_path / "run", dendritic=rising(0.9), baseline=rising(0.9))
     path = run.path / "test_predictions.npz"
@@ -152,14 +151,14 @@ def test_two_runs_on_the_same_data_are_compared_and_others_refused(tmp_path: Pat
     found = compare(one, two)
     assert (found.sides, found.verdict) == (("one", "two"), "one is better")
     assert compare(two, one).verdict == "one is better"
-    other = make_arms(tmp_path / "other", **arms, data={"name": "u", "sha256": "1"})
+    other = make_arms(tmp_path / "other", **arms, data={"name": "u", "about": "", "sha256": "1", "notes": []})
     with pytest.raises(RequestError, match="task or split differ"):
         compare(one, other)
     assert compare(one, other, force=True).warnings
     budget = make_arms(tmp_path / "budget", **arms, budget={"params": 900.0})
     with pytest.raises(RequestError, match="budget differs"):
         compare(one, budget)
-    budget.write_predictions(LABELS[::-1], budget.predictions()[1])
+    Journal(budget).write_predictions(LABELS[::-1], budget.predictions()[1])
     with pytest.raises(RequestError, match="the test splits differ"):
         compare(one, budget, force=True)
 

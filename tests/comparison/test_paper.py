@@ -5,7 +5,7 @@ import json
 import pytest
 from scipy import stats
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.comparison.paper import KEYWORDS, Claim, restate
 
 

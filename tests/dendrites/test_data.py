@@ -100,7 +100,7 @@ def test_a_cache_that_is_too_small_by_one_byte_changes_nothing(kind) -> None:
     for cache_bytes in (size - 1, size, size + 1):
         check_alike(state_after((x, y), kind, epochs=1, cache_bytes=cache_bytes), state_after((x, y), kind, epochs=1))
     state_after(one_by_one(x, y), epochs=1, cache_bytes=size)
-    with pytest.raises(RequestError, match="gone through again"):
+    with pytest.raises(RequestError, match="iterated more than once"):
         state_after(one_by_one(x, y), epochs=1, cache_bytes=size - 1)
 
 
@@ -120,12 +120,12 @@ def test_no_data_are_refused(source, kind) -> None:
 
 def test_a_generator_that_does_not_fit_into_the_cache_is_refused() -> None:
     model, x, y = make_grown()
-    check_refused(model, one_by_one(x, y), RequestError, "gone through again", cache_bytes=0)
+    check_refused(model, one_by_one(x, y), RequestError, "iterated more than once", cache_bytes=0)
 
 
 def test_a_generator_is_refused_where_gains_are_fitted() -> None:
     model, x, y = make_grown(kind="fitted")
-    check_refused(model, one_by_one(x, y), RequestError, "gone through again")
+    check_refused(model, one_by_one(x, y), RequestError, "iterated more than once")
 
 
 @pytest.mark.parametrize("kind", PERFORATED)

@@ -80,7 +80,7 @@ def test_a_layer_keeps_the_kind_that_it_has() -> None:
         ({"share": float("nan")}, "0 < share <= 1"),
         ({"pool": 0}, "pool >= 1"),
         ({"rank": 0}, "rank >= 1"),
-        ({"rank": 1, "pool": 2}, "pool or a rank"),
+        ({"rank": 1, "pool": 2}, "rank without pool or share"),
         ({"perforated": False, "share": 0.5}, "set perforated"),
         ({"perforated": False, "pool": 2}, "set perforated"),
         ({"perforated": False, "fit_gains": True}, "set perforated"),

@@ -210,7 +210,7 @@ def test_a_refused_request_leaves_the_model_as_it_was(settings, words) -> None:
 def test_dropping_from_a_layer_without_dendrites_is_refused_and_changes_nothing() -> None:
     model, _ = make("residual")
     add_dendrites_(model)
-    with pytest.raises(RequestError, match='expected layers of head; got "stem"'):
+    with pytest.raises(RequestError, match='expected layers among head; got "stem"'):
         drop_dendrites_(model, ["head", "stem"])
     assert isinstance(model.head, DendriticLayer)
 

@@ -17,20 +17,19 @@ from dendrite_automl.errors import AutoMLError, BudgetUnreachable
 from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.export.onnx.write import run_onnx
-from dendrite_automl.front import DEFAULT_OBJECTIVES
+from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.networks.weights import save_weights
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal
+from dendrite_automl.run import Journal, RunInfo, create_run
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import predict
 from tests import factories
 from tests.factories import confirm, make_snapshot
 
 SHAPE, CLASSES = (1, 8, 8), 10
-FAILED = {"record": "end", "candidate": "c", "status": "failed", "reason": "unexpected KeyError: 'x'"}
+FAILED = {"record": "end", "candidate": "c", "status": "crashed", "reason": "unexpected KeyError: 'x'"}
 INFO = {
     **factories.INFO,
     "request": {"arms": ["baseline"], "seed": 0, "objectives": "val_accuracy,params,macs"},
@@ -55,7 +54,7 @@ class Search:
     """A run of untrained networks, whose accuracies are made up."""
 
     def __init__(self, path: Path) -> None:
-        self.run = Run.create(path, INFO)
+        self.run = create_run(path, RunInfo.from_json(INFO))
         self.said = io.StringIO()
 
     def add(self, hidden: int, *accuracies: float) -> Snapshot:
@@ -73,8 +72,8 @@ class Search:
         names = ("params", "macs", "flash_bytes", "peak_ram_bytes")
         costs = {name: getattr(cost, name) for name in names}
         snapshot = make_snapshot(candidate=design.id, arm="baseline", accuracies=accuracies, **costs)
-        self.run.append({"record": "trial", "candidate": design.id, "value": design.to_json()})
-        self.run.append({"record": "snapshot", "value": snapshot.to_json()}, weights=save_weights(networks))
+        Journal(self.run).append({"record": "trial", "candidate": design.id, "value": design.to_json()})
+        Journal(self.run).append({"record": "snapshot", "value": snapshot.to_json()}, weights=save_weights(networks))
         return snapshot
 
     def again(self, snapshot: Snapshot, hidden: int, *accuracies: float, number: int = 1) -> None:
@@ -93,7 +92,7 @@ class Search:
             reference=INFO["reference"],
             file=self.said,
         )
-        return export_front(self.run, ExportPlan(task=task, goal=goal), progress)
+        return export_front(Journal(self.run), ExportPlan(task=task, goal=goal), progress)
 
 
 @pytest.fixture
@@ -164,7 +163,7 @@ def test_the_front_is_the_confirmed_one_and_the_optimism_is_kept(search: Search,
     rows = search.export(task)
     assert [row["snapshot"] for row in rows] == [better.id, small.id]
     assert [row["val_accuracy_selected"] for row in rows] == [0.8, None]
-    assert search.run.info["optimism"] == pytest.approx(((0.9 - 0.61) + (0.8 - 0.81)) / 2)
+    assert search.run.info.optimism == pytest.approx(((0.9 - 0.61) + (0.8 - 0.81)) / 2)
     assert sorted(path.name for path in (search.run.path / "artifacts").iterdir()) == sorted([better.id, small.id])
     assert search.run.front_rows() == rows
     with (search.run.path / "candidates.csv").open(encoding="utf-8") as file:
@@ -175,7 +174,7 @@ def test_without_a_confirmation_there_is_no_optimism(search: Search, task: Task)
     search.add(5, 0.8)
     [row] = search.export(task)
     assert (row["val_accuracy"], row["val_accuracy_se"], row["replicates"]) == (0.8, None, 1)
-    assert search.run.info["optimism"] is None
+    assert search.run.info.optimism is None
 
 
 def test_an_artifact_whose_weights_are_gone_is_refused_and_the_others_are_exported(search: Search, task: Task) -> None:
@@ -198,6 +197,6 @@ def test_a_front_that_nothing_fits_says_what_is_closest(search: Search, task: Ta
 @pytest.mark.parametrize(("records", "says"), [([], "--resume --out"), ([FAILED], "all 1 trials failed.*KeyError")])
 def test_a_run_without_networks_says_why(search: Search, task: Task, records: list[dict[str, str]], says: str) -> None:
     for record in records:
-        search.run.append(record)
+        Journal(search.run).append(record)
     with pytest.raises(AutoMLError, match=says):
         search.export(task)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.space import available_spaces
 
 SPACE = """

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.integrations.mlflow import check_mlflow, log_run
-from dendrite_automl.run import Run
+from dendrite_automl.run import Journal, Run
 from tests.factories import make_row, make_run, make_snapshot
 
 mlflow: Any = pytest.importorskip("mlflow")
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Run:
     graph = helper.make_graph([helper.make_node("Add", ["input", "input"], ["logits"])], "g", values[:1], values[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
     np.savez(folder / "vectors.npz", inputs=np.zeros((4, 3), np.float32), logits=np.zeros((4, 3), np.float32))
-    made.write_tables([make_row(snapshots[0]), make_row(snapshots[1], artifact=False)])
+    Journal(made).write_tables([make_row(snapshots[0]), make_row(snapshots[1], artifact=False)])
     (made.path / "report.html").write_text("<p>")
     return Run.open(made.path)
 

@@ -103,10 +103,10 @@ def test_a_function_gets_the_knobs_and_the_data_if_it_asks_for_them(module: str)
         ("number", "[8]", "backbone: {module}:number: expected a function, got int"),
         ("odd", "[8, 7]", 'knob "units" = 7: ValueError: units must be even'),
         ("build", '["x"]', "knob \"units\" = 'x': TypeError"),
-        ("wrong", "[8]", "backbone {module}:wrong: expected logits [B, 10], one for each class of the data, got [3, 8]"),
-        ("normed", "[8]", 'backbone {module}:normed: layer "1" (LayerNorm): expected weights in Linear'),
+        ("wrong", "[8]", "backbone {module}:wrong: expected logits [B, 10], one per class of the data, got [3, 8]"),
+        ("normed", "[8]", 'backbone {module}:normed: layer "1" (LayerNorm): expected weights only in Linear'),
         ("nothing", "[8]", "backbone {module}:nothing: expected a torch.nn.Module, got NoneType"),
-        ("Fixed", "[8]", "expected one that torch-pruning can cut, with no sizes of layers written into its code"),
+        ("Fixed", "[8]", "expected one that torch-pruning can prune, with no layer sizes hard-coded"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_line(module: str, function: str, units: str, says: str) -> None:

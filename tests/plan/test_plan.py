@@ -1,5 +1,7 @@
 """Requests become plans, and plans of earlier runs go on as they were."""
 
+import dataclasses
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dendrite_automl.budget import Budget
+from dendrite_automl.devices import get_device
 from dendrite_automl.errors import RequestError
-from dendrite_automl.plan.request import Plan, SearchRequest, make_plan, resume_plan
-from dendrite_automl.run import Run
-from dendrite_automl.search_loop.session import _command
+from dendrite_automl.plan import Plan, make_plan
+from dendrite_automl.run import Run, SpaceInfo, create_run
+from dendrite_automl.settings import known_settings
 from dendrite_automl.space import load_space
 from dendrite_automl.space.narrow import narrow_space
 from dendrite_automl.tasks import ReadOptions, load_task
@@ -20,26 +24,38 @@ from tests.factories import make_space_text
 SETTINGS = ("filters=4:8", "stages=fit,fit grow", "cycles=1")
 
 
-def make_request(**changes: Any) -> SearchRequest:
-    return SearchRequest(**{"task": "digits", "space": "digits_conv2d", "set_knobs": SETTINGS, **changes})
+def make(**changes: Any) -> Plan:
+    return make_plan({"task": "digits", "space": "digits_conv2d", "set_knobs": SETTINGS, **changes})
+
+
+def resume(run: Run, **changes: Any) -> Plan:
+    return make_plan({"out": run.path, "resume": True, **changes})
+
+
+def change_request(run: Run, **changes: Any) -> None:
+    """Rewrite run.json as an earlier version might have written it; None: without this setting."""
+    info = json.loads((run.path / "run.json").read_text())
+    request = {**info["request"], **changes}
+    info["request"] = {name: value for name, value in request.items() if name not in changes or value is not None}
+    (run.path / "run.json").write_text(json.dumps(info))
 
 
 def make_run(path: Path, plan: Plan) -> Run:
-    Run.create(path, plan.to_info())
+    create_run(path, plan.new_info())
     return Run.open(path)
 
 
 def test_a_plan_has_the_narrowed_space_and_keeps_it_whole() -> None:
-    plan = make_plan(make_request())
+    plan = make()
     narrowed = narrow_space(load_space("digits_conv2d"), SETTINGS)
     assert plan.space == narrowed
-    info = plan.to_info()
-    assert info["space"] == {"name": "digits_conv2d", "sha256": narrowed.digest, "text": narrowed.text, "code_sha256": None}
-    assert info["request"]["set_knobs"] == SETTINGS
+    info = plan.new_info()
+    assert info.space == SpaceInfo(name="digits_conv2d", sha256=narrowed.digest, text=narrowed.text)
+    assert info.request["set_knobs"] == SETTINGS
 
 
 def test_settings_of_a_default_space_are_those_of_the_space_that_suits_the_data() -> None:
-    assert {knob.name: knob.choices for knob in make_plan(make_request(space=None)).space.knobs}["filters"] == (4, 6, 8)
+    assert {knob.name: knob.choices for knob in make(space=None).space.knobs}["filters"] == (4, 6, 8)
 
 
 @pytest.mark.parametrize(
@@ -55,19 +71,19 @@ def test_settings_of_a_default_space_are_those_of_the_space_that_suits_the_data(
 def test_rank_and_size_of_data_choose_the_space(shape: tuple[int, ...], space: str) -> None:
     rng = np.random.default_rng(0)
     in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
-    plan = make_plan(SearchRequest(budget="1k-params"), in_memory)
+    plan = make_plan({"budget": "1k-params", "data": in_memory})
     assert plan.space == load_space(space)
 
 
 @pytest.mark.parametrize("none", [None, (), []])
 def test_without_settings_the_space_is_that_of_the_file(none: Any) -> None:
-    plan = make_plan(make_request(set_knobs=none))
+    plan = make(set_knobs=none)
     assert plan.space == load_space("digits_conv2d")
-    assert plan.to_info()["request"]["set_knobs"] is None
+    assert plan.new_info().request["set_knobs"] is None
 
 
 def test_one_setting_may_be_a_text_alone() -> None:
-    assert make_request(set_knobs="filters=4").set_knobs == ("filters=4",)
+    assert make(set_knobs="filters=4").request.set_knobs == ("filters=4",)
 
 
 @pytest.mark.parametrize(
@@ -76,52 +92,52 @@ def test_one_setting_may_be_a_text_alone() -> None:
         ("filters=0", 'knob "filters" = 0: conv2d: filters: expected at least 1, got 0'),
         ("filters=2.5", 'knob "filters": conv2d cannot be built with 2.5'),
         ("growth=triple", 'growth: expected one of constant, double_once, double, got "triple"'),
-        ("placement=tail", 'knob "placement": expected of head, convs, all'),
-        ("activation=gelu", 'knob "activation": expected of'),
+        ("placement=tail", 'knob "placement": expected one of head, convs, all'),
+        ("activation=gelu", 'knob "activation": expected one of'),
         ("cycles=9", "raise --epochs"),
     ],
 )
 def test_a_new_value_is_checked_as_one_of_the_file(setting: str, says: str) -> None:
     with pytest.raises(RequestError) as caught:
-        make_plan(make_request(set_knobs=[setting], epochs=10))
+        make(set_knobs=[setting], epochs=10)
     assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("again", [None, SETTINGS, list(SETTINGS)])
 def test_a_resumed_run_keeps_its_narrowed_space(tmp_path: Path, again: Any) -> None:
-    plan = make_plan(make_request())
-    resumed = resume_plan(make_run(tmp_path / "run", plan), SearchRequest(set_knobs=again, trials=50))
+    plan = make()
+    resumed = resume(make_run(tmp_path / "run", plan), set_knobs=again, trials=50)
     assert resumed.space == plan.space
-    assert (resumed.trials, resumed.request.set_knobs, resumed.request.space) == (50, SETTINGS, "digits_conv2d")
+    assert (resumed.effort.trials, resumed.request.set_knobs, resumed.request.asked["space"]) == (50, SETTINGS, "digits_conv2d")
 
 
 @pytest.mark.parametrize("other", [["filters=4:8"], ["filters=2"], [*SETTINGS, "blocks=1"]])
 def test_other_settings_are_refused_on_resume(tmp_path: Path, other: list[str]) -> None:
-    run = make_run(tmp_path / "run", make_plan(make_request()))
+    run = make_run(tmp_path / "run", make())
     with pytest.raises(RequestError, match=r"resume: set_knobs: expected \('filters=4:8', .*leave it out or start a new run"):
-        resume_plan(run, SearchRequest(set_knobs=other))
+        resume(run, set_knobs=other)
 
 
 def test_settings_are_refused_on_the_resume_of_a_run_without(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", make_plan(make_request(set_knobs=None)))
+    run = make_run(tmp_path / "run", make(set_knobs=None))
     with pytest.raises(RequestError, match="resume: set_knobs: expected None"):
-        resume_plan(run, SearchRequest(set_knobs=SETTINGS))
+        resume(run, set_knobs=SETTINGS)
 
 
 def test_a_run_from_before_there_were_settings_goes_on(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", make_plan(make_request(set_knobs=None)))
-    del run.info["request"]["set_knobs"]
-    assert resume_plan(run, SearchRequest()).space == load_space("digits_conv2d")
+    run = make_run(tmp_path / "run", make(set_knobs=None))
+    change_request(run, set_knobs=None)
+    assert resume(run).space == load_space("digits_conv2d")
 
 
 def test_a_resume_needs_neither_the_file_of_the_space_nor_one_that_suits_the_data(tmp_path: Path) -> None:
     """Its few epochs would be too few for the longest schedules of the default space."""
     path = tmp_path / "mine.toml"
     path.write_text(make_space_text(stages="fit"))
-    plan = make_plan(SearchRequest(task="digits", space=str(path), epochs=2))
+    plan = make_plan({"task": "digits", "space": str(path), "epochs": 2})
     run = make_run(tmp_path / "run", plan)
     path.unlink()
-    assert resume_plan(run, SearchRequest(trials=60)).space == plan.space
+    assert resume(run, trials=60).space == plan.space
 
 
 def write_table(path: Path, examples: int = 60) -> Path:
@@ -132,19 +148,18 @@ def write_table(path: Path, examples: int = 60) -> Path:
 
 def test_the_metric_and_how_data_is_read_are_kept_and_repeated(tmp_path: Path) -> None:
     path = write_table(tmp_path / "meine tabelle.csv")
-    request = SearchRequest(data=str(path), target="label", metric="macro_f1")
-    plan = make_plan(request)
-    info = plan.to_info()["request"]
+    plan = make_plan({"data": str(path), "target": "label", "metric": "macro_f1"})
+    info = plan.new_info().request
     assert (plan.metric, info["metric"], info["target"], info["data"]) == ("macro_f1", "macro_f1", "label", str(path))
-    command = shlex.split(_command(plan))
+    command = shlex.split(plan.new_info().command)
     for flag, value in (("--data", str(path)), ("--target", "label"), ("--metric", "macro_f1")):
         assert command[command.index(flag) + 1] == value
     run = make_run(tmp_path / "run", plan)
-    assert (run.metric, resume_plan(run, SearchRequest()).task.fingerprint) == ("macro_f1", plan.task.fingerprint)
-    assert resume_plan(run, SearchRequest(metric="macro_f1", target="label")).metric == "macro_f1"
+    assert (run.metric, resume(run).task.fingerprint) == ("macro_f1", plan.task.fingerprint)
+    assert resume(run, metric="macro_f1", target="label").metric == "macro_f1"
     for other in ({"metric": "accuracy"}, {"target": "a"}, {"window": "2s"}):
         with pytest.raises(RequestError, match=f"resume: {next(iter(other))}: expected"):
-            resume_plan(run, SearchRequest(**other))
+            resume(run, **other)
 
 
 def test_every_option_of_reading_is_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,27 +167,26 @@ def test_every_option_of_reading_is_in_the_command(monkeypatch: pytest.MonkeyPat
             "image_size": "28x32", "colour": "rgb"}  # fmt: skip
     seen: list[Any] = []
     monkeypatch.setattr(
-        "dendrite_automl.plan.request.read_data", lambda path, options: seen.append(options) or load_task("digits")
+        "dendrite_automl.plan.resolve.read_data", lambda path, options: seen.append(options) or load_task("digits")
     )
-    plan = make_plan(SearchRequest(data="somewhere", **said))
+    plan = make_plan({"data": "somewhere", **said})
     options = ReadOptions(target="t", recording="r", window_seconds=2, stride_seconds=1, rate_hz=50, features="mfcc",
                           image_size=(28, 32), colour="rgb")  # fmt: skip
     assert seen == [options]
-    command = shlex.split(_command(plan))
+    command = shlex.split(plan.new_info().command)
     assert {name: command[command.index("--" + name.replace("_", "-")) + 1] for name in said} == said
 
 
 def test_a_run_from_before_there_was_a_metric_goes_on_with_accuracy(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", make_plan(make_request()))
-    for name in ("metric", "target", "window", "colour"):
-        del run.info["request"][name]
-    assert (run.metric, resume_plan(run, SearchRequest()).metric) == ("accuracy", "accuracy")
+    run = make_run(tmp_path / "run", make())
+    change_request(run, metric=None, target=None, window=None, colour=None)
+    assert (Run.open(run.path).metric, resume(run).metric) == ("accuracy", "accuracy")
 
 
 def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None:
     path = str(write_table(tmp_path / "t.csv"))
-    assert '"many" has' in make_plan(SearchRequest(data=path, target="label")).notes()[-1]
-    assert make_plan(SearchRequest(data=path, target="label", metric="balanced_accuracy")).notes() == ()
+    assert '"many" has' in make_plan({"data": path, "target": "label"}).notes()[-1]
+    assert make_plan({"data": path, "target": "label", "metric": "balanced_accuracy"}).notes() == ()
 
 
 @pytest.mark.parametrize(
@@ -183,23 +197,84 @@ def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None
         ({"rate": "50"}, "--rate: expected a rate"),
         ({"image_size": "big"}, "--image-size: expected HEIGHTxWIDTH"),
         ({"colour": "gray"}, "--colour: expected one of grey, rgb"),
-        ({"target": "y"}, "--target does not concern a built-in task"),
+        ({"target": "y"}, "--target does not apply to a built-in task"),
     ],
 )
 def test_a_wrong_metric_or_option_is_refused(changes: dict[str, str], says: str) -> None:
     with pytest.raises(RequestError, match=re.escape(says)):
-        make_plan(make_request(**changes))
+        make(**changes)
 
 
 def test_data_in_memory_may_be_a_task_or_datasets(tmp_path: Path) -> None:
     task = load_task("digits")
-    assert make_plan(SearchRequest(), task).task is task
-    with pytest.raises(RequestError, match="--target does not concern data in memory"):
-        make_plan(SearchRequest(target="y"), task)
+    assert make_plan({"data": task}).task is task
+    with pytest.raises(RequestError, match="--target does not apply to data in memory"):
+        make_plan({"target": "y", "data": task})
     with pytest.raises(RequestError, match="leave one out"):
-        make_plan(make_request(), task)
+        make(data=task)
 
 
 def test_a_command_says_that_its_data_was_in_memory() -> None:
-    plan = make_plan(make_request())
-    assert _command(plan, in_memory=True) == f"{_command(plan)}  # and data=... in memory, from Python"
+    command = make_plan({"data": load_task("digits"), "budget": "1k-params"}).new_info().command
+    assert command.startswith("automl search --budget 1k-params ")
+    assert command.endswith("  # and data=... in memory, from Python")
+
+
+def test_budgets_spaces_devices_and_lists_are_as_good_as_their_texts() -> None:
+    space, device = load_space("digits_conv2d"), get_device("rp2040")
+    said = {"task": "digits", "seconds": "2m", "arms": ["baseline"], "objectives": ["val_accuracy", "params"]}
+    plan = make_plan({**said, "budget": Budget.parse("2k-params,1.5ms-latency"), "space": space, "device": device})
+    texts = {"task": "digits", "seconds": 120, "arms": "baseline", "objectives": "val_accuracy,params"}
+    same = make_plan({**texts, "budget": "2k-params,1.5ms-latency", "space": "digits_conv2d", "device": "rp2040"})
+    assert (plan.goal, plan.space, plan.device, plan.effort, plan.arms) == (
+        same.goal,
+        same.space,
+        same.device,
+        same.effort,
+        same.arms,
+    )
+    assert plan.new_info().command == same.new_info().command.replace("2k-params", "2000-params")
+
+
+def test_a_profile_of_ones_own_is_kept_by_the_run_and_used_on_resume(tmp_path: Path) -> None:
+    device = dataclasses.replace(get_device("rp2040"), name="mine", flash_bytes=64_000.0)
+    run = make_run(tmp_path / "run", make(device=device))
+    assert resume(run).device == device
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"trails": 3}, 'search: unknown setting "trails"; did you mean "trials"?'),
+        ({"trials": 0}, "trials: expected a whole number >= 1, got 0"),
+        ({"trials": "many"}, 'trials: expected a whole number >= 1, got "many"'),
+        ({"trials": True}, "trials: expected a whole number >= 1, got True"),
+        ({"epochs": 2.5}, "epochs: expected a whole number >= 1, got 2.5"),
+        ({"confirm": -1}, "confirm: expected a whole number >= 0, got -1"),
+        ({"seconds": 0}, "time: expected a duration > 0 such as 90s, 10m or 2h, got 0"),
+        ({"seconds": "soon"}, 'time: expected a duration > 0 such as 90s, 10m or 2h, got "soon"'),
+        ({"seconds": float("nan")}, "time: expected a duration > 0"),
+        ({"budget": 2000}, "budget: expected a string, got 2000"),
+        ({"space": ["a", "b"]}, "space: expected a string, got ['a', 'b']"),
+        ({"workers": 0}, "workers: expected a whole number >= 1, got 0"),
+        ({"arms": ["both"]}, 'arms: expected dendritic, baseline, joined by commas; got "both"'),
+        ({"sampler": "magic"}, 'sampler: expected one of gp, tpe, local, nsga2, random, got "magic"'),
+        ({"resume": True}, "resume: expected the run folder by --out DIR, got none"),
+        ({"teacher": "wise"}, "teacher: expected auto, none, or in Python a trained torch.nn.Module"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        make(**changes)
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_none_is_not_said() -> None:
+    plain = make_plan({"task": "digits"})
+    assert make_plan({**dict.fromkeys(known_settings()), "task": "digits"}).new_info().settings == plain.new_info().settings
+
+
+def test_every_setting_that_is_kept_is_an_entry_of_run_json_and_the_others_are_not() -> None:
+    kept = {name for name, setting in known_settings().items() if setting.is_kept}
+    assert kept == make_plan({"task": "digits"}).new_info().request.keys()

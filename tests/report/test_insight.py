@@ -9,8 +9,8 @@ from scipy import stats
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.report.drawing import Line, Mark, Plot, log_ticks, nice_ticks, short
 from dendrite_automl.report.insight import hypervolume_course, knob_importance
-from dendrite_automl.run import Run
-from tests.factories import INFO, make_run, make_snapshot
+from dendrite_automl.run import Journal, Run, create_run
+from tests.factories import make_info, make_run, make_snapshot
 
 
 def test_the_course_counts_epochs_of_all_replicates_and_grows_with_the_front(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_the_course_counts_epochs_of_all_replicates_and_grows_with_the_front(tmp
 
 
 def make_searched(path: Path, accuracies: dict[tuple[int, str], list[float]]) -> Run:
-    run = Run.create(path, INFO)
+    run = create_run(path, make_info())
     for (hidden, activation), values in accuracies.items():
         for i, value in enumerate(values):
             grow = Stage(op="grow", epochs=4, kind=activation, placement="head", activation="tanh")
@@ -44,8 +44,8 @@ def make_searched(path: Path, accuracies: dict[tuple[int, str], list[float]]) ->
                 stages=(Stage(op="fit", epochs=6), grow),
             )
             name = f"{hidden}{activation}{i}"
-            run.append({"record": "trial", "candidate": name, "value": design.to_json()})
-            run.append({"record": "snapshot", "value": make_snapshot(candidate=name, val_accuracy=value).to_json()})
+            Journal(run).append({"record": "trial", "candidate": name, "value": design.to_json()})
+            Journal(run).append({"record": "snapshot", "value": make_snapshot(candidate=name, val_accuracy=value).to_json()})
     return run
 
 

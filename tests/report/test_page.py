@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.comparison import compare
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.write import latex_table, write_report
-from dendrite_automl.run import Run
-from tests.factories import confirm, make_row, make_run, make_snapshot
+from dendrite_automl.run import Journal, Run
+from tests.factories import INFO, confirm, make_row, make_run, make_snapshot
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 VOID = {"meta", "link", "br", "line", "circle", "rect", "polyline", "polygon"}
@@ -59,16 +59,13 @@ def run(tmp_path: Path) -> Run:
         make_snapshot(candidate="b" * 10, arm="baseline", accuracies=[0.7, 0.72], params=200, macs=2000),
         make_snapshot(candidate="c" * 10, arm="baseline", accuracies=[0.91, 0.93], params=900, macs=9000),
     ]
-    made = make_run(tmp_path / "run", snapshots)
-    made.info |= {"budget": {"params": 1600.0}, "optimism": 0.01}
-    made.info["data"] = {**made.info["data"], "notes": [NASTY]}
-    made.info["request"] = {**made.info["request"], "epochs": 10}
-    made.write_info()
+    info = {"data": {**INFO["data"], "notes": [NASTY]}, "request": {**INFO["request"], "epochs": 10}}
+    made = make_run(tmp_path / "run", snapshots, budget={"params": 1600.0}, optimism=0.01, **info)
     labels = np.arange(400) % 4
     for snapshot in snapshots:
         confirm(made, snapshot, snapshot.accuracies)
-    made.write_predictions(labels, {s.id: np.stack([labels, np.roll(labels, 1)]) for s in snapshots})
-    made.write_tables([make_row(s) for s in reversed(snapshots)])
+    Journal(made).write_predictions(labels, {s.id: np.stack([labels, np.roll(labels, 1)]) for s in snapshots})
+    Journal(made).write_tables([make_row(s) for s in reversed(snapshots)])
     return Run.open(made.path)
 
 
@@ -96,14 +93,13 @@ def test_what_users_name_is_text_and_never_markup(run: Run) -> None:
 
 def test_a_run_of_one_arm_without_artifacts_has_a_page_too(tmp_path: Path) -> None:
     snapshot = make_snapshot(arm="baseline", params=300)
-    made = make_run(tmp_path / "run", [snapshot])
-    made.info["request"] = {**made.info["request"], "arms": ["baseline"]}
-    made.write_tables([make_row(snapshot, artifact=False)])
+    made = make_run(tmp_path / "run", [snapshot], request={**INFO["request"], "arms": ["baseline"]})
+    Journal(made).write_tables([make_row(snapshot, artifact=False)])
     page = make_page(made)
     Checker(page)
     assert "Do dendrites pay?" not in page
     assert "its export was refused" in page
-    made.write_tables([])
+    Journal(made).write_tables([])
     Checker(make_page(made))
 
 
@@ -128,7 +124,7 @@ def test_the_latex_table_has_every_member_and_escapes_what_latex_reads(run: Run)
 
 def test_notebooks_show_a_run_and_a_comparison(run: Run) -> None:
     assert "no front yet" in make_run(run.path.with_name("new"), [])._repr_html_()
-    write_report(run)
+    write_report(Journal(run))
     shown = Run.open(run.path)._repr_html_()
     assert repr(run) == f"Run({str(run.path)!r}: 0 trials, 4 snapshots)"
     for snapshot in run.snapshots():
@@ -141,7 +137,7 @@ def test_notebooks_show_a_run_and_a_comparison(run: Run) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_in_a_browser_plots_are_drawn_and_a_click_opens_a_card_without_errors(run: Run, tmp_path: Path) -> None:
-    write_report(run)
+    write_report(Journal(run))
     act = """
     const say = {errors: []};
     window.addEventListener("error", (e) => say.errors.push(e.message));

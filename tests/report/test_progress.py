@@ -11,7 +11,7 @@ from dendrite_automl.front import DEFAULT_OBJECTIVES
 from dendrite_automl.report import progress as module
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
+from dendrite_automl.run import Journal, Run
 from tests.factories import INFO, confirm, make_run, make_snapshot
 
 RENEW = "\r\x1b[2K"
@@ -63,7 +63,7 @@ def finish(run: Run, snapshot: Snapshot) -> None:
         {"record": "end", "candidate": snapshot.candidate, "status": "done", "reason": ""},
     ]
     for record in records:
-        run.append(record)
+        Journal(run).append(record)
 
 
 def test_a_pipe_gets_whole_readable_lines_when_something_was_done(run: Run, clock: Clock) -> None:
@@ -75,7 +75,7 @@ def test_a_pipe_gets_whole_readable_lines_when_something_was_done(run: Run, cloc
     clock.now += 65
     progress.update()
     assert file.getvalue() == (
-        "trials 1/4 | snapshots 1 | best 91.2 % (1,500 params) | hypervolume 0.181 | 1:05 passed, about 3:15 left\n"
+        "trials 1/4 | snapshots 1 | best 91.2 % (1,500 params) | hypervolume 0.181 | 1:05 elapsed, about 3:15 left\n"
     )
 
 
@@ -107,7 +107,7 @@ def test_a_terminal_renews_one_line_twice_a_second_and_ends_it(run: Run, clock: 
     assert file.getvalue().count(RENEW) == 5
     assert "\n" not in file.getvalue()
     progress.update(final=True)
-    assert file.getvalue().startswith(RENEW + "trials 0/4 | snapshots 0 | none inside yet | hypervolume 0.000")
+    assert file.getvalue().startswith(RENEW + "trials 0/4 | snapshots 0 | none within budget yet | hypervolume 0.000")
     assert file.getvalue().count("\n") == 1
     assert file.getvalue().endswith("\n")
 
@@ -137,13 +137,13 @@ def test_the_best_is_the_most_accurate_inside_the_budget(run: Run, clock: Clock)
     finish(run, make_snapshot(candidate="c" * 10, val_accuracy=0.6, params=10))
     progress.update(final=True)
     best = [line.split(" | ")[2] for line in file.getvalue().splitlines()]
-    assert best == ["none inside yet", "best 70.0 % (2,000 params)", "best 70.0 % (2,000 params)"]
+    assert best == ["none within budget yet", "best 70.0 % (2,000 params)", "best 70.0 % (2,000 params)"]
 
 
 @pytest.mark.parametrize(
     ("done", "deadline", "left"),
     [
-        (0, None, "estimating the rest"),
+        (0, None, "estimating time left"),
         (1, None, "about 5:00 left"),
         (0, 1250.0, "about 2:30 left"),
         (1, 1130.0, "about 0:30 left"),
@@ -160,7 +160,7 @@ def test_the_rest_follows_from_pace_and_deadline(run: Run, clock: Clock, done: i
         finish(run, make_snapshot(candidate=str(number) * 10))
     clock.now += 100
     progress.update(final=True)
-    assert file.getvalue().endswith(f"1:40 passed, {left}\n")
+    assert file.getvalue().endswith(f"1:40 elapsed, {left}\n")
 
 
 def test_a_resumed_run_is_counted_but_not_taken_for_pace(run: Run, clock: Clock) -> None:
@@ -171,7 +171,7 @@ def test_a_resumed_run_is_counted_but_not_taken_for_pace(run: Run, clock: Clock)
     clock.now += 60
     progress.update(final=True)
     assert file.getvalue().startswith("trials 3/4 | snapshots 3 | best 90.0 %")
-    assert file.getvalue().endswith("estimating the rest\n")
+    assert file.getvalue().endswith("estimating time left\n")
 
 
 def test_what_is_trained_again_is_told_and_gives_a_line(run: Run, clock: Clock) -> None:
@@ -181,8 +181,8 @@ def test_what_is_trained_again_is_told_and_gives_a_line(run: Run, clock: Clock) 
     finish(run, snapshot)
     clock.now += 60
     progress.update()
-    assert file.getvalue().endswith("1:00 passed, about 0:00 left\n")
-    assert "again" not in file.getvalue()
+    assert file.getvalue().endswith("1:00 elapsed, about 0:00 left\n")
+    assert "retrained" not in file.getvalue()
     for number in (1, 2):
         confirm(run, snapshot, [0.8], number=number)
         clock.now += 6
@@ -190,8 +190,8 @@ def test_what_is_trained_again_is_told_and_gives_a_line(run: Run, clock: Clock) 
         progress.update()
     lines = file.getvalue().splitlines()[1:]
     assert lines == [
-        f"trials 1/1 | snapshots 1 | best 91.2 % (1,500 params) | hypervolume 0.181 | {number} trained again "
-        f"| 1:{6 * number:02d} passed, confirming the front"
+        f"trials 1/1 | snapshots 1 | best 91.2 % (1,500 params) | hypervolume 0.181 | {number} retrained "
+        f"| 1:{6 * number:02d} elapsed, confirming the front"
         for number in (1, 2)
     ]
 
@@ -202,7 +202,7 @@ def test_a_confirmation_with_a_time_limit_has_that_long(run: Run, clock: Clock) 
     confirm(run, make_snapshot(), [0.8])
     clock.now += 40
     progress.update(final=True)
-    assert file.getvalue().endswith("1 trained again | 0:40 passed, about 1:00 left\n")
+    assert file.getvalue().endswith("1 retrained | 0:40 elapsed, about 1:00 left\n")
 
 
 def test_confirmations_of_an_earlier_session_do_not_stop_the_estimate(run: Run, clock: Clock) -> None:
@@ -213,7 +213,7 @@ def test_confirmations_of_an_earlier_session_do_not_stop_the_estimate(run: Run, 
     finish(run, make_snapshot(candidate="b" * 10))
     clock.now += 10
     progress.update(final=True)
-    assert file.getvalue().endswith("1 trained again | 0:10 passed, about 0:20 left\n")
+    assert file.getvalue().endswith("1 retrained | 0:10 elapsed, about 0:20 left\n")
 
 
 def test_the_export_is_one_line_in_a_pipe_and_one_renewed_line_in_a_terminal(run: Run, clock: Clock) -> None:
@@ -264,7 +264,7 @@ def test_a_program_that_logs_gets_messages_of_its_logger(
 
 def test_the_progress_names_a_metric_that_is_not_accuracy(run: Run, clock: Clock) -> None:
     finish(run, make_snapshot(val_accuracy=0.8, params=500))
-    run.info["request"]["metric"] = "balanced_accuracy"
+    Journal(run).update(settings=(*run.info.settings, ("metric", "balanced_accuracy")))
     file = io.StringIO()
     watch(run, file).update(final=True)
     assert "best balanced accuracy 80.0 % (500 params)" in file.getvalue()

@@ -84,7 +84,7 @@ def test_where_all_or_none_were_confirmed_there_is_no_mark(rows: list[dict[str, 
 )
 def test_the_optimism_stands_under_the_table(optimism: float, says: str) -> None:
     assert front_of(SURE, optimism=optimism).splitlines()[-1] == (
-        f"accuracy at selection was {says} on average, by fresh seeds"
+        f"accuracy at selection was {says} on average, as measured with fresh seeds"
     )
     assert "selection" not in front_of(SURE)
 
@@ -149,4 +149,4 @@ def test_an_empty_catalogue_prints_nothing_but_does_not_fail() -> None:
 def test_another_metric_than_accuracy_is_named_below_the_table() -> None:
     file = io.StringIO()
     print_front([ROW], file, metric="macro_f1")
-    assert file.getvalue().splitlines()[2] == "val % is the macro f1 that was searched for; test % and int8 % are accuracy"
+    assert file.getvalue().splitlines()[2] == "val % is the macro f1 that the search optimised; test % and int8 % are accuracy"

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.report.watch import describe, watch_run
-from dendrite_automl.run import Run
+from dendrite_automl.run import Journal, Run
 from tests.factories import make_row, make_run, make_snapshot
 
 
 def test_a_finished_a_running_and_a_stopped_run_say_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [make_snapshot(val_accuracy=0.9, params=800)])
-    assert describe(run).endswith("best 90.0 % (800 params) | 1 on the front | stopped before its end")
-    with Run.open(run.path).locked():
+    assert describe(run).endswith("best 90.0 % (800 params) | 1 on the front | stopped early")
+    with Journal(Run.open(run.path)).locked():
         assert run.is_busy()
         assert describe(run).endswith("1 on the front")
     assert not run.is_busy()
-    run.write_tables([make_row(run.snapshots()[0])])
+    Journal(run).write_tables([make_row(run.snapshots()[0])])
     assert describe(run).endswith("| finished")
 
 
@@ -29,7 +29,7 @@ def test_into_a_file_goes_a_line_whenever_something_happened_and_the_end_ends_it
     run = make_run(tmp_path / "run", [])
     out = io.StringIO()
     with contextlib.ExitStack() as search:
-        search.enter_context(Run.open(run.path).locked())
+        search.enter_context(Journal(Run.open(run.path)).locked())
         events = iter(["a", "", "b", "end"])
 
         def meanwhile(seconds: float) -> None:
@@ -39,13 +39,13 @@ def test_into_a_file_goes_a_line_whenever_something_happened_and_the_end_ends_it
             if event == "end":
                 search.close()
             elif event:
-                run.append({"record": "snapshot", "value": make_snapshot(candidate=event * 10).to_json()})
+                Journal(run).append({"record": "snapshot", "value": make_snapshot(candidate=event * 10).to_json()})
 
         monkeypatch.setattr("dendrite_automl.report.watch.time.sleep", meanwhile)
         watch_run(run.path, every=7, file=out)
     lines = out.getvalue().splitlines()
     assert [line.split(" | ")[1] for line in lines] == ["snapshots 0", "snapshots 1", "snapshots 2", "snapshots 2"]
-    assert lines[-1].endswith("stopped before its end")
+    assert lines[-1].endswith("stopped early")
 
 
 def test_on_a_terminal_the_front_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import parse_objectives
+from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal, choose_first, choose_next, confirmed_rows, final_front, optimism, replicate_sd
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.run.confirmed import choose_first, choose_next, confirmed_rows, final_front, optimism, replicate_sd
 from tests.factories import INFO, confirm, make_run, make_snapshot
 
 AIMS = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
@@ -232,7 +232,7 @@ def test_a_member_whose_training_failed_stays_with_what_the_search_saw(folder: P
     run = make_run(folder, [small, failed, large])
     confirm(run, small, [0.6])
     confirm(run, large, [0.85])
-    run.append_confirmation({"record": "unconfirmed", "round": 1, "snapshot": failed.id, "reason": "diverged"})
+    Journal(run).append_confirmation({"record": "unconfirmed", "round": 1, "snapshot": failed.id, "reason": "diverged"})
     front = final_front(run, AIMS)
     assert [(row["snapshot"], row["val_accuracy"], row["val_accuracy_selected"]) for row in front] == [
         (large.id, 0.85, 0.9),
@@ -375,7 +375,7 @@ def test_a_front_on_int8_accuracy_is_drawn_and_confirmed_on_the_int8_files(folde
     for snapshot, of_int8 in ((sound, (0.6, 0.62)), (small, (0.63, 0.65))):
         again = dataclasses.replace(snapshot, accuracies_int8=of_int8)
         record = {"record": "confirmed", "round": 1, "epochs": 20, "value": again.to_json()}
-        run.append_confirmation(record)
+        Journal(run).append_confirmation(record)
     rows = {row["snapshot"][0]: row for row in confirmed_rows(run, goal)}
     assert rows["b"]["val_accuracy_int8"] == pytest.approx(0.61)
     assert rows["c"]["val_accuracy_int8"] == pytest.approx(0.64)

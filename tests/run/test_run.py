@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume, parse_objectives
-from dendrite_automl.run import FRONT_COLUMNS, Run, check_free_space, load_run
-from tests.factories import INFO, confirm, make_design, make_row, make_run, make_snapshot
+from dendrite_automl.run import FRONT_COLUMNS, Journal, Run, check_free_space, create_run, load_run
+from tests.factories import INFO, confirm, make_design, make_info, make_row, make_run, make_snapshot
 
 LARGE = make_snapshot(candidate="a" * 10, arm="baseline", val_accuracy=0.95, params=1500, macs=30_000, latency_ms=2.5)
 SMALL = make_snapshot(candidate="b" * 10, stage=1, val_accuracy=0.9, params=800, macs=20_000)
@@ -20,7 +21,7 @@ REFUSED = make_snapshot(candidate="c" * 10, val_accuracy=0.8, params=100, macs=9
 def run(tmp_path: Path) -> Run:
     """A finished search: three members, the export of the last one was refused."""
     run = make_run(tmp_path / "run", [LARGE, SMALL, REFUSED])
-    run.write_tables([make_row(LARGE), make_row(SMALL), make_row(REFUSED, artifact=False)])
+    Journal(run).write_tables([make_row(LARGE), make_row(SMALL), make_row(REFUSED, artifact=False)])
     return run
 
 
@@ -33,35 +34,35 @@ def error_of(act: Callable[[], Any]) -> str:
 
 def test_a_new_folder_can_be_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "run"
-    created = Run.create(path, INFO)
+    created = create_run(path, make_info())
     opened = load_run(str(path))
-    assert opened.info == created.info == {"format": 2, **INFO}
+    assert opened.info == created.info == make_info()
     assert opened.records == opened.confirmations == []
     assert {entry.name for entry in path.iterdir()} == {"run.json", "results.jsonl", "confirmed.jsonl", "weights"}
 
 
 def test_an_existing_folder_is_never_touched(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep", encoding="utf-8")
-    assert "use --resume or another --out" in error_of(lambda: Run.create(tmp_path, INFO))
+    assert "use --resume or another --out" in error_of(lambda: create_run(tmp_path, make_info()))
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "cannot make the folder" in error_of(lambda: Run.create(tmp_path / "file" / "run", INFO))
+    assert "cannot make the folder" in error_of(lambda: create_run(tmp_path / "file" / "run", make_info()))
 
 
 def test_info_is_replaced_in_one_step(run: Run) -> None:
-    run.info["seconds"] = 2.5
-    run.write_info()
-    assert Run.open(run.path).info["seconds"] == 2.5
+    before = run.info
+    Journal(run).update(seconds=2.5)
+    assert Run.open(run.path).info == run.info == dataclasses.replace(before, seconds=2.5)
     assert not list(run.path.glob("run.*[!n]"))
 
 
 def test_records_and_weights_are_on_disk_when_append_returns(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [])
-    run.append({"record": "snapshot", "value": SMALL.to_json()}, weights=b"bytes")
-    run.append({"record": "end", "candidate": SMALL.candidate, "status": "done"})
+    Journal(run).append({"record": "snapshot", "value": SMALL.to_json()}, weights=b"bytes")
+    Journal(run).append({"record": "end", "candidate": SMALL.candidate, "status": "done"})
     opened = Run.open(run.path)
     assert opened.records == run.records
     assert opened.snapshots() == [SMALL]
@@ -71,10 +72,11 @@ def test_records_and_weights_are_on_disk_when_append_returns(tmp_path: Path) -> 
 
 def test_confirmations_and_their_weights_are_on_disk_beside_those_of_the_search(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [SMALL])
-    run.append({"record": "snapshot", "value": SMALL.to_json()}, weights=b"search")
+    Journal(run).append({"record": "snapshot", "value": SMALL.to_json()}, weights=b"search")
     for number in (1, 2):
         confirm(run, SMALL, [0.8, 0.7], number=number, weights=f"round {number}".encode())
-    run.append_confirmation({"record": "unconfirmed", "round": 1, "epochs": 3, "snapshot": LARGE.id, "reason": "diverged"})
+    lost = {"record": "unconfirmed", "round": 1, "epochs": 3, "snapshot": LARGE.id, "reason": "diverged"}
+    Journal(run).append_confirmation(lost)
     opened = Run.open(run.path)
     assert opened.confirmations == run.confirmations
     assert opened.records == run.records
@@ -92,7 +94,7 @@ def test_each_round_of_a_snapshot_counts_once_and_rounds_are_in_order(tmp_path: 
     run = make_run(tmp_path / "run", [SMALL, LARGE])
     for number, accuracy in [(2, 0.6), (1, 0.8), (1, 0.1), (2, 0.2)]:
         confirm(run, SMALL, [accuracy], number=number)
-    run.append_confirmation({"record": "unconfirmed", "round": 1, "snapshot": LARGE.id, "reason": "diverged"})
+    Journal(run).append_confirmation({"record": "unconfirmed", "round": 1, "snapshot": LARGE.id, "reason": "diverged"})
     confirmed = Run.open(run.path).confirmed()
     assert {name: [(n, s.accuracies) for n, s in rounds] for name, rounds in confirmed.items()} == {
         SMALL.id: [(1, (0.8,)), (2, (0.6,))]
@@ -106,11 +108,11 @@ def test_weights_without_their_line_are_as_if_nothing_had_been_trained(run: Run,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_add_line", killed)
+        patch.setattr(Journal, "_add_line", killed)
         with pytest.raises(KeyboardInterrupt):
             confirm(run, SMALL, [0.8], weights=b"lost")
         with pytest.raises(KeyboardInterrupt):
-            run.append({"record": "snapshot", "value": {**SMALL.to_json(), "candidate": "d" * 10}}, weights=b"lost")
+            Journal(run).append({"record": "snapshot", "value": {**SMALL.to_json(), "candidate": "d" * 10}}, weights=b"lost")
     opened = Run.open(run.path)
     assert (opened.confirmed(), opened.snapshots()) == ({}, [LARGE, SMALL, REFUSED])
     confirm(opened, SMALL, [0.8], weights=b"again")
@@ -125,13 +127,13 @@ def test_candidates_and_trained_epochs_come_from_the_records(tmp_path: Path) -> 
     run = make_run(tmp_path / "run", [])
     designs = {arm: make_design(arm=arm) for arm in ("dendritic", "baseline")}
     for arm, design in designs.items():
-        run.append({"record": "trial", "candidate": design.id, "value": design.to_json()})
+        Journal(run).append({"record": "trial", "candidate": design.id, "value": design.to_json()})
         for stage in range(len(design.stages)):
             snapshot = make_snapshot(candidate=design.id, arm=arm, stage=stage, accuracies=[0.5, 0.6], seeds=[1, 2, 3])
-            run.append({"record": "snapshot", "value": snapshot.to_json()})
+            Journal(run).append({"record": "snapshot", "value": snapshot.to_json()})
     assert Run.open(run.path).candidates() == {design.id: design for design in designs.values()}
     assert run.trained_epochs() == {"dendritic": 30, "baseline": 18}  # of three replicates, the diverged one included
-    run.append({"record": "end", "candidate": designs["baseline"].id, "status": "stopped", "epochs": 4})
+    Journal(run).append({"record": "end", "candidate": designs["baseline"].id, "status": "stopped", "epochs": 4})
     assert run.trained_epochs() == {"dendritic": 30, "baseline": 22}
 
 
@@ -146,9 +148,9 @@ def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: P
     opened = Run.open(run.path)
     assert opened.snapshots() == [LARGE]
     assert opened.confirmed().keys() == {LARGE.id}
-    with opened.locked():
+    with Journal(opened).locked():
         assert {name: (run.path / name).read_bytes() for name in files} == whole
-        opened.append({"record": "snapshot", "value": SMALL.to_json()})
+        Journal(opened).append({"record": "snapshot", "value": SMALL.to_json()})
         confirm(opened, SMALL, [0.7])
     again = Run.open(run.path)
     assert again.snapshots() == [LARGE, SMALL]
@@ -158,17 +160,17 @@ def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: P
 def test_what_another_process_added_is_read_with_the_lock(run: Run) -> None:
     other = Run.open(run.path)
     confirm(other, SMALL, [0.8])
-    other.append({"record": "end", "candidate": SMALL.candidate, "status": "done"})
-    with run.locked():
+    Journal(other).append({"record": "end", "candidate": SMALL.candidate, "status": "done"})
+    with Journal(run).locked():
         assert (run.records, run.confirmations) == (other.records, other.confirmations)
 
 
 def test_two_writers_at_once_are_refused(run: Run) -> None:
     def lock_again() -> None:
-        with Run.open(run.path).locked():
+        with Journal(Run.open(run.path)).locked():
             pass
 
-    with run.locked():
+    with Journal(run).locked():
         assert "is in use by another search" in error_of(lock_again)
     lock_again()
 
@@ -188,7 +190,7 @@ def test_a_row_keeps_its_replicates_its_error_and_what_the_search_saw(
     run: Run, selected: float | None, error: float | None
 ) -> None:
     written = make_row(LARGE, replicates=6, val_accuracy_se=error, val_accuracy_selected=selected)
-    run.write_tables([written])
+    Journal(run).write_tables([written])
     [row] = Run.open(run.path).front_rows()
     for name in ("replicates", "val_accuracy_se", "val_accuracy_selected"):
         assert (row[name], type(row[name])) == (written[name], type(written[name]))
@@ -210,7 +212,7 @@ def test_the_front_is_a_table(run: Run) -> None:
 
 
 def test_an_empty_front_is_an_empty_table(run: Run) -> None:
-    run.write_tables([])
+    Journal(run).write_tables([])
     assert tuple(run.front.columns) == FRONT_COLUMNS
     assert len(run.front) == 0
     assert run.summary()["hypervolume"] == 0
@@ -223,10 +225,10 @@ def test_a_search_without_a_front_says_so(tmp_path: Path, act: str) -> None:
 
 
 def test_a_summary_has_what_the_command_line_promises(run: Run) -> None:
-    run.info["optimism"] = 0.012
+    Journal(run).update(optimism=0.012)
     confirm(run, SMALL, [0.8, 0.7, 0.6])
     for record in ({"record": "end", "candidate": SMALL.candidate, "status": "done"}, {"record": "refused", "excess": []}):
-        run.append(record)
+        Journal(run).append(record)
     summary = run.summary()
     assert (summary["optimism"], summary["confirmation_epochs"]) == (0.012, 30)
     assert json.loads(json.dumps(summary)) == summary
@@ -262,15 +264,15 @@ def test_an_unknown_limit_is_told_the_known_ones(run: Run) -> None:
 
 def test_artifacts_are_put_in_place_whole_and_dropped_when_they_leave_the_front(run: Run) -> None:
     for content in ("first", "second"):
-        scratch = run.new_artifact_folder()
+        scratch = Journal(run).new_artifact_folder()
         (scratch / "model.onnx").write_text(content, encoding="utf-8")
-        target = run.keep_artifact(scratch, SMALL.id)
+        target = Journal(run).keep_artifact(scratch, SMALL.id)
         assert not scratch.exists()
     assert (target / "model.onnx").read_text(encoding="utf-8") == "second"
-    run.new_artifact_folder()
-    run.drop_artifacts(keep=[SMALL.id])
+    Journal(run).new_artifact_folder()
+    Journal(run).drop_artifacts(keep=[SMALL.id])
     assert [folder.name for folder in (run.path / "artifacts").iterdir()] == [SMALL.id]
-    run.drop_artifacts()
+    Journal(run).drop_artifacts()
     assert not list((run.path / "artifacts").iterdir())
 
 
@@ -295,29 +297,32 @@ def test_a_damaged_front_is_refused(run: Run, content: str) -> None:
     assert "front.csv" in error_of(run.front_rows)
 
 
+def change_format(run: Run, number: int) -> None:
+    info = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    (run.path / "run.json").write_text(json.dumps({**info, "format": number}), encoding="utf-8")
+
+
 def test_a_run_of_another_format_is_refused(run: Run) -> None:
-    run.info["format"] = 99
-    run.write_info()
+    change_format(run, 99)
     assert "expected format 2, got 99; use the version that wrote it" in error_of(lambda: Run.open(run.path))
 
 
 def test_a_run_of_before_confirmations_is_refused_for_its_format_and_not_as_damaged(run: Run) -> None:
     (run.path / "confirmed.jsonl").unlink()
-    run.info["format"] = 1
-    run.write_info()
+    change_format(run, 1)
     assert "expected format 2, got 1; use the version that wrote it" in error_of(lambda: Run.open(run.path))
 
 
 def test_a_new_folder_is_a_run_once_all_of_its_files_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while it is made, it is no damaged run but none."""
 
-    def killed(_run: Run) -> None:
+    def killed(_journal: Journal) -> None:
         assert {"results.jsonl", "confirmed.jsonl", "weights"} <= {entry.name for entry in (tmp_path / "run").iterdir()}
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "write_info", killed)
+    monkeypatch.setattr(Journal, "update", killed)
     with pytest.raises(KeyboardInterrupt):
-        Run.create(tmp_path / "run", INFO)
+        create_run(tmp_path / "run", make_info())
     assert "with a run.json" in error_of(lambda: Run.open(tmp_path / "run"))
 
 

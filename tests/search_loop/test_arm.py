@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.front import DEFAULT_OBJECTIVES, parse_objectives
+from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, parse_objectives
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.arm import ArmStudy, Proposal
 from dendrite_automl.space import SearchSpace
@@ -25,7 +25,7 @@ def make_study(
 ) -> ArmStudy:
     limits = Budget.parse(budget) if budget else Budget()
     first = [dict(anchor) for anchor in space.anchors]
-    return ArmStudy(space, parse_objectives(objectives), limits, seed=seed, first=first, sampler="tpe")
+    return ArmStudy(space, Goal(objectives=parse_objectives(objectives), budget=limits), seed=seed, first=first, sampler="tpe")
 
 
 def snapshot(accuracy: float = 0.5, params: int = 100, stage: int = 0) -> Snapshot:
@@ -140,7 +140,7 @@ def test_what_was_refused_failed_or_repeated_is_never_told_as_complete(space) ->
 
 def test_good_points_are_proposed_more_often_than_bad_ones() -> None:
     space = make_space(**KNOBS)
-    study = ArmStudy(space, DEFAULT_OBJECTIVES[:2], Budget(), seed=0, sampler="tpe")
+    study = ArmStudy(space, Goal(objectives=DEFAULT_OBJECTIVES[:2], budget=Budget()), seed=0, sampler="tpe")
     points = []
     for _ in range(60):
         proposal: Proposal = study.ask()

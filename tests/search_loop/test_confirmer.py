@@ -10,15 +10,16 @@ from ray.tune.search import Searcher
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage, trial_seed
-from dendrite_automl.front import parse_objectives
+from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import Goal, final_front
+from dendrite_automl.run import Journal, Run, create_run
+from dendrite_automl.run.confirmed import final_front
 from dendrite_automl.search_loop.confirmer import Confirmer, ConfirmPlan
 from dendrite_automl.search_loop.phases import Phases
-from tests.factories import INFO, make_snapshot
+from tests.factories import make_info, make_snapshot
 
-AIMS = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
+GOAL = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
+DIVERGED = {"ending": "failed", "reason": "training diverged"}
 Config = dict[str, Any]
 
 
@@ -40,17 +41,17 @@ class Search:
     """A run folder with a finished search, which spent most of its epochs outside the budget."""
 
     def __init__(self, path: Path) -> None:
-        self.run = Run.create(path, INFO)
+        self.run = create_run(path, make_info())
         self.hidden = 0
         outside = make_snapshot(candidate="outside", params=10**6, accuracies=[0.1], seeds=range(50))
-        self.run.append({"record": "trial", "candidate": "outside", "value": make_design("fit", 99).to_json()})
-        self.run.append({"record": "snapshot", "value": outside.to_json()})
+        Journal(self.run).append({"record": "trial", "candidate": "outside", "value": make_design("fit", 99).to_json()})
+        Journal(self.run).append({"record": "snapshot", "value": outside.to_json()})
 
     def add(self, words: str, *found: tuple[Sequence[int], int, float], replicates: int = 2) -> list[Snapshot]:
         """A candidate and its snapshots: path, parameters, accuracy."""
         self.hidden += 1
         design = make_design(words, self.hidden)
-        self.run.append({"record": "trial", "candidate": design.id, "value": design.to_json()})
+        Journal(self.run).append({"record": "trial", "candidate": design.id, "value": design.to_json()})
         snapshots = []
         for path, params, accuracy in found:
             seeds = [trial_seed(0, design.id, r) for r in range(replicates)]
@@ -64,7 +65,7 @@ class Search:
                 trained_epochs=epochs,
             )
             weights = f"weights {snapshot.id}".encode()
-            self.run.append({"record": "snapshot", "value": snapshot.to_json()}, weights=weights)
+            Journal(self.run).append({"record": "snapshot", "value": snapshot.to_json()}, weights=weights)
             snapshots.append(snapshot)
         return snapshots
 
@@ -75,8 +76,8 @@ def search(tmp_path: Path) -> Search:
 
 
 def make_confirmer(run: Run, *, rounds: int = 2, replicates: int = 2, **changes: Any) -> Confirmer:
-    values = {"goal": AIMS, "rounds": rounds, "replicates": replicates, "seed": 0, "stopped": lambda: False, **changes}
-    return Confirmer(ConfirmPlan(**values), run)
+    values = {"goal": GOAL, "rounds": rounds, "replicates": replicates, "seed": 0, "stopped": lambda: False, **changes}
+    return Confirmer(ConfirmPlan(**values), Journal(run))
 
 
 def fake_results(run: Run, config: Config, accuracy: float | None = None, **changes: Any) -> list[dict[str, Any]]:
@@ -100,7 +101,7 @@ def fake_results(run: Run, config: Config, accuracy: float | None = None, **chan
 def train(confirmer: Confirmer, run: Run, trial: str, config: Config, accuracy: float | None = None) -> None:
     for result in fake_results(run, config, accuracy):
         confirmer.on_trial_result(trial, result)
-    confirmer.on_trial_complete(trial, {"finished": True, "done": True})
+    confirmer.on_trial_complete(trial, {"ending": "done", "done": True})
 
 
 def run_out(confirmer: Confirmer, run: Run) -> list[Config]:
@@ -146,7 +147,7 @@ def test_members_are_trained_again_best_first_and_recorded_with_their_weights(se
     assert [Candidate.from_json(json.loads(config["candidate"])).id for config in configs] == [large.candidate, small.candidate]
     opened = Run.open(search.run.path)
     assert lines(opened) == [(large.id, 1, 8), (small.id, 1, 8)]
-    assert [row["snapshot"] for row in final_front(opened, AIMS)] == [large.id, small.id]
+    assert [row["snapshot"] for row in final_front(opened, GOAL)] == [large.id, small.id]
     for snapshot in (large, small):
         assert opened.weights_path(snapshot.id, 1).read_bytes() == f"again {snapshot.id}".encode()
         assert opened.weights_path(snapshot.id).read_bytes() == f"weights {snapshot.id}".encode()
@@ -250,7 +251,7 @@ def test_clear_differences_end_the_confirmation_early(search: Search) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "reason"),
-    [({"result": {"failed": "training diverged", "done": True}}, "training diverged"), ({"error": True}, "unexpected")],
+    [({"result": DIVERGED}, "training diverged"), ({"error": True}, "unexpected")],
 )
 def test_a_failed_training_is_recorded_and_the_confirmation_goes_on(search: Search, ending: Config, reason: str) -> None:
     fit, grown = search.add("fit grow", ([0], 300, 0.8), ([0, 1], 400, 0.9))
@@ -270,7 +271,7 @@ def test_a_failed_training_is_recorded_and_the_confirmation_goes_on(search: Sear
     [line] = [line for line in search.run.confirmations if line["record"] == "unconfirmed"]
     assert (line["snapshot"], line["round"]) == (grown.id, 1)
     assert line["reason"].startswith(reason)
-    assert [row["snapshot"] for row in final_front(Run.open(search.run.path), AIMS)] == [grown.id, fit.id, other.id]
+    assert [row["snapshot"] for row in final_front(Run.open(search.run.path), GOAL)] == [grown.id, fit.id, other.id]
 
 
 def test_a_training_that_ends_in_another_network_is_no_confirmation(search: Search) -> None:
@@ -281,7 +282,7 @@ def test_a_training_that_ends_in_another_network_is_no_confirmation(search: Sear
     wrong = fake_results(search.run, config, params=151)
     confirmer.on_trial_result("a", right[0])
     confirmer.on_trial_result("a", wrong[1])
-    confirmer.on_trial_complete("a", {"finished": True, "done": True})
+    confirmer.on_trial_complete("a", {"ending": "done", "done": True})
     assert confirmer.suggest("b") == Searcher.FINISHED
     assert lines(search.run) == [(fit.id, 1, 8)]
     assert lines(search.run, "unconfirmed") == [(pruned.id, 1, 8)]
@@ -386,7 +387,7 @@ def test_what_failed_is_not_tried_again(search: Search) -> None:
     search.add("fit", ([0], 300, 0.8))
     confirmer = make_confirmer(search.run)
     confirmer.suggest("a")
-    confirmer.on_trial_complete("a", {"failed": "training diverged"})
+    confirmer.on_trial_complete("a", DIVERGED)
     again = Run.open(search.run.path)
     assert make_confirmer(again).suggest("a") == Searcher.FINISHED
 
@@ -414,11 +415,11 @@ def test_within_phases_it_begins_after_the_search(search: Search) -> None:
     phases = Phases([Once(), make_confirmer(search.run)])
     assert phases.suggest("a") == {"searched": True}
     assert phases.suggest("b") is None
-    phases.on_trial_complete("a", {"finished": True})
+    phases.on_trial_complete("a", {"ending": "done"})
     config = phases.suggest("b")
     assert config["stages"] == [0]
     for result in fake_results(search.run, config):
         phases.on_trial_result("b", result)
-    phases.on_trial_complete("b", {"finished": True})
+    phases.on_trial_complete("b", {"ending": "done"})
     assert phases.suggest("c") == Searcher.FINISHED
     assert len(lines(search.run)) == 1

@@ -23,7 +23,7 @@ DIGITS = ("--task", "digits", "--space", "digits_conv2d", *SMALL)
 # The command line on a disk that is full from the fourth write on.
 FULL_DISK = """
 import errno, os, sys
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 
 written, fsync = [], os.fsync
 
@@ -39,7 +39,7 @@ sys.exit(main(sys.argv[1:]))
 # The command line with a searcher that is wrong.
 WRONG = """
 import sys
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.search_loop.searcher import BudgetSearcher
 
 def wrong(self, *arguments, **more):
@@ -207,7 +207,7 @@ def test_a_search_survives_kills_a_torn_line_a_full_disk_and_a_lost_worker(tmp_p
     run = assert_whole(folder)
     ends = [(line["status"], line["reason"]) for line in run.of_kind("end")]
     assert ends == [("done", "")] * 3, stderr
-    assert run.info["ray_folder"] is None
+    assert run.info.ray_folder is None
 
 
 @pytest.mark.timeout(280)

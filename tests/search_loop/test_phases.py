@@ -35,9 +35,9 @@ def test_a_phase_begins_when_the_trials_of_the_one_before_are_over() -> None:
     assert phases.suggest("a") == A
     assert phases.suggest("b") == B
     assert phases.suggest("c") is None
-    phases.on_trial_complete("a", {"finished": True})
+    phases.on_trial_complete("a", {"ending": "done"})
     assert phases.suggest("c") is None
-    phases.on_trial_complete("b", {"finished": True})
+    phases.on_trial_complete("b", {"ending": "done"})
     assert phases.suggest("c") == C
     assert phases.suggest("d") is None  # not finished before the last trial is over: it may make a next round
     phases.on_trial_complete("c")
@@ -70,9 +70,9 @@ def test_a_searcher_hears_of_its_own_trials_alone() -> None:
     phases.on_trial_complete("a", error=True)
     phases.suggest("b")
     phases.on_trial_result("b", {"x": 2})
-    phases.on_trial_complete("b", {"finished": True})
+    phases.on_trial_complete("b", {"ending": "done"})
     assert first.heard == [("result", "a", {"x": 1}), ("complete", "a", None, True)]
-    assert second.heard == [("result", "b", {"x": 2}), ("complete", "b", {"finished": True}, False)]
+    assert second.heard == [("result", "b", {"x": 2}), ("complete", "b", {"ending": "done"}, False)]
 
 
 def test_a_result_that_makes_more_work_in_the_same_phase_is_asked_for_again() -> None:

@@ -27,10 +27,6 @@ class Recorder(Searcher):
         self._note("suggest", trial_id)
         return {"x": 1}
 
-    def should_continue(self, trial_id: str, result: dict[str, Any]) -> bool:
-        self._note("keeps", trial_id, result)
-        return False
-
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._note("result", trial_id, result)
 
@@ -40,7 +36,7 @@ class Recorder(Searcher):
 
 def make(fails: str = "") -> tuple[Relay, Recorder, Stop]:
     recorder, stop = Recorder(fails), Stop()
-    return Relay(recorder, recorder.should_continue, stop), recorder, stop
+    return Relay(recorder, stop), recorder, stop
 
 
 def snapshot(stage: int) -> dict[str, Any]:
@@ -50,11 +46,10 @@ def snapshot(stage: int) -> dict[str, Any]:
 def test_calls_and_answers_are_passed_on() -> None:
     relay, recorder, stop = make()
     assert relay.suggest("a") == {"x": 1}
-    assert relay.should_continue("a", {"rung": 1}) is False
     relay.on_trial_result("a", {"rung": 1})
-    relay.on_trial_complete("a", {"finished": True})
-    assert [call[0] for call in recorder.calls] == ["suggest", "keeps", "result", "complete"]
-    assert recorder.calls[-1] == ("complete", "a", {"finished": True}, False)
+    relay.on_trial_complete("a", {"ending": "done"})
+    assert [call[0] for call in recorder.calls] == ["suggest", "result", "complete"]
+    assert recorder.calls[-1] == ("complete", "a", {"ending": "done"}, False)
     assert not stop.now()
 
 
@@ -62,23 +57,21 @@ def test_what_a_trial_reports_again_after_its_worker_was_lost_is_no_news() -> No
     relay, recorder, _ = make()
     first = [{"rung": 1}, {"rung": 3}, snapshot(0), snapshot(2)]
     for result in first:
-        relay.on_trial_result("a", result)
+        assert relay.pass_on("a", result) is True
     recorder.calls.clear()
     for result in first:
-        assert relay.should_continue("a", result), "it went on there before"
-        relay.on_trial_result("a", result)
+        assert relay.pass_on("a", result) is False
     relay.on_trial_result("a", snapshot(3))
     relay.on_trial_result("b", snapshot(0))
     assert recorder.calls == [("result", "a", snapshot(3)), ("result", "b", snapshot(0))]
 
 
-@pytest.mark.parametrize("fails", ["suggest", "keeps", "result", "complete"])
+@pytest.mark.parametrize("fails", ["suggest", "result", "complete"])
 def test_an_exception_ends_the_search_and_nothing_more_is_asked(fails: str) -> None:
     relay, recorder, stop = make(fails)
 
     def call_all() -> Any:
         suggestion = relay.suggest("a")
-        assert isinstance(relay.should_continue("a", snapshot(0)), bool)
         relay.on_trial_result("a", snapshot(0))
         relay.on_trial_complete("a", error=True)
         return suggestion
@@ -99,4 +92,4 @@ def test_leaving_the_program_is_no_exception_of_ours() -> None:
 
     searcher = Leaves()
     with pytest.raises(KeyboardInterrupt):
-        Relay(searcher, searcher.should_continue, Stop()).suggest("a")
+        Relay(searcher, Stop()).suggest("a")

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.tune.schedulers import FIFOScheduler
 
 from dendrite_automl.errors import AutoMLError
-from dendrite_automl.plan.request import SearchRequest, make_plan
+from dendrite_automl.plan import make_plan
 from dendrite_automl.report.progress import Progress
-from dendrite_automl.run import Run
-from dendrite_automl.search_loop import run_trials as conduct_module
+from dendrite_automl.run import Journal, create_run
+from dendrite_automl.search_loop import run_trials as module
 from dendrite_automl.search_loop.callbacks import Callbacks
+from dendrite_automl.search_loop.halving import FrontHalving
 from dendrite_automl.search_loop.run_trials import run_trials
 from dendrite_automl.search_loop.stop import Stop
 
@@ -29,41 +31,50 @@ class Tuner:
         raise self.raises
 
 
-def run_conduct(folder: Path, monkeypatch: pytest.MonkeyPatch, raises: Exception) -> str:
-    plan = make_plan(SearchRequest(task="digits", space="digits_conv2d", trials=2))
-    run = Run.create(folder / "run", plan.to_info())
+def run_search(folder: Path, monkeypatch: pytest.MonkeyPatch, raises: Exception, **settings: Any) -> str:
+    plan = make_plan({"task": "digits", "space": "digits_conv2d", "trials": 2, **settings})
+    run = create_run(folder / "run", plan.new_info())
     progress = Progress(
         run,
         trials=2,
         deadline=None,
-        budget=plan.budget,
-        objectives=plan.objectives,
+        budget=plan.goal.budget,
+        objectives=plan.goal.objectives,
         reference={"params": 1, "macs": 1, "val_accuracy": 0.1},
         file=io.StringIO(),
     )
     monkeypatch.setattr(Tuner, "raises", raises, raising=False)
-    monkeypatch.setattr(conduct_module.tune, "Tuner", Tuner)
-    monkeypatch.setattr(conduct_module.tune, "with_parameters", lambda trainable, **parameters: trainable)
-    monkeypatch.setattr(conduct_module.tune, "with_resources", lambda trainable, resources: trainable)
+    monkeypatch.setattr(module.tune, "Tuner", Tuner)
+    monkeypatch.setattr(module.tune, "with_parameters", lambda trainable, **parameters: trainable)
+    monkeypatch.setattr(module.tune, "with_resources", lambda trainable, resources: trainable)
     with pytest.raises(AutoMLError) as caught:
-        run_trials(run, plan, storage=folder / "tune", workers=1, stop=Stop(), progress=progress, callbacks=Callbacks())
+        run_trials(
+            Journal(run), plan, storage=folder / "tune", workers=1, stop=Stop(), progress=progress, callbacks=Callbacks()
+        )
     return str(caught.value)
 
 
 def test_an_exception_of_ray_is_one_line_and_what_was_found_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = run_conduct(tmp_path, monkeypatch, RuntimeError("Traceback:\n  File x\nValueError: of a callback\n"))
+    text = run_search(tmp_path, monkeypatch, RuntimeError("Traceback:\n  File x\nValueError: of a callback\n"))
     assert text == (
-        "search: ended by an unexpected RuntimeError: ValueError: of a callback; go on with --resume, or see where with --debug"
+        "search: ended by an unexpected RuntimeError: ValueError: of a callback; continue with --resume, or see where "
+        "with --debug"
     )
-    assert run_conduct(tmp_path / "2", monkeypatch, AutoMLError("the disk is full")) == "the disk is full"
+    assert run_search(tmp_path / "2", monkeypatch, AutoMLError("the disk is full")) == "the disk is full"
 
 
 def test_lost_workers_are_replaced_once_and_nodes_need_no_storage_that_they_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray checkpoints class trainables at their end, by default, into storage that must be the driver's on each node."""
-    run_conduct(tmp_path, monkeypatch, RuntimeError())
+    run_search(tmp_path, monkeypatch, RuntimeError())
     asked = Tuner.given["run_config"]
     assert asked.failure_config.max_failures == 1
     assert asked.checkpoint_config.checkpoint_at_end is False
     assert not asked.checkpoint_config.checkpoint_frequency
+
+
+@pytest.mark.parametrize(("scheduler", "kind"), [("halving", FrontHalving), ("fifo", FIFOScheduler)])
+def test_the_scheduler_is_the_one_that_was_asked_for(scheduler, kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_search(tmp_path, monkeypatch, RuntimeError(), scheduler=scheduler)
+    assert type(Tuner.given["tune_config"].scheduler) is kind

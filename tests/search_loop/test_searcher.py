@@ -1,4 +1,4 @@
-"""BudgetSearcher without Ray: what it suggests, what it records, and how a run goes on from its records."""
+"""TrialSearcher without Ray: what it suggests, what it records, and how a run continues from its records."""
 
 import json
 from collections.abc import Callable
@@ -8,52 +8,45 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
 from dendrite_automl.feasibility.estimate import estimate_costs
-from dendrite_automl.front import DEFAULT_OBJECTIVES
-from dendrite_automl.plan.request import Plan, SearchRequest
+from dendrite_automl.front import Goal
+from dendrite_automl.plan import Plan
+from dendrite_automl.plan.parse import parse
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Run
+from dendrite_automl.run import Journal, Run, create_run
 from dendrite_automl.search_loop.arm import ArmStudy
-from dendrite_automl.search_loop.searcher import BudgetSearcher
+from dendrite_automl.search_loop.halving import FrontHalving
+from dendrite_automl.search_loop.relay import Relay
+from dendrite_automl.search_loop.searcher import TrialSearcher
+from dendrite_automl.search_loop.stop import Stop
 from dendrite_automl.space import SearchSpace
-from tests.factories import make_snapshot, make_space
+from tests.factories import make_info, make_snapshot, make_space
 
 ARMS = ("dendritic", "baseline")
+DIVERGED = {"ending": "failed", "reason": "training diverged"}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "run", {"request": {"arms": list(ARMS), "objectives": "val_accuracy,params"}})
+    return create_run(tmp_path / "run", make_info())
 
 
-def make_searcher(run: Run, *, space: SearchSpace | None = None, budget: str | None = None, **changes: Any) -> BudgetSearcher:
+def make_searcher(run: Run, *, space: SearchSpace | None = None, budget: str | None = None, **changes: Any) -> TrialSearcher:
     stopped = changes.pop("stopped", lambda: False)
-    values = {
-        "arms": ARMS,
-        "trials": 12,
-        "epochs": 20,
-        "seed": 0,
-        "replicates": 1,
-        "scheduler": "fifo",
-        "sampler": "gp",
-        **changes,
-    }
+    said = {"arms": ARMS, "trials": 12, "epochs": 20, "replicates": 1, "scheduler": "fifo", "confirm": 0, **changes}
+    request = parse({**said, "budget": budget})
     plan = Plan(
+        request=request,
         task=SimpleNamespace(input_shape=(6,), classes=tuple("abcd")),
         space=space or make_space(),
-        budget=Budget.parse(budget) if budget else Budget(),
+        goal=Goal(objectives=request.objectives, budget=request.budget),
         device=None,
-        objectives=DEFAULT_OBJECTIVES,
-        seconds=None,
-        confirm=0,
-        request=SearchRequest(),
-        **{**values, **changes},
     )
-    return BudgetSearcher(plan, run, stopped=stopped)
+    return TrialSearcher(plan, Journal(run), stopped=stopped)
 
 
 def candidate_of(config: dict[str, Any]) -> Candidate:
@@ -73,15 +66,15 @@ def fake_results(config: dict[str, Any]) -> list[dict[str, Any]]:
     return results[len(done) :]
 
 
-def train(searcher: BudgetSearcher, trial: str, config: dict[str, Any], stages: int | None = None) -> None:
+def train(searcher: TrialSearcher, trial: str, config: dict[str, Any], stages: int | None = None) -> None:
     """Report snapshots; the whole trial, or its first `stages` and no end."""
     for result in fake_results(config)[:stages]:
         searcher.on_trial_result(trial, result)
     if stages is None:
-        searcher.on_trial_complete(trial, {"finished": True, "done": True})
+        searcher.on_trial_complete(trial, {"ending": "done", "done": True})
 
 
-def run_out(searcher: BudgetSearcher, limit: int = 1000) -> list[dict[str, Any]]:
+def run_out(searcher: TrialSearcher, limit: int = 1000) -> list[dict[str, Any]]:
     """Suggest and train until the searcher has had enough."""
     configs = []
     for i in range(limit):
@@ -123,7 +116,7 @@ def test_a_small_space_is_used_up_before_its_trials(run) -> None:
 
 def test_the_first_arm_that_is_used_up_ends_the_search_for_all_and_is_named(run) -> None:
     searcher = make_searcher(run, space=make_space(hidden=[4, 8], depth=1), trials=500)
-    assert searcher.exhausted == ""
+    assert searcher.exhausted is None
     run_out(searcher)
     assert searcher.exhausted == "baseline"
     epochs = run.trained_epochs()
@@ -134,7 +127,7 @@ def test_the_first_arm_that_is_used_up_ends_the_search_for_all_and_is_named(run)
 def test_no_arm_is_used_up_when_all_trials_are_done(run) -> None:
     searcher = make_searcher(run)
     run_out(searcher)
-    assert searcher.exhausted == ""
+    assert searcher.exhausted is None
 
 
 @pytest.mark.parametrize("trials", [7, 20])
@@ -154,7 +147,7 @@ def test_an_arm_whose_trials_end_early_gets_more_of_them(run) -> None:
         results = fake_results(config)[: None if whole else 1]
         for result in results:
             searcher.on_trial_result(f"t{i}", result)
-        searcher.on_trial_complete(f"t{i}", {"finished": True} if whole else {"failed": "training diverged"})
+        searcher.on_trial_complete(f"t{i}", {"ending": "done"} if whole else DIVERGED)
     epochs = run.trained_epochs()
     arms = [line["value"]["arm"] for line in run.of_kind("trial")]
     assert abs(epochs["dendritic"] - epochs["baseline"]) <= 20
@@ -213,15 +206,15 @@ def test_a_repair_to_what_is_known_is_refused_by_its_name_and_trained_once(run) 
     assert all(reason.endswith(f"the nearest that fits, {trained}, is known") for reason in known)
 
 
-def state(searcher: BudgetSearcher) -> tuple[Any, ...]:
+def state(searcher: TrialSearcher) -> tuple[Any, ...]:
     """What a searcher knows: ids, epochs, and what its studies were told."""
     told = [
         (arm, trial.state.name, tuple(trial.params.items()), trial.values, tuple(sorted(trial.constraints.items())))
-        for arm, study in searcher._studies.items()
+        for arm, study in searcher._proposer._studies.items()
         for trial in study._study.trials
         if trial.state.name in ("COMPLETE", "PRUNED")
     ]
-    return searcher._known, searcher._epochs, searcher._started, sorted(told)
+    return searcher.ledger.known, searcher.ledger._trained, searcher.ledger.started, sorted(told)
 
 
 def test_a_resume_knows_what_was_known(run) -> None:
@@ -299,7 +292,7 @@ def test_once_stopped_nothing_more_is_suggested(run, stop_first) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "reason"),
-    [({"result": {"failed": "training diverged"}}, "training diverged"), ({"error": True}, "unexpected")],
+    [({"result": DIVERGED}, "training diverged"), ({"error": True}, "unexpected")],
 )
 def test_failures_are_recorded_with_their_reason_and_not_told_as_complete(run, ending, reason, monkeypatch) -> None:
     calls = spy(monkeypatch, "tell", "tell_nothing")
@@ -312,7 +305,7 @@ def test_failures_are_recorded_with_their_reason_and_not_told_as_complete(run, e
         searcher.suggest("u")
         searcher.on_trial_complete("u", **ending)
     (line,) = run.of_kind("end")
-    assert (line["candidate"], line["status"]) == (candidate_of(config).id, "failed")
+    assert (line["candidate"], line["status"]) == (candidate_of(config).id, "crashed" if "error" in ending else "failed")
     assert line["reason"].startswith(reason)
     assert calls == ["tell_nothing"]
     assert searcher.finished()
@@ -332,7 +325,7 @@ def test_a_trial_whose_worker_is_lost_goes_on_from_its_last_snapshot_and_counts_
     assert [line["status"] for line in run.of_kind("end")] == ["done"]
     assert calls == ["replay"]
     assert searcher.suggest("v") == Searcher.FINISHED
-    [epochs] = {sum(run.trained_epochs().values()), sum(searcher._epochs.values())}
+    [epochs] = {sum(run.trained_epochs().values()), sum(searcher.ledger._trained.values())}
     assert epochs == candidate_of(config).epochs * len(config["seeds"])
 
 
@@ -387,7 +380,7 @@ def test_an_unfinished_trial_goes_on_first_and_is_told_when_done(run, stages, mo
 def test_failed_trials_are_known_but_not_replayed(run, monkeypatch) -> None:
     searcher = make_searcher(run, trials=1)
     failed = candidate_of(searcher.suggest("t")).id
-    searcher.on_trial_complete("t", {"failed": "training diverged"})
+    searcher.on_trial_complete("t", DIVERGED)
     calls = spy(monkeypatch, "replay")
     again = make_searcher(Run.open(run.path), trials=6)
     assert calls == []
@@ -397,7 +390,7 @@ def test_failed_trials_are_known_but_not_replayed(run, monkeypatch) -> None:
 def test_the_seed_alone_decides_the_suggestions(tmp_path) -> None:
     found = []
     for i, seed in enumerate((1, 1, 2)):
-        run = Run.create(tmp_path / str(i), {"request": {"arms": list(ARMS)}})
+        run = create_run(tmp_path / str(i), make_info())
         found.append([(config["candidate"], config["seeds"]) for config in run_out(make_searcher(run, seed=seed, trials=14))])
     assert found[0] == found[1]
     assert found[0] != found[2]
@@ -406,19 +399,25 @@ def test_the_seed_alone_decides_the_suggestions(tmp_path) -> None:
 def rung(config: dict[str, Any], accuracy: float, epoch: int = 2) -> dict[str, Any]:
     """What the trainable would report at a rung."""
     cost = estimate_costs(candidate_of(config), (6,), 4)[0]
-    return {**asdict(cost), "val_accuracy": accuracy, "rung": epoch, "done": False}
+    return {**asdict(cost), "val_accuracy": accuracy, "rung": epoch, "candidate": candidate_of(config).id, "done": False}
 
 
-def reach_rung(searcher: BudgetSearcher, trial: str, accuracy: float) -> tuple[dict[str, Any], bool]:
-    """A new trial that reports at its first rung as Ray does: the scheduler is asked first; whether it goes on."""
-    config = searcher.suggest(trial)
-    result = rung(config, accuracy)
-    kept = searcher.should_continue(trial, result)
+def report(searcher: TrialSearcher, trial: str, result: dict[str, Any]) -> bool:
+    """Report as Ray does: the scheduler decides first; whether the trial continues."""
+    relay = Relay(searcher, Stop())
+    scheduler = FrontHalving(relay, searcher.ledger, searcher._plan.goal)
+    kept = scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), result) == TrialScheduler.CONTINUE
     if kept:
-        searcher.on_trial_result(trial, result)
+        relay.on_trial_result(trial, result)  # recorded already: no news
     else:
-        searcher.on_trial_complete(trial, {**result, "done": True})
-    return config, kept
+        relay.on_trial_complete(trial, {**result, "done": True})
+    return kept
+
+
+def reach_rung(searcher: TrialSearcher, trial: str, accuracy: float) -> tuple[dict[str, Any], bool]:
+    """A new trial that reports at its first rung; whether it continues."""
+    config = searcher.suggest(trial)
+    return config, report(searcher, trial, rung(config, accuracy))
 
 
 ONE_SIZE = {"hidden": 6, "depth": 1, "learning_rate": [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008]}
@@ -436,10 +435,8 @@ def test_a_trial_that_is_behind_at_a_rung_is_stopped_and_recorded(run, monkeypat
     assert run.trained_epochs()["baseline"] == 2
 
 
-def test_nothing_is_stopped_under_fifo(run) -> None:
-    searcher = make_searcher(run, space=make_space(**ONE_SIZE, stages="fit"), arms=("baseline",), scheduler="fifo")
-    assert all(reach_rung(searcher, f"t{i}", accuracy)[1] for i, accuracy in enumerate([0.9, 0.8, 0.7, 0.1]))
-    assert searcher.suggest("u")["rungs"] == []
+def test_there_are_no_rungs_under_fifo(run) -> None:
+    assert make_searcher(run, scheduler="fifo").suggest("u")["rungs"] == []
 
 
 def test_arms_do_not_compete_at_rungs(run) -> None:
@@ -471,12 +468,7 @@ def test_a_trial_that_is_behind_after_a_stage_keeps_its_snapshot(run, monkeypatc
         value = json.loads(first["snapshot"])
         value["measurement"]["val_accuracy"] = accuracy
         first["snapshot"] = json.dumps(value)
-        kept = searcher.should_continue(trial, first)
-        assert kept == (i < 3)
-        if kept:
-            searcher.on_trial_result(trial, first)
-        else:
-            searcher.on_trial_complete(trial, {**first, "done": True})
+        assert report(searcher, trial, first) == (i < 3)
     assert len(run.snapshots()) == 4
     assert run.of_kind("end")[0]["reason"] == "behind at stage 0"
     assert calls == ["tell"]  # with the accuracy of its complete first stage
@@ -487,5 +479,4 @@ def test_the_last_stage_is_never_stopped(run) -> None:
     for i, accuracy in enumerate([0.9, 0.8, 0.7, 0.1]):
         config = searcher.suggest(f"t{i}")
         (result,) = fake_results(config)
-        assert searcher.should_continue(f"t{i}", result), accuracy
-        searcher.on_trial_result(f"t{i}", result)
+        assert report(searcher, f"t{i}", result), accuracy

@@ -4,7 +4,7 @@ import pytest
 
 from dendrite_automl.search_loop.stop import hopeless_reason
 
-CRASH = {"status": "failed", "reason": "unexpected KeyError: 'x'"}
+CRASH = {"status": "crashed", "reason": "unexpected KeyError: 'x'"}
 DIVERGED = {"status": "failed", "reason": "training diverged"}
 DONE = {"status": "done", "reason": ""}
 
@@ -16,4 +16,4 @@ def test_three_unexpected_failures_at_the_start_are_a_reason_to_stop() -> None:
 
 @pytest.mark.parametrize("ended", [[], [CRASH, CRASH], [DONE, CRASH, CRASH, CRASH], [CRASH, DIVERGED, CRASH], [DIVERGED] * 3])
 def test_anything_else_is_not(ended: list[dict[str, str]]) -> None:
-    assert hopeless_reason(ended) == ""
+    assert hopeless_reason(ended) is None

@@ -9,7 +9,7 @@ from scipy import integrate, stats
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
-from dendrite_automl.front import DEFAULT_OBJECTIVES, hypervolume
+from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, hypervolume
 from dendrite_automl.result import Cost
 from dendrite_automl.search_loop.surrogate import Surrogate, _expected_improvement
 from dendrite_automl.space import Point, SearchSpace
@@ -34,8 +34,8 @@ def costs_of(candidate: Candidate) -> list[Cost]:
 
 
 def make_surrogate(space: SearchSpace, budget: str | None = None, seed: int = 0, costs: Any = costs_of) -> Surrogate:
-    limits = Budget.parse(budget) if budget else Budget()
-    return Surrogate(space, DEFAULT_OBJECTIVES, limits, seed=seed, design=lambda p: design(space, p), costs=costs)
+    goal = Goal(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(budget) if budget else Budget())
+    return Surrogate(space, goal, seed=seed, design=lambda p: design(space, p), costs=costs)
 
 
 def design(space: SearchSpace, point: Point) -> Candidate:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.plan.request import SearchRequest, make_plan
+from dendrite_automl.plan import Effort, make_plan
 from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, find_teacher
 from dendrite_automl.tasks import Task, from_arrays
 from tests.factories import make_space, make_space_text
@@ -21,17 +21,17 @@ def make_task(shape: tuple[int, ...] = (6,)) -> Task:
 
 def test_the_largest_network_is_trained_and_its_replicates_speak_together() -> None:
     task, space = make_task(), make_space(learning_rate=0.05)
-    sizes = {"epochs": 6, "replicates": 2, "seed": 0, "metric": "accuracy"}
-    teacher = find_teacher(space, task, **sizes, stopped=lambda: False)
+    effort = Effort(epochs=6, replicates=2)
+    teacher = find_teacher(space, task, effort, metric="accuracy", stopped=lambda: False)
     assert teacher is not None
     largest = 6 * 40 + 40 + 40 * 40 + 40 + 40 * 3 + 3
     assert teacher.about.startswith(f"2 networks of {largest:,} parameters")
     assert teacher.logits.shape == (len(task.train), 3)
     assert (teacher.logits.argmax(1) == task.train.y).mean() > 0.9
-    again = find_teacher(space, task, **sizes, stopped=lambda: False)
+    again = find_teacher(space, task, effort, metric="accuracy", stopped=lambda: False)
     assert again is not None
     assert np.array_equal(again.logits, teacher.logits)
-    assert find_teacher(space, task, **sizes, stopped=lambda: True) is None
+    assert find_teacher(space, task, effort, metric="accuracy", stopped=lambda: True) is None
 
 
 def test_what_a_teacher_says_survives_a_run_folder() -> None:
@@ -71,7 +71,7 @@ def plan(tmp_path, text: str, task: Task, **asked):
     path = tmp_path / "space.toml"
     path.write_text(text)
     arrays = (task.train.x, task.train.y, task.val.x, task.val.y)
-    return make_plan(SearchRequest(space=str(path), **asked), arrays)
+    return make_plan({"space": str(path), "data": arrays, **asked})
 
 
 def test_a_teacher_adds_its_knobs_to_a_space_that_has_none_and_no_others(tmp_path) -> None:

@@ -78,13 +78,13 @@ def snapshot_of(result: dict[str, Any]) -> Snapshot:
 
 def comparable(results: list[dict[str, Any]]) -> list[Any]:
     rows = [({**snapshot_of(r).values(), "train_seconds": 0}, r["weights"]) for r in results if "snapshot" in r]
-    return [*rows, {key: value for key, value in results[-1].items() if key in ("finished", "failed", "done")}]
+    return [*rows, {key: value for key, value in results[-1].items() if key in ("ending", "reason", "done")}]
 
 
 def test_each_step_is_a_snapshot_with_its_weights_and_the_last_one_the_end() -> None:
     config = make_config("fit prune")
     *snapshots, end = steps(make_trainable(config))
-    assert end == {"finished": True, "done": True}
+    assert end == {"ending": "done", "done": True}
     assert [snapshot_of(result).stage for result in snapshots] == [0, 1]
     candidate = Candidate.from_json(json.loads(config["candidate"]))
     for result in snapshots:
@@ -129,7 +129,7 @@ def test_a_candidate_that_fails_ends_with_its_reason() -> None:
     results = steps(make_trainable(make_config("fit prune", hidden=1)))
     assert snapshot_of(results[0]).stage == 0
     assert results[1]["done"]
-    assert "too narrow" in results[1]["failed"]
+    assert "too narrow" in results[1]["reason"]
     assert "unexpected" not in results[1]
 
 
@@ -143,7 +143,7 @@ def test_an_error_of_the_program_is_told_apart_and_the_actor_goes_on(monkeypatch
         patch.setattr(module, "run_trial", broken)
         trainable.reset_config(make_config("fit"))
         (result,) = steps(trainable)
-    assert result["failed"] == "unexpected ZeroDivisionError: oops"
+    assert result["reason"] == "unexpected ZeroDivisionError: oops"
     trainable.reset_config(make_config("fit"))
     assert len(steps(trainable)) == 2
 
@@ -177,7 +177,7 @@ def test_a_snapshot_is_trained_again_along_its_path_with_other_seeds() -> None:
     config = {"candidate": json.dumps(make_candidate(words).to_json()), "seeds": [15, 16, 17], "stages": list(path)}
     config["like"] = like
     *snapshots, end = steps(make_trainable(config))
-    assert end == {"finished": True, "done": True}
+    assert end == {"ending": "done", "done": True}
     assert [snapshot_of(result).stages for result in snapshots] == [path[: i + 1] for i in range(len(path))]
     for result in snapshots:
         again = snapshot_of(result)
@@ -218,9 +218,9 @@ def test_a_confirmation_that_cannot_be_done_ends_with_its_reason() -> None:
     candidate = json.dumps(make_candidate("fit prune", hidden=1).to_json())
     *_, last = steps(make_trainable({"candidate": candidate, "seeds": [5], "stages": [0, 1], "like": []}))
     assert last["done"]
-    assert "too narrow" in last["failed"]
+    assert "too narrow" in last["reason"]
     [last] = steps(make_trainable({"candidate": candidate, "seeds": [5], "stages": [0, 1], "like": [(1, 0, b"no weights")]}))
-    assert "weights" in last["failed"]
+    assert "weights" in last["reason"]
 
 
 def test_without_data_an_actor_refuses_to_start() -> None:

@@ -97,22 +97,22 @@ def test_without_settings_the_space_is_as_it_was() -> None:
         ("width!1", "expected KNOB=VALUE"),
         ("widht=1", 'unknown knob "widht"; did you mean "width"?'),
         ("hidden=1", 'unknown knob "hidden"; expected one of width, blocks'),
-        ("width=1,3", '"3" is none of them'),
-        ("width!=3", '"3" is none of them'),
-        ("width=3:4", "expected of 0.5, 0.75, 1.0"),
-        ("width=2:1", '"2:1" is none of them'),
-        ("width=:", '":" is none of them'),
-        ("width=a:b", '"a:b" is none of them'),
-        ("width=wide", '"wide" is none of them'),
-        ("width=nan", '"nan" is none of them'),
-        ("width=inf", '"inf" is none of them'),
-        ("width!=0:9", "expected to leave one of 0.5, 0.75"),
-        ("blocks!=2,3,4", "expected to leave one of 2, 3, 4"),
-        ("kind=pool,perforatd", '"perforatd" is none of them'),
+        ("width=1,3", '; got "3"'),
+        ("width!=3", '; got "3"'),
+        ("width=3:4", "expected one of 0.5, 0.75, 1.0"),
+        ("width=2:1", '; got "2:1"'),
+        ("width=:", '; got ":"'),
+        ("width=a:b", '; got "a:b"'),
+        ("width=wide", '; got "wide"'),
+        ("width=nan", '; got "nan"'),
+        ("width=inf", '; got "inf"'),
+        ("width!=0:9", "expected at least one of 0.5, 0.75"),
+        ("blocks!=2,3,4", "expected at least one of 2, 3, 4"),
+        ("kind=pool,perforatd", '; got "perforatd"'),
         ("cycles=0", 'knob "cycles": expected a whole number >= 1, got 0'),
         ("cycles=1.5", 'knob "cycles": expected a whole number >= 1, got 1.5'),
         ("prune_ratio=1", 'knob "prune_ratio": expected a number between 0 and 1'),
-        ("stages=grow", 'knob "stages": expected a text of stages that starts with fit'),
+        ("stages=grow", 'knob "stages": expected a string of stages that starts with fit'),
     ],
 )
 def test_a_setting_that_cannot_be_followed_is_refused_in_one_line(setting: str, says: str) -> None:
@@ -121,7 +121,7 @@ def test_a_setting_that_cannot_be_followed_is_refused_in_one_line(setting: str, 
 
 @pytest.mark.parametrize("settings", [("width=1", "width=2"), ("width=1:2", "width=3"), ("width=3", "width=4")])
 def test_settings_that_contradict_each_other_are_refused(settings: tuple[str, str]) -> None:
-    assert "is none of them" in error_of(*settings)
+    assert f'; got "{settings[1].removeprefix("width=")}"' in error_of(*settings)
 
 
 def test_a_stage_still_needs_its_knobs() -> None:
@@ -146,7 +146,7 @@ def test_values_of_different_types_are_told_apart(setting: str, left: tuple[Valu
 
 
 def test_true_and_false_have_no_other_values() -> None:
-    assert '"1" is none of them' in error_of("hidden=1", space=make_space(hidden=[True, False]))
+    assert '; got "1"' in error_of("hidden=1", space=make_space(hidden=[True, False]))
 
 
 @given(data=st.data(), space=st.sampled_from(list(SPACES.values())), seed=st.integers())
@@ -191,4 +191,4 @@ KEYS = {knob.name for knob in make_space().knobs}
 def test_a_switch_is_turned_on_where_the_space_lists_it_as_off() -> None:
     space = make_space(depth=False)
     assert [choices(narrow_space(space, [text]), "depth") for text in ("depth=true", "depth=True")] == [(True,), (True,)]
-    assert '"1" is none of them' in error_of("depth=1", space=space)
+    assert '; got "1"' in error_of("depth=1", space=space)

@@ -135,7 +135,7 @@ def test_an_anchor_gives_the_very_value_of_the_knob(value: str) -> None:
 def test_a_missing_or_wrong_text_entry_is_named(key: str, value: str | None) -> None:
     line = re.search(rf"^{key} = .*$", SMALL, re.MULTILINE)
     assert line
-    assert f"{key}: expected a text, got" in error_of(changed(line[0], "" if value is None else f"{key} = {value}"))
+    assert f"{key}: expected a string, got" in error_of(changed(line[0], "" if value is None else f"{key} = {value}"))
 
 
 @pytest.mark.parametrize("shape", ["64", "[]", "[0]", "[1, 2, 3, 4]", "[8.0]", "[true]", '["64"]'])
@@ -157,7 +157,7 @@ def test_a_stage_that_never_happens_needs_no_knobs() -> None:
 
 @pytest.mark.parametrize("before", ['stages = ["fit", "fit shrink prune grow"]', "learning_rate = 0.01"])
 def test_stages_and_learning_rate_are_always_needed(before: str) -> None:
-    assert f'knob "{before.split()[0]}": expected it to be there' in error_of(changed(before, ""))
+    assert f'knob "{before.split()[0]}": expected this knob' in error_of(changed(before, ""))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_stages_and_learning_rate_are_always_needed(before: str) -> None:
     [
         ("[4, 8]", "[]", "hidden", "one value or a list of different ones"),
         ("[4, 8]", "[4, 4]", "hidden", "one value or a list of different ones"),
-        ("[4, 8]", "[[4], [8]]", "hidden", "a number, a text or true/false"),
-        ("[4, 8]", "{ low = 4 }", "hidden", "a number, a text or true/false"),
-        ("[4, 8]", "[4, 1979-05-27]", "hidden", "a number, a text or true/false"),
+        ("[4, 8]", "[[4], [8]]", "hidden", "a number, a string or true/false"),
+        ("[4, 8]", "{ low = 4 }", "hidden", "a number, a string or true/false"),
+        ("[4, 8]", "[4, 1979-05-27]", "hidden", "a number, a string or true/false"),
         ("[4, 8]", "[4, nan]", "hidden", "got nan"),
         ("[4, 8]", "inf", "hidden", "got inf"),
         ('"fit",', '"grow",', "stages", "starts with fit"),
@@ -183,9 +183,9 @@ def test_stages_and_learning_rate_are_always_needed(before: str) -> None:
         ("[1, 2]", "[0, 1]", "cycles", "a whole number >= 1"),
         ("[1, 2]", "1.5", "cycles", "a whole number >= 1"),
         ("[1, 2]", "true", "cycles", "a whole number >= 1"),
-        ('"gradient"', "1", "kind", "a text"),
-        ('"head"', '""', "placement", "a text"),
-        ('"tanh"', "[true]", "activation", "a text"),
+        ('"gradient"', "1", "kind", "a string"),
+        ('"head"', '""', "placement", "a string"),
+        ('"tanh"', "[true]", "activation", "a string"),
         ("0.01", "0", "learning_rate", "a number > 0"),
         ("0.01", '"fast"', "learning_rate", "a number > 0"),
         ("0.01", "inf", "learning_rate", "a number > 0"),

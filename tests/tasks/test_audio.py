@@ -170,7 +170,7 @@ def test_the_test_recordings_influence_nothing_and_are_read_when_opened(tmp_path
     assert (after.fingerprint, after.preprocessing) == (before.fingerprint, before.preprocessing)
     assert not np.allclose(after.open_test().x, before.open_test().x * 0)
     tested[0].unlink()
-    with pytest.raises(RequestError, match="that cannot"):
+    with pytest.raises(RequestError, match="that cannot be read"):
         after.open_test()
 
 
@@ -220,7 +220,7 @@ def test_silent_recordings_are_left_out_by_name_unless_a_class_has_no_others(tmp
     task = read(folder)
     assert (len(task.train) + len(task.val), len(task.open_test())) == (14, 4)
     (note,) = task.notes
-    assert "nothing is heard in them" in note
+    assert "because they are silent" in note
     assert all(f"low/{path.name}" in note for path in quiet)
     for i in range(10):
         write_wave(folder / "nothing" / f"{i}.wav", np.zeros(RATE // 2))
@@ -260,7 +260,7 @@ def test_a_file_of_two_gigabytes_is_read_in_pieces(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(clips, "_content", lambda path, folder: path.name)  # hashing it takes seconds
     task = read(folder)
     assert len(task.train) == 4
-    assert "of 1 longer recordings the middle is used" in task.notes[0]
+    assert "the middle of 1 longer recordings is used" in task.notes[0]
 
 
 def spoil(name: str, content: bytes | None) -> Callable[[Path], None]:
@@ -320,22 +320,22 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "class with one recording": (keep_one, {}, 'expected at least 3 examples of each class, got 1 of "low"'),
     "very many classes": (many_classes, {}, "expected at most 1,000 classes, got 1,502"),
     "odd class name": (lambda folder: (folder / "low").rename(folder / "l\no"), {}, "expected class folders with printable"),
-    "empty file": (spoil("low/0.wav", b""), {}, "1 that cannot: low/0.wav ("),
-    "text": (spoil("low/0.wav", b"hello" * 100), {}, "1 that cannot: low/0.wav ("),
-    "cut head": (spoil("low/0.wav", b"RIFF\x00\x00\x00\x00WAVEfmt "), {}, "1 that cannot: low/0.wav ("),
+    "empty file": (spoil("low/0.wav", b""), {}, "1 that cannot be read: low/0.wav ("),
+    "text": (spoil("low/0.wav", b"hello" * 100), {}, "1 that cannot be read: low/0.wav ("),
+    "cut head": (spoil("low/0.wav", b"RIFF\x00\x00\x00\x00WAVEfmt "), {}, "1 that cannot be read: low/0.wav ("),
     "NaN and infinity": (put_nan, {}, "(NaN or infinity)"),
-    "lists of other files": (list_nothing, {}, "testing_list.txt: expected names such as CLASS/FILE"),
+    "lists of other files": (list_nothing, {}, "testing_list.txt: expected names of existing files such as CLASS/FILE"),
     "one speaker": (one_speaker, {}, "expected each class in several groups"),
-    "class only in test": (unseen_class, {}, "expected classes that train has in the other splits, got new"),
+    "class only in test": (unseen_class, {}, "expected only classes of train in the other splits, got new"),
     "rate too low": (lambda _: None, {"rate_hz": 100.0}, "rate: expected 4000 to 192000 Hz"),
-    "rate not whole": (lambda _: None, {"rate_hz": 8000.5}, "rate: expected whole samples per second"),
+    "rate not whole": (lambda _: None, {"rate_hz": 8000.5}, "rate: expected a whole number of samples per second"),
     "unknown features": (lambda _: None, {"features": "mfc"}, "features: expected one of mfcc, log-mel, edge-impulse"),
     "window too short": (lambda _: None, {"window_seconds": 0.001}, "window: expected 32 ms to"),
-    "stride alone": (lambda _: None, {"stride_seconds": 1.0}, "stride: expected beside a window"),
+    "stride alone": (lambda _: None, {"stride_seconds": 1.0}, "stride: expected together with a window"),
     "stride of nothing": (lambda _: None, {"window_seconds": 0.25, "stride_seconds": 1e-9}, "stride: expected a duration"),
     "too much": (lambda _: None, {"window_seconds": 0.04, "stride_seconds": 1 / RATE}, "GiB of inputs in memory"),
-    "target": (lambda _: None, {"target": "label"}, "--target does not concern"),
-    "image size": (lambda _: None, {"image_size": (8, 8)}, "--image-size does not concern"),
+    "target": (lambda _: None, {"target": "label"}, "--target does not apply to"),
+    "image size": (lambda _: None, {"image_size": (8, 8)}, "--image-size does not apply to"),
 }  # fmt: skip
 
 
@@ -357,7 +357,7 @@ def test_links_that_lead_nowhere_and_pipes_are_named(tmp_path: Path) -> None:
     (folder / "low" / "4.wav").symlink_to(tmp_path / "gone")
     os.mkfifo(folder / "low" / "5.wav")
     with pytest.raises(
-        RequestError, match=r"2 that cannot: low/4\.wav \(gone, or a link that leads nowhere\), low/5\.wav \(no file\)"
+        RequestError, match=r"2 that cannot be read: low/4\.wav \(missing, or a broken link\), low/5\.wav \(not a file\)"
     ):
         read(folder)
 
@@ -366,5 +366,5 @@ def test_many_broken_recordings_are_counted_and_the_first_named(tmp_path: Path) 
     folder = write_classes(tmp_path / "a", each=10)
     for i in range(8):
         (folder / "low" / f"{i}.wav").write_bytes(b"broken")
-    with pytest.raises(RequestError, match=r"got 8 that cannot: low/0\.wav \(.*low/4\.wav \(.*\) and 3 more; repair"):
+    with pytest.raises(RequestError, match=r"got 8 that cannot be read: low/0\.wav \(.*low/4\.wav \(.*\) and 3 more; repair"):
         read(folder)

@@ -1,4 +1,4 @@
-"""What lies at a path decides which reader takes it; options are parsed strictly."""
+"""The reader is picked by what is at a path; options are parsed strictly."""
 
 import sys
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_what_no_reader_takes_is_refused_in_one_line(tmp_path: Path, files: list
 
 def test_options_do_not_concern_an_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
-    with pytest.raises(RequestError, match=r"--rate does not concern a\.npz"):
+    with pytest.raises(RequestError, match=r"--rate does not apply to a\.npz"):
         read_data(str(tmp_path / "a.npz"), ReadOptions(rate_hz=50.0))
 
 

@@ -64,13 +64,13 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda f: (f / TEST_LABELS).unlink(), "got none like t10k-labels"),
     "two sets": (put(f"fashion-{TEST_LABELS}", b""), "put each set into a folder of its own"),
     "empty": (put(TEST_LABELS, b""), "one that starts with"),
-    "cut": (put(TEST_LABELS, pack(np.zeros(15, np.uint8))[:-1]), "expected 15 bytes of values as its head says, got 14"),
+    "cut": (put(TEST_LABELS, pack(np.zeros(15, np.uint8))[:-1]), "expected 15 bytes of values as its header says, got 14"),
     "too long": (
         put(TEST_LABELS, pack(np.zeros(15, np.uint8)) + b"x"),
-        "expected 15 bytes of values as its head says, got more",
+        "expected 15 bytes of values as its header says, got more",
     ),
     "too few labels": (put(TEST_LABELS, pack(np.zeros(14, np.uint8))), f"one for each image of {IMAGES}, got 14"),
-    "unknown label": (put(TEST_LABELS, pack(np.full(15, 7, np.uint8))), "y_test: expected labels that y_train has, got 7"),
+    "unknown label": (put(TEST_LABELS, pack(np.full(15, 7, np.uint8))), "y_test: expected only labels that y_train has, got 7"),
     "one class": (put(NAMES["train"][1], pack(np.zeros(50, np.uint8))), "expected at least 2 classes, got 1"),
     "a class with one": (put(NAMES["train"][1], pack(np.minimum(np.arange(50), 5).astype(np.uint8))), "got 1 of 0"),
     "images for labels": (put(TEST_LABELS, pack(np.zeros((15, 1, 1), np.uint8))), "with 1 axes"),
@@ -99,5 +99,5 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, kind:
 
 def test_an_option_is_refused(tmp_path: Path) -> None:
     make_folder(tmp_path / "idx")
-    with pytest.raises(RequestError, match=r"--image-size does not concern .*a folder of IDX files"):
+    with pytest.raises(RequestError, match=r"--image-size does not apply to .*a folder of IDX files"):
         read_data(str(tmp_path / "idx"), ReadOptions(image_size=(3, 3)))

@@ -88,7 +88,7 @@ def test_images_of_several_or_large_sizes_are_brought_to_32_and_that_is_said(tmp
     (folder / "dog" / "notes.txt").write_text("")
     task = read(folder)
     assert task.input_shape == (1, 32, 32)
-    assert "images of 4x6 to 30x90 are brought to 32x32" in task.notes[0]
+    assert "images of 4x6 to 30x90 are resized to 32x32" in task.notes[0]
     assert "1 files that are neither PNG nor JPEG" in task.notes[1]
 
 
@@ -136,9 +136,9 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (cut, "expected a readable image"),
     "a link to nowhere": (lambda p: p.symlink_to("nowhere"), "No such file"),
     "2 GB": (write_sparse, "expected a PNG or JPEG image"),
-    "16 bits": (deep, "expected 8 bits a channel"),
+    "16 bits": (deep, "expected 8 bits per channel"),
     "a bomb": (bomb, "exceeds limit"),
-    "colour beside grey": (lambda p: draw(p, (1, 2, 3), mode="RGB"), "got 20 grey and 1 rgb; say --colour"),
+    "colour beside grey": (lambda p: draw(p, (1, 2, 3), mode="RGB"), "got 20 grey and 1 rgb; set --colour"),
 }
 
 
@@ -168,7 +168,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "train beside a class": (lambda f: [make_folder(f / name) for name in ("train", "test", "dog")], "got dog, test, train"),
     "a class of test alone": (
         lambda f: [make_folder(f / "train"), make_folder(f / "test", classes=("dog", "cow"))],
-        "y_test: expected labels that y_train has, got 'cow'",
+        "y_test: expected only labels that y_train has, got 'cow'",
     ),
     "no class in common size": (lambda f: make_folder(f / "train", each=1) and make_folder(f / "test"), "got 1 of"),
 }

@@ -95,11 +95,11 @@ BAD: list[tuple[Any, str]] = [
     ((GOOD, Pairs([np.zeros((2, 5)), np.zeros((3, 5))], [0, 1])), "example 1: expected shape (2, 5)"),
     ((GOOD, Pairs([np.zeros((2, 4))] * 2, [0, 1])), "X_test: expected examples of shape (2, 5)"),
     ((GOOD, Pairs([np.full((2, 5), np.nan)] * 2, [0, 1])), "X_test: expected finite numbers, got NaN"),
-    ((GOOD, Pairs([np.zeros((2, 5))] * 2, [0, 5])), "y_test: expected labels that y_train has, got 5"),
+    ((GOOD, Pairs([np.zeros((2, 5))] * 2, [0, 5])), "y_test: expected only labels that y_train has, got 5"),
     ((GOOD, Pairs([np.zeros((2, 5))] * 2, [[0, 1], [1, 0]])), "example 0: expected one label, got shape (2,)"),
     ((GOOD, Pairs([[1, 2]], [0])), "an input of type list"),
     ((GOOD, Pairs({}, [0])), "got KeyError: 0"),
-    ((Pairs(FOUR[0], np.arange(40) / 7), GOOD), "y_train: expected one integer or text label each"),
+    ((Pairs(FOUR[0], np.arange(40) / 7), GOOD), "y_train: expected one integer or string label each"),
     ((Pairs(FOUR[0], [0] * 40), GOOD), "expected at least 2 classes, got 1"),
     ((Pairs(FOUR[0], [0] * 39 + [1]), GOOD), "expected at least 2 examples of each class, got 1 of 1"),
     ((np.zeros((3000, 1)), np.arange(3000) // 2, FOUR[2], FOUR[3]), "expected at most 1,000 classes, got 1,500"),
@@ -161,5 +161,5 @@ def test_a_function_by_name_is_looked_for_in_the_working_folder_and_called(
         read_data("my_own_data:leaves", ReadOptions())
     with pytest.raises(RequestError, match="got ModuleNotFoundError"):
         read_data("no_such_module:load", ReadOptions())
-    with pytest.raises(RequestError, match="--target does not concern"):
+    with pytest.raises(RequestError, match="--target does not apply to"):
         read_data("my_own_data:load", ReadOptions(target="y"))

@@ -149,7 +149,7 @@ def test_the_test_recordings_influence_nothing_and_are_read_again(tmp_path: Path
     assert (after.fingerprint, after.preprocessing) == (before.fingerprint, before.preprocessing)
     assert raw(after, after.open_test())[:, 0].min() > 999
     shutil.rmtree(folder)
-    with pytest.raises(RequestError, match="expected a CSV, it is gone"):
+    with pytest.raises(RequestError, match="expected a CSV, it is missing"):
         after.open_test()
 
 
@@ -191,7 +191,7 @@ def test_no_window_lies_across_a_gap_and_short_recordings_are_named(tmp_path: Pa
     assert sorted(set(windows[:, 2, 0].round().astype(int).tolist())) == [0, 80, 130]
     assert task.notes == (
         f"left out, shorter than a window: {path.relative_to(folder)}",
-        "7 gaps in time; no window lies across one",
+        "7 gaps in time; no window spans one",
     )
 
 
@@ -312,13 +312,13 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "a missing time": (put_value("time", np.nan), {}, "column 'time': expected finite numbers"),
     "mixed channels": (edit(lambda t: t.drop(columns="y")), {}, "expected the 3 channels of"),
     "times alone": (edit_all(lambda t: t[["time"]]), {}, "expected a column for each channel"),
-    "two of one name": (put("walk/0.csv", b"x,x ,y\n1,2,3\n"), {}, "expected columns of different names, got 'x' twice"),
+    "two of one name": (put("walk/0.csv", b"x,x ,y\n1,2,3\n"), {}, "expected columns with different names, got 'x' twice"),
     "two times": (edit_all(lambda t: t.assign(timestamp=t["time"])), {}, "expected one column of times, got time, timestamp"),
     "no window": (nothing, {"window_seconds": None}, "add --window"),
     "no rate": (edit_all(lambda t: t.drop(columns="time")), {}, "expected --rate, such as --rate 50Hz"),
     "another rate": (nothing, {"rate_hz": 100.0}, "expected samples at 100 Hz, got times 0.02 apart, which is 50 Hz"),
     "one of another rate": (edit(lambda t: t.assign(time=t["time"] * 2)), {}, "walk/0.csv: expected samples at 50 Hz, got"),
-    "milliseconds": (edit_all(lambda t: t.assign(time=t["time"] * 1000)), {}, "stand in a column time_ms"),
+    "milliseconds": (edit_all(lambda t: t.assign(time=t["time"] * 1000)), {}, "belong in a column time_ms"),
     "uneven": (edit_all(lambda t: t.assign(time=t["time"] ** 2)), {}, "expected times with even steps"),
     "backwards": (edit_all(lambda t: t.assign(time=-t["time"])), {}, "expected times with even steps"),
     "odd dates": (edit_all(lambda t: t.assign(time="yesterday")), {}, "expected numbers or dates such as"),
@@ -326,8 +326,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "window too short": (nothing, {"window_seconds": 0.01}, "expected a window of at least 2 samples"),
     "window of no length": (nothing, {"window_seconds": float("nan")}, "--window: expected a number > 0"),
     "too much": (nothing, {"stride_seconds": 0.02}, "GiB of inputs in memory"),
-    "target": (nothing, {"target": "x"}, "--target does not concern"),
-    "features": (nothing, {"features": "mfcc"}, "--features does not concern"),
+    "target": (nothing, {"target": "x"}, "--target does not apply to"),
+    "features": (nothing, {"features": "mfcc"}, "--features does not apply to"),
 }  # fmt: skip
 
 

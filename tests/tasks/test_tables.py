@@ -124,7 +124,7 @@ def test_what_says_nothing_is_dropped_and_said(tmp_path: Path) -> None:
     )
     task = read(save(tmp_path, frame, "a.parquet"))
     notes = " | ".join(task.notes)
-    for said in ("index: it numbers", "const, none: constant", "uid: almost only different texts", "day: dates and durations"):
+    for said in ("index: it numbers", "const, none: constant", "uid: almost all values differ", "day: dates and durations"):
         assert f"dropped {said}" in notes
     assert [column["name"] for column in task.preprocessing["columns"]] == ["höhe", "weight", "farbe", "owner", "on"]  # type: ignore[attr-defined]
 
@@ -239,8 +239,8 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, name: str) -> None
 
 def test_options_of_other_data_and_a_table_that_changed_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path, make_frame())
-    assert "--recording does not concern" in error_of(path, recording="owner")
-    assert "--colour does not concern" in error_of(path, colour="grey")
+    assert "--recording does not apply to" in error_of(path, recording="owner")
+    assert "--colour does not apply to" in error_of(path, colour="grey")
     task = read(path)
     save(tmp_path, make_frame().iloc[1:])
     with pytest.raises(RequestError, match="got another table"):
@@ -256,7 +256,7 @@ def test_odd_columns_of_a_parquet_file_do_no_harm(tmp_path: Path) -> None:
     )
     task = read(save(tmp_path, frame, "a.parquet"))
     assert np.isfinite(task.train.x).all()
-    assert "dropped lists: neither numbers nor texts" in task.notes
+    assert "dropped lists: neither numbers nor strings" in task.notes
     assert "got array" in error_of(tmp_path / "a.parquet", "lists")
     assert read(tmp_path / "a.parquet", "kind").classes == ("x", "y")
 
@@ -270,4 +270,4 @@ def test_a_decimal_comma_is_understood_where_it_does_not_separate_columns(tmp_pa
 def test_a_stray_text_in_a_column_of_numbers_is_told_of(tmp_path: Path) -> None:
     height = [str(i % 9) if i % 11 else "n.v." for i in range(N)]
     task = read(save(tmp_path, make_frame(height=height)))
-    assert "column 'height' is read as texts, though most of it are numbers, because of 'n.v.' and the like" in task.notes
+    assert "column 'height' is read as strings, although most of it is numbers, because of 'n.v.' and the like" in task.notes

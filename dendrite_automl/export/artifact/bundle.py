@@ -1,4 +1,4 @@
-"""The artifact of one network: a folder that can be deployed, checked against the network that it was made from."""
+"""The artifact of one network: a deployable folder, checked against the network that it was made from."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def export_artifact(model: nn.Module, member: Member, folder: Path, context: Bun
     """Write all files of an artifact into `folder`, which must exist and be empty.
 
     Raises:
-        ArtifactMismatch: the files count or compute otherwise than the network, or do not fit the budget; what was written is
-            incomplete.
+        ArtifactMismatch: the counts or outputs of the files differ from those of the network, or the files exceed the budget;
+            the folder is left incomplete.
         AutoMLError: onnxruntime cannot quantise or run the file.
         OSError: a file cannot be written.
     """
@@ -83,7 +83,7 @@ def export_artifact(model: nn.Module, member: Member, folder: Path, context: Bun
 
 
 def _check_counts(path: Path, model: nn.Module, snapshot: Snapshot, input_shape: tuple[int, ...]) -> None:
-    """Three accounts: of the network's layers (the snapshot's), of the file's operators, of what torch executes."""
+    """Compare three counts: of the network's layers (the snapshot's), of the file's operators, of what torch executes."""
     layers, expected = count_layers(path), snapshot.measurement
     params, macs = (sum(layer[figure] for layer in layers) for figure in ("params", "macs"))
     if (params, macs) != (expected.params, expected.macs):
@@ -99,14 +99,14 @@ def _check_counts(path: Path, model: nn.Module, snapshot: Snapshot, input_shape:
 
 
 def _check_int8(float_path: Path, int8_path: Path, snapshot: Snapshot) -> Footprint:
-    """The third account of the parameters: the int8 file stores as many."""
+    """The third count of the parameters: the int8 file must store the same number."""
     if (stored := count_stored_int8(int8_path)) != snapshot.measurement.params:
         raise ArtifactMismatch(f"{int8_path}: expected {snapshot.measurement.params} parameters, the file has {stored}")
     return measure_footprint(float_path, int8_path)
 
 
 def _check_footprint(footprint: Footprint, context: BundleContext, path: Path) -> None:
-    """What the file itself needs, the runtime included, is within the budget: it may be more than was planned for."""
+    """Check that what the file itself needs, runtime included, is within the budget: it may be more than was planned."""
     needs = {
         "flash_bytes": footprint.weights_bytes + context.runtime("flash"),
         "peak_ram_bytes": footprint.peak_ram_bytes + context.runtime("ram"),

@@ -15,7 +15,7 @@ x = np.load("vectors.npz")["inputs"][:1]
 print(labels[session.run(None, {"input": x})[0].argmax()])
 """
 _CLASSES = 30  # in the table
-_CONFUSIONS = 3  # of those made most often
+_CONFUSIONS = 3  # the most frequent ones
 _LONGEST = 200  # characters of the preprocessing
 Description = Mapping[str, Any]
 
@@ -41,8 +41,8 @@ def _head(d: Description) -> str:
     return f"""\
 # {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {len(d["labels"])} classes, {figures["params"]:,} parameters
 
-A classifier for the task `{data["task"]}`: an input of {shape} numbers gives one logit for each class.
-`model.onnx` is float32, `model.int8.onnx` the same network in 8 bits. Data: {data["about"]}."""
+A classifier for the task `{data["task"]}`: an input of {shape} numbers gives one logit per class.
+`model.onnx` is float32, `model.int8.onnx` is the same network in 8 bits. Data: {data["about"]}."""
 
 
 def _quality(d: Description) -> str:
@@ -54,14 +54,14 @@ def _quality(d: Description) -> str:
 
 | | float32 | int8 |
 |---|--:|--:|
-| **test** ({accuracy["test_examples"]:,} examples, looked at once) | **{_percent(accuracy["test"])}** | \
+| **test** ({accuracy["test_examples"]:,} examples, evaluated once) | **{_percent(accuracy["test"])}** | \
 **{_percent(accuracy["test_int8"])}** |
 | 95 % interval (Wilson) | {_interval(accuracy["test_ci95"])} | {_interval(accuracy["test_int8_ci95"])} |
-| validation{metric} ({d["data"]["examples"]["val"]:,} examples; flatters, see below) | \
+| validation{metric} ({d["data"]["examples"]["val"]:,} examples; optimistic, see below) | \
 {_percent(int8["val_accuracy_float"])} | \
 {_percent(int8["val_accuracy"])} |
 
-Networks of this design have {_percent(accuracy["val"])}{error}{metric} on validation, the mean of {_trainings(accuracy)}.
+Networks of this design reach {_percent(accuracy["val"])}{error}{metric} on validation, the mean of {_trainings(accuracy)}.
 {_int8(d)}"""
 
 
@@ -71,7 +71,7 @@ def _trainings(accuracy: Mapping[str, Any]) -> str:
 
 
 def _times(count: int) -> str:
-    return f"{count} training{'' if count == 1 else 's'}"
+    return f"{count} training run{'' if count == 1 else 's'}"
 
 
 def _int8(d: Description) -> str:
@@ -79,13 +79,13 @@ def _int8(d: Description) -> str:
     points = f"{100 * abs(int8['val_loss']):.1f} points"
     lost = f"Int8 costs {points} on validation" if int8["val_loss"] > 0 else f"Int8 costs nothing on validation (+{points})"
     if not int8["epochs"]:
-        return f"{lost}, by calibration on training examples."
+        return f"{lost}, with calibration on training examples."
     tried = int8["val_accuracy_fine_tuned"]
-    outcome = "which diverged" if tried is None else f"which has {_percent(tried)}"
+    outcome = "it diverged" if tried is None else f"it reached {_percent(tried)}"
     kept = "kept" if int8["made_by"] == "fine-tuning" else "not kept"
     return (
-        f"{lost}: calibration alone has {_percent(int8['val_accuracy_calibrated'])}, so {int8['epochs']} epochs of "
-        f"quantisation-aware fine-tuning were tried, {outcome} and was {kept}."
+        f"{lost}: calibration alone reaches {_percent(int8['val_accuracy_calibrated'])}, so {int8['epochs']} epochs of "
+        f"quantisation-aware fine-tuning were tried; {outcome} and was {kept}."
     )
 
 
@@ -140,13 +140,13 @@ def _limits(d: Description) -> str:
         for j, count in enumerate(row)
         if i != j and count
     ]
-    mistakes = [f"{labels[i]} as {labels[j]} {count} times" for count, i, j in sorted(confusions, reverse=True)]
+    mistakes = [f"{labels[i]} for {labels[j]} {count} times" for count, i, j in sorted(confusions, reverse=True)]
     lines = [
-        "Everything here was measured on this one data set. It says nothing of other sensors, rooms, speakers or users.",
-        "It has no class for what it does not know: any input gets one of its labels.",
-        *([f"On the test split it took {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
-        "The validation figures of this very network flatter, for it was chosen by them. The test split chose nothing.",
-        f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch beside it.",
+        "Everything here was measured on this one data set. It says nothing about other sensors, rooms, speakers or users.",
+        "It has no class for unknown inputs: every input gets one of its labels.",
+        *([f"On the test split it mistook {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
+        "This network's own validation figures are optimistic: it was chosen by them. Nothing was chosen by the test split.",
+        f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch on top of it.",
         *(["Latency is an estimate from assumed speeds."] if d["snapshot"]["measurement"]["latency_ms"] is not None else []),
     ]
     return "\n".join(["## Its limits", "", *(f"- {line}" for line in lines)])
@@ -173,7 +173,7 @@ SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
 
 
 def _running(d: Description) -> str:
-    free = "; the batch is free" if d["onnx"]["input"][1][0] == "batch" else "; the batch is 1, always"
+    free = "; the batch size is free" if d["onnx"]["input"][1][0] == "batch" else "; the batch size is always 1"
     preprocessing = json.dumps(d["preprocessing"])
     if len(preprocessing) > _LONGEST:
         preprocessing = f"{preprocessing[:_LONGEST]}…` (all of it is in artifact.json)"
@@ -182,8 +182,8 @@ def _running(d: Description) -> str:
     return f"""\
 ## How to run it
 
-Input `input` {d["onnx"]["input"][1]} float32, output `logits`{free}; opset {d["onnx"]["opset"]}. What stands between raw
-data and the input: `{preprocessing}.
+Input `input` {d["onnx"]["input"][1]} float32, output `logits`{free}; opset {d["onnx"]["opset"]}. Preprocessing from raw
+data to the input: `{preprocessing}.
 
 ```python
 {_RUN}```
@@ -198,7 +198,7 @@ def _terms(d: Description) -> str:
 
 
 def _code(label: str) -> str:
-    """A class name as code that a table takes, whatever is in it."""
+    """A class name as inline code that cannot break a table, whatever it contains."""
     return "`" + " ".join(label.replace("`", "'").replace("|", "\\|").split()) + "`"
 
 

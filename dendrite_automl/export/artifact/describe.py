@@ -1,4 +1,4 @@
-"""artifact.json: everything that is known of an artifact, as plain data."""
+"""artifact.json: everything that is known about an artifact, as plain data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dendrite_automl.export.onnx.quantise import TOLERATED
 from dendrite_automl.export.onnx.write import INPUT, OUTPUT
 
 LICENCE = (
-    "none is set by the tool: the network belongs to whoever trained it, on data with terms of its own; "
+    "none is set by the tool: the network belongs to whoever trained it, on data that has terms of its own; "
     "dendrite-automl itself is Apache-2.0"
 )
 PATENT = (
     "it has dendrites of a perforated kind: Perforated Backpropagation is the subject of US patent 11,580,403 B2; "
-    "who ships a product with it should check whether they need a licence"
+    "anyone shipping a product with it should check whether they need a licence"
 )
 
 
 def make_metadata(member: Member, context: BundleContext) -> dict[str, str]:
-    """What both ONNX files say of themselves in `metadata_props`: texts, those of several values as JSON."""
+    """What both ONNX files record about themselves in `metadata_props`: strings, those with several values as JSON."""
     task = context.task
     texts = {
         "snapshot": member.snapshot.id,
@@ -45,7 +45,7 @@ def make_metadata(member: Member, context: BundleContext) -> dict[str, str]:
 
 
 def is_perforated(member: Member) -> bool:
-    """Whether dendrites of a perforated kind are in the network."""
+    """Whether the network has dendrites of a perforated kind."""
     stages = [stage for stage in member.candidate.stages if stage.op == "grow"]
     return member.snapshot.dendrites > 0 and any(KINDS[str(stage.kind)].perforated for stage in stages)
 
@@ -96,7 +96,7 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
 
 
 def write_description(description: Mapping[str, Any], folder: Path) -> None:
-    """Write artifact.json, with the hashes of the files that are there by now.
+    """Write artifact.json, with the hashes of the files written so far.
 
     Raises:
         OSError: the file cannot be written.
@@ -107,7 +107,7 @@ def write_description(description: Mapping[str, Any], folder: Path) -> None:
 
 
 def check_fit(figures: Mapping[str, Any], budget: Budget, device: str | None) -> dict[str, Any]:
-    """Each limited measure beside its limit, and whether all are within."""
+    """Each limited measure next to its limit, and whether all limits are met."""
     limits = {
         name: {"limit": limit, "value": figures.get(name), "fits": over <= 0}
         for (name, limit), (_, over) in zip(budget.limits, budget.excess(figures), strict=True)
@@ -116,12 +116,12 @@ def check_fit(figures: Mapping[str, Any], budget: Budget, device: str | None) ->
 
 
 def onnx_opset(path: Path) -> int:
-    """Version of ONNX's own operators that a file asks for."""
+    """Version of the standard ONNX operator set that a file requires."""
     return next(entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _latency_int8(member: Member, found: Exported, device: DeviceProfile | None) -> float | None:
-    """Estimated as the float32 figure is, from the device's int8 speed."""
+    """Estimated like the float32 figure, but from the device's int8 speed."""
     if device is None:
         return None
     computing = 1e3 * member.snapshot.measurement.macs / device.int8_macs_per_second
@@ -136,7 +136,7 @@ def _accuracy(member: Member, report: Mapping[str, Any], report_int8: Mapping[st
         "val_replicates": validation.replicates,
         "val_at_selection": validation.selected,
         "val_of_this_network": validation.exported,
-        "chosen": "the replicate with the best validation accuracy; its test accuracy is its own",
+        "chosen": "the replicate with the best validation accuracy; the test accuracy is that of this replicate",
         "chosen_of": validation.chosen_of,
         "test": report["accuracy"],
         "test_ci95": report["accuracy_ci95"],

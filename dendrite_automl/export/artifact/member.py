@@ -1,4 +1,4 @@
-"""What goes into an artifact: the network that is exported, what all artifacts of one export share, what was found."""
+"""What goes into an artifact: the exported network, what all artifacts of one export share, and what was found."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split, Task
 from dendrite_automl.train.fit import Data
 
-TOLERANCE = 1e-4  # largest difference of logits between torch and the file, relative to the largest logit above 1
+TOLERANCE = 1e-4  # largest logit difference between torch and the file; relative if the largest logit is above 1
 VECTORS = 32
 FORMAT = 4
-FILES = ("model.onnx", "model.int8.onnx", "vectors.npz", "CARD.md", "artifact.json")  # beside the seal
+FILES = ("model.onnx", "model.int8.onnx", "vectors.npz", "CARD.md", "artifact.json")  # in addition to the seal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +32,10 @@ class BundleContext:
     Attributes:
         data: the splits that the search trained on, as tensors.
         test: the opened test split.
-        provenance: how to repeat it: command, versions, seed; written into each artifact.
-        budget: what the network must fit into, the limits of `device` included.
-        dynamic_batch: leave the batch of both ONNX files free.
-        pretrained: the network that the candidates started from, where they did not start from a backbone.
+        provenance: how to reproduce it: command, versions, seed; written into each artifact.
+        budget: what the network must fit into, including the limits of `device`.
+        dynamic_batch: leave the batch axis of both ONNX files free.
+        pretrained: the network that the candidates started from, if they did not start from a backbone.
     """
 
     task: Task
@@ -56,14 +56,14 @@ class BundleContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What is known of a network's validation accuracy.
+    """What is known about a network's validation accuracy.
 
     Attributes:
-        accuracy: mean over `replicates` trainings, with its standard `error`; of fresh seeds where it was confirmed.
-        selected: what the search saw, where it was confirmed since; None otherwise.
-        exported: of the one replicate that is exported, the best one: flattering by its choice.
-        chosen_of: trainings that this one is the best of, those of the search included.
-        seed: of the exported replicate; None where another one of its training diverged, so that it is not known which.
+        accuracy: mean over `replicates` training runs, with its standard `error`; over fresh seeds if it was confirmed.
+        selected: what the search saw, if the network was confirmed later; None otherwise.
+        exported: of the one replicate that is exported, the best one: optimistic, because it was chosen by this figure.
+        chosen_of: number of training runs that this one is the best of, including those of the search.
+        seed: of the exported replicate; None if another replicate trained with it diverged, so it is unknown which seed it had.
     """
 
     accuracy: float
@@ -77,7 +77,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A network to export: its snapshot, what it was designed as, and how well it did."""
+    """A network to export: its snapshot, its design, and how well it did."""
 
     snapshot: Snapshot
     candidate: Candidate
@@ -88,7 +88,7 @@ class Member:
 class Exported:
     """What was found while the files were written.
 
-    Attributes: the largest difference of logits, the int8 file, what both files need, both on the test split.
+    Attributes: the largest logit difference, the int8 file, what both files need, and their predictions on the test split.
     """
 
     logit_error: float

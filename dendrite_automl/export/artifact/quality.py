@@ -1,4 +1,4 @@
-"""How well a file does on examples whose classes are known: accuracy and recall with intervals, and what is taken for what."""
+"""How well a file does on labelled examples: accuracy and recall with intervals, and which class is mistaken for which."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dendrite_automl.metrics import class_report, confusion_matrix
 
 
 def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """What `metrics.class_report` says, and `examples`, `accuracy_ci95`, and `classes`: a row for each.
+    """What `metrics.class_report` returns, plus `examples`, `accuracy_ci95`, and `classes` with a row for each.
 
-    A row has the class, its number of examples, `recall` with `recall_ci95`, and `precision`; what has no examples to count is
-    None.
+    A row has the class, its number of examples, `recall` with `recall_ci95`, and `precision`; a figure without examples to
+    count is None.
     """
     matrix = confusion_matrix(y, predicted, len(classes))
     right, of_class, called = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -36,7 +36,7 @@ def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[
 
 
 def wilson(right: int, of: int) -> list[float]:
-    """95 % interval of a share, both ends: Wilson's (1927), sound at shares near 0 and 1 and for few examples."""
+    """Both ends of the 95 % interval of a proportion: Wilson's (1927), sound near 0 and 1 and for few examples."""
     from scipy.stats import binomtest
 
     interval = binomtest(right, of).proportion_ci(confidence_level=0.95, method="wilson")

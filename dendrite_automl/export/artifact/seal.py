@@ -18,7 +18,7 @@ def sha256(path: Path) -> str:
 
 
 def write_seal(folder: Path) -> None:
-    """Write the hashes of all files that are there.
+    """Write the hashes of all files in the folder.
 
     Raises:
         OSError: the file cannot be written.
@@ -28,10 +28,10 @@ def write_seal(folder: Path) -> None:
 
 
 def check_seal(folder: Path) -> set[str]:
-    """Compare all files with their hashes; the names that were compared.
+    """Compare all files with their hashes and return the names that were compared.
 
     Raises:
-        ArtifactMismatch: a file is missing or was changed, the list of hashes itself included.
+        ArtifactMismatch: a file is missing or was changed, including the list of hashes itself.
     """
     path = folder / SEAL
     try:

@@ -1,4 +1,4 @@
-"""`automl verify`: an artifact against its hashes, its own description, its test vectors and its device."""
+"""`automl verify`: check an artifact against its hashes, its own description, its test vectors and its device."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         RequestError: not an artifact folder, or one of another format.
-        ArtifactMismatch: a file is missing or differs from what the artifact says, or the network does not fit.
+        ArtifactMismatch: a file is missing or differs from what the artifact records, or the network does not fit.
     """
     folder = Path(folder)
     description = open_artifact(folder)
@@ -50,10 +50,10 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
 
 
 def open_artifact(folder: Path) -> Mapping[str, Any]:
-    """The description of an artifact whose files are as they were written.
+    """The description of an artifact, after checking that its files are unchanged.
 
     Raises:
-        RequestError: the folder is no artifact, or one of another format.
+        RequestError: the folder is not an artifact, or one of another format.
         ArtifactMismatch: a file is missing or was changed.
     """
     if not (folder / "artifact.json").is_file() and not (folder / SEAL).is_file():
@@ -64,7 +64,7 @@ def open_artifact(folder: Path) -> Mapping[str, Any]:
         if missing := sorted(set(FILES) - sealed):
             raise ArtifactMismatch(f"{folder / SEAL}: expected the hash of {missing[0]}, got none")
         return description
-    description = _read_description(folder)  # says so where it is of an earlier format, which had no seal
+    description = _read_description(folder)  # raises if it is in an earlier format, which had no seal
     check_seal(folder)
     return description
 
@@ -84,7 +84,7 @@ def _read_description(folder: Path) -> Mapping[str, Any]:
 
 
 def _check_description(folder: Path, description: Mapping[str, Any]) -> Snapshot:
-    """The snapshot; the hashes that the description holds itself are compared, too."""
+    """The snapshot; the hashes in the description itself are compared, too."""
     path = folder / "artifact.json"
     try:
         for name in FILES[:-1]:
@@ -96,7 +96,7 @@ def _check_description(folder: Path, description: Mapping[str, Any]) -> Snapshot
 
 
 def _check_footprint(folder: Path, description: Mapping[str, Any]) -> None:
-    """RAM and flash of both files as the description has them."""
+    """Check that RAM and flash of both files are as the description records them."""
     said = description.get("footprint")
     for name, value in asdict(measure_footprint(folder / "model.onnx", folder / "model.int8.onnx")).items():
         if not isinstance(said, Mapping) or said.get(name) != value:
@@ -107,7 +107,7 @@ def _check_footprint(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def _check_fit(folder: Path, description: Mapping[str, Any], snapshot: Snapshot) -> str | None:
-    """The device that the network fits, where it was made for one."""
+    """The device that the network fits, if it was made for one."""
     try:
         said = description["fit"]
         device: str | None = said["device"]

@@ -1,4 +1,4 @@
-"""Whether a network of the user's can be exported at all, tried before a search starts."""
+"""Whether a user-supplied network can be exported at all, tried before a search starts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dendrite_automl.measure import measure_cost
 
 
 def check_export(model: nn.Module, input_shape: tuple[int, ...], who: str) -> None:
-    """Export the network once, and count the file again, before anything starts: what every front member will go through.
+    """Export the network once and recount the file before anything starts: what every front member will go through.
 
     Args:
-        who: whose network it is, in errors.
+        who: how error messages name the network.
 
     Raises:
-        RequestError: torch cannot export it, or the file counts otherwise than the network.
+        RequestError: torch cannot export it, or the counts of the file differ from those of the network.
     """
     cost = measure_cost(model, input_shape)
     with tempfile.TemporaryDirectory() as folder:
@@ -28,7 +28,7 @@ def check_export(model: nn.Module, input_shape: tuple[int, ...], who: str) -> No
         try:
             export_onnx(model, input_shape, path)
             params, macs = count_onnx(path)
-        except Exception as error:  # torch's exporter, on the user's code
+        except Exception as error:  # torch's exporter, run on the user's code
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RequestError(f"{who}: torch cannot export it to ONNX: {line}") from None
     if (params, macs) != (cost.params, cost.macs):

@@ -1,4 +1,4 @@
-"""An ONNX file counted: an account of its own, of operators and stored tensors only, beside the one made on the network."""
+"""Counting an ONNX file: from operators and stored tensors only, independent of the count made on the network."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import onnx
 
 from dendrite_automl.errors import ArtifactMismatch
 
-# Other operators read constants that are no weights, such as the zero of a neuron without a dendrite.
+# Other operators read constants that are not weights, such as the zero of a neuron without a dendrite.
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 WEIGHTED = ("Conv", "Gemm", "MatMul", "Mul", "Add", "BatchNormalization")
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """A file that ONNX's own checker accepts, with all shapes, and with nothing but ONNX's own operators in it.
+    """Load a file, with all shapes inferred, that ONNX's own checker accepts and that has only ONNX's own operators.
 
     Raises:
-        ArtifactMismatch: it is no such file.
+        ArtifactMismatch: it is not such a file.
     """
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf's own class, which has no types, among others
+    except Exception as error:  # among others protobuf's own class, which has no type stubs
         raise ArtifactMismatch(f"{path}: expected an ONNX file, got {_line(error)}") from None
     foreign = sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")})
     if foreign or model.functions:
         foreign += [f"the function {function.name}" for function in model.functions]
-        raise ArtifactMismatch(f"{path}: expected ONNX's own operators alone, got {', '.join(foreign)}")
+        raise ArtifactMismatch(f"{path}: expected only ONNX's own operators, got {', '.join(foreign)}")
     try:
         onnx.checker.check_model(model, full_check=True)
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
@@ -37,7 +37,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def count_onnx(path: Path) -> tuple[int, int]:
-    """Parameters and MACs counted on the file, at batch 1: the sums of `count_layers`.
+    """Parameters and MACs counted in the file, at batch 1: the sums of `count_layers`.
 
     Raises:
         ArtifactMismatch: as for `load_graph`.
@@ -47,11 +47,10 @@ def count_onnx(path: Path) -> tuple[int, int]:
 
 
 def count_layers(path: Path) -> list[dict[str, Any]]:
-    """For each operator of a float32 file its name, type, output shape at batch 1, parameters and MACs.
+    """Name, type, output shape at batch 1, parameters and MACs of each operator of a float32 file.
 
     Parameters are the float initializers that a Conv, Gemm, MatMul, Mul, Add or BatchNormalization reads, counted where they
-    are read first. MACs: Conv and Gemm by their shapes; a product with a stored tensor (a dendrite's gain) one for each
-    element.
+    are first read. MACs: Conv and Gemm by their shapes; a product with a stored tensor (a dendrite's gain) one per element.
 
     Raises:
         ArtifactMismatch: as for `load_graph`.

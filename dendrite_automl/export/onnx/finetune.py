@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: a few more epochs in which weights and activations are rounded as the int8 file does it."""
+"""Quantisation-aware fine-tuning: a few more epochs in which weights and activations are rounded as in the int8 file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dendrite_automl.train.fit import Data, FitSettings, fit_
 EPOCHS = 8
 _SLOWER = 0.3  # of the learning rate that the network was trained with
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
-_AVERAGING = 0.05  # of a new batch's range in the running one of an activation
+_AVERAGING = 0.05  # weight of a new batch's range in the running range of an activation
 
 
 def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: int, epochs: int = EPOCHS) -> nn.Module:
     """A copy of the network, BatchNorm folded, whose float weights were trained with int8 rounding in the loop.
 
-    Weights are rounded per output channel, symmetrically; the input of every Linear and Conv layer, what dendrites add up to
-    and the logits per tensor, over a running range. The gradient passes through the rounding. Frozen dendrites stay as they
-    are.
+    Weights are rounded per output channel, symmetrically; the input of every Linear and Conv layer, the output of every
+    dendritic layer and the logits per tensor, over a running range. The gradient passes through the rounding. Frozen
+    dendrites stay as they are.
 
     Args:
         settings: of the network's training; 0.3 of the learning rate is used.
@@ -59,7 +59,7 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
 
 
 class _RoundedWeight(nn.Module):
-    """A weight as int8 with one scale for each output channel stores it."""
+    """A weight as it is stored in int8 with one scale per output channel."""
 
     def forward(self, weight: Tensor) -> Tensor:
         """[C, …] -> [C, …]."""
@@ -69,7 +69,7 @@ class _RoundedWeight(nn.Module):
 
 
 class _Rounding:
-    """An activation as int8 with one scale and zero point stores it; the range runs along with the batches."""
+    """An activation as it is stored in int8 with one scale and zero point; its range is a running average over batches."""
 
     def __init__(self) -> None:
         self._low, self._high = torch.tensor(float("inf")), torch.tensor(float("-inf"))  # nothing seen yet
@@ -91,7 +91,7 @@ def _round_output(rounding: _Rounding) -> Any:
 
 
 def _plain_weight_(module: nn.Module) -> None:
-    """The trained float weight back as an ordinary parameter."""
+    """Restore the trained float weight as an ordinary parameter."""
     kept: Tensor = module.parametrizations.weight.original  # type: ignore[union-attr, assignment]
     learns = kept.requires_grad
     parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)

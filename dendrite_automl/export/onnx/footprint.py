@@ -1,4 +1,4 @@
-"""What an ONNX file needs on a device, read off the file alone: RAM in its best order of execution, weights in flash."""
+"""What an ONNX file needs on a device, from the file alone: RAM in its best order of execution, weights in flash."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _ACTIVATION = 5  # bytes that each quantised activation takes in flash: a float3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Bytes that a network takes, float32 and int8, without the runtime's own.
+    """Bytes that a network takes, float32 and int8, without those of the runtime itself.
 
     Attributes:
-        peak_ram_bytes: largest sum of live tensors over the file's order of execution, input and output counted.
-        peak_ram_bytes_int8: likewise with one byte for each number.
-        int8_scratch_bytes: what an int8 kernel needs beside it, at most: two columns of the input in int16, as the
+        peak_ram_bytes: largest sum of live tensors over the file's order of execution, including input and output.
+        peak_ram_bytes_int8: the same with one byte per number.
+        int8_scratch_bytes: the most that an int8 kernel needs on top of that: two columns of the input in int16, as the
             convolutions of CMSIS-NN gather them. A runtime with other kernels needs less or none.
         weights_bytes: float32 weights, and constants such as the zeros of neurons without a dendrite.
         weights_bytes_int8: int8 weights with their float32 scales, int32 biases, scale and zero point of each activation.
-        operators: that compute something.
+        operators: number of those that compute something.
         order_is_optimal: no order of execution has a lower peak.
     """
 
@@ -78,7 +78,7 @@ def measure_footprint(float_path: Path, int8_path: Path) -> Footprint:
 
 
 def count_stored_int8(int8_path: Path) -> int:
-    """Parameters of the int8 file: a third count, beside those on the network and on the float32 file.
+    """Parameters of the int8 file: a third count, in addition to those of the network and of the float32 file.
 
     Raises:
         ArtifactMismatch: as for `load_graph`.
@@ -87,7 +87,7 @@ def count_stored_int8(int8_path: Path) -> int:
 
 
 def sort_nodes_(model: onnx.ModelProto) -> None:
-    """Put the operators of a model, in place, into the order of execution with the lowest peak of RAM.
+    """Put the operators of a model, in place, into the order of execution with the lowest peak RAM.
 
     Runtimes for microcontrollers execute a file in its own order.
     """
@@ -101,7 +101,7 @@ def sort_nodes_(model: onnx.ModelProto) -> None:
 
 
 def plan_graph(graph: onnx.GraphProto, *, quantised: bool = False) -> Plan:
-    """The best order of the operators that compute with activations, float32 or, with one byte each, int8."""
+    """The best order of the operators that compute with activations: float32 or, at one byte per number, int8."""
     activations = _activations(graph)
     sizes = {}
     for value in (*graph.value_info, *graph.input, *graph.output):
@@ -142,7 +142,7 @@ def _numbers(tensor: onnx.TensorProto) -> int:
 
 
 def _scratch(node: onnx.NodeProto, graph: onnx.GraphProto) -> int:
-    """Two int16 columns of a convolution's input; none for a pointwise one, which reads it as it lies."""
+    """Two int16 columns of a convolution's input; none for a pointwise one, which reads its input in place."""
     weight = next(tensor for tensor in graph.initializer if tensor.name == node.input[1])
     taps, group = math.prod(weight.dims[2:]), next((a.i for a in node.attribute if a.name == "group"), 1)
     if taps == 1:
@@ -152,7 +152,7 @@ def _scratch(node: onnx.NodeProto, graph: onnx.GraphProto) -> int:
 
 
 def _stored_int8(graph: onnx.GraphProto) -> Iterator[tuple[int, int]]:
-    """(parameters, bytes in flash) of each tensor that a QDQ graph stores; parameters are 0 where it is no weight."""
+    """(parameters, bytes in flash) of each tensor that a QDQ graph stores; parameters are 0 if it is not a weight."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     computing = [node for node in graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
     weights = {name for node in computing if node.op_type in WEIGHTED for name in node.input}
@@ -162,7 +162,7 @@ def _stored_int8(graph: onnx.GraphProto) -> Iterator[tuple[int, int]]:
             yield 0, _ACTIVATION
         elif node.op_type == "DequantizeLinear" and node.input[0] in tensors:
             tensor, scale = tensors[node.input[0]], tensors[node.input[1]]
-            scales = _numbers(scale) if tensor.data_type == TensorProto.INT8 else 0  # a bias takes those of input and weight
+            scales = _numbers(scale) if tensor.data_type == TensorProto.INT8 else 0  # a bias uses those of input and weight
             stored = numpy_helper.to_array(tensor).nbytes + 4 * scales
             yield _numbers(tensor) if node.output[0] in weights else 0, stored
     for name in read & set(tensors):

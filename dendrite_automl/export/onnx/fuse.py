@@ -1,4 +1,4 @@
-"""A linear layer and its dendrites as one larger linear layer: how they are exported where that needs no more RAM."""
+"""A linear layer and its dendrites as one larger linear layer: how they are exported if that needs no more RAM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dendrite_automl.measure import plan_memory
 
 
 class FusedLinear(nn.Module):
-    """One product for the neuron and all dendrites: [..., in] -> [..., (1 + D) * C], cut into their drives.
+    """One product for the neuron and all dendrites: [..., in] -> [..., (1 + D) * C], split into their drives.
 
     The same function, parameters and MACs as the dendritic layer that it is made from.
     """
@@ -40,11 +40,11 @@ class FusedLinear(nn.Module):
 
 
 def fuse_heads_(folded: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
-    """Replace dendritic linear layers by their fused form, in place, where the network's peak RAM does not rise.
+    """Replace dendritic linear layers with their fused form, in place, where the network's peak RAM does not rise.
 
-    Convolutions stay as they are: cutting their joined output copies a whole feature map for each dendrite set, which
-    raised the peak by 50 to 90 % on the conv2d networks. So do layers of which only some neurons have dendrites, or whose
-    dendrites have another form than the neuron.
+    Convolutions stay as they are: splitting their joined output copies a whole feature map for each dendrite set, which
+    raised the peak by 50 to 90 % on the conv2d networks. So do layers in which only some neurons have dendrites, or whose
+    dendrites differ in form from the neuron.
 
     Args:
         folded: with BatchNorm folded, in evaluation mode.
@@ -65,7 +65,7 @@ def fuse_heads_(folded: nn.Module, input_shape: tuple[int, ...]) -> list[str]:
 
 
 def _is_uniform(layer: DendriticLayer) -> bool:
-    """Whether all parts are linear layers of one shape, with a bias or without."""
+    """Whether all parts are linear layers of one shape, all with a bias or all without."""
     parts = (layer.neuron, *layer.dendrites)
     return all(isinstance(part, nn.Linear) for part in parts) and (
         len({(part.weight.shape, part.bias is None) for part in parts}) == 1

@@ -25,7 +25,7 @@ _CALIBRATION = 512  # training examples whose ranges become the activations' sca
 
 class _Examples(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, x: NDArray[np.float32]) -> None:
-        self._parts = iter(np.array_split(x, len(x)))  # one by one: the batch of the file is fixed
+        self._parts = iter(np.array_split(x, len(x)))  # one by one: the batch size of the file is fixed
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """The next batch, None at the end: the reader's protocol."""
@@ -41,7 +41,7 @@ def calibration_examples(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def export_int8(
     float_path: Path, int8_path: Path, calibration: NDArray[np.float32], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Quantise weights (per channel) and activations to int8, statically; float input and output stay.
+    """Quantise weights (per channel) and activations to int8, statically; input and output stay float.
 
     Args:
         calibration: training inputs [N, …]; their ranges become the activations' scales.
@@ -73,14 +73,14 @@ def export_int8(
 
 
 def val_accuracy(logits: NDArray[np.float32], data: Data) -> float:
-    """Of logits for the validation examples: accuracy, or the metric that the data names."""
+    """Accuracy, or the metric that the data names, of logits for the validation examples."""
     return score(data.metric, data.y_val.numpy(), logits.argmax(1), data.classes)
 
 
 def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]:
     """Validation accuracy of each network's int8 file.
 
-    All are written as one file, which saves most of the exporter's time; they share nothing in it but the input.
+    All are written as one file, which saves most of the exporter's time; they share only its input.
 
     Raises:
         AutoMLError: as for `export_int8`.
@@ -95,7 +95,7 @@ def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime's quantiser advises on the root logger; nothing there needs a user."""
+    """onnxruntime's quantiser logs advice on the root logger; none of it concerns the user."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

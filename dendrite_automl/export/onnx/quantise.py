@@ -1,4 +1,4 @@
-"""The int8 file of an artifact: calibrated, and where that loses too much, fine-tuned; the better one is kept."""
+"""The int8 file of an artifact: calibrated and, if that loses too much, fine-tuned; the better one is kept."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dendrite_automl.export.onnx.int8 import calibration_examples, export_int8, 
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from dendrite_automl.train.fit import Data, FitSettings
 
-_LONGEST = 100_000  # examples that fine-tuning looks at, over all epochs, but for the first
-TOLERATED = 0.005  # of validation accuracy, lost to int8, before fine-tuning is tried
+_LONGEST = 100_000  # examples that fine-tuning sees over all epochs; one epoch is always run
+TOLERATED = 0.005  # validation accuracy that int8 may cost before fine-tuning is tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +25,12 @@ class Quantised:
     """What int8 costs, on the validation split; all accuracies are those of files, run by onnxruntime.
 
     Attributes:
-        made_by: `calibration` of the trained network, or `fine-tuning` where that was tried and lost less.
+        made_by: `calibration` of the trained network, or `fine-tuning` if that was tried and lost less.
         val_accuracy_float: of the float32 file.
         val_accuracy: of the int8 file that was kept.
-        val_accuracy_calibrated: of the int8 file by calibration alone.
-        val_accuracy_fine_tuned: of the one by fine-tuning; None where that was not tried, or diverged.
-        epochs: of fine-tuning, where it was tried.
+        val_accuracy_calibrated: of the int8 file from calibration alone.
+        val_accuracy_fine_tuned: of the one from fine-tuning; None if that was not tried or diverged.
+        epochs: of fine-tuning; 0 if it was not tried.
     """
 
     made_by: str
@@ -42,7 +42,7 @@ class Quantised:
 
     @property
     def loss(self) -> float:
-        """Validation accuracy that int8 costs, a fraction; below 0 where it gains."""
+        """Validation accuracy that int8 costs, as a fraction; below 0 if it gains."""
         return self.val_accuracy_float - self.val_accuracy
 
 
@@ -57,9 +57,9 @@ def quantise(
     metadata: Mapping[str, str],
     dynamic_batch: bool = False,
 ) -> Quantised:
-    """Write the int8 file of a network whose float32 file is `float_path`; the model is left as it is.
+    """Write the int8 file of a network whose float32 file is `float_path`; the model is left unchanged.
 
-    Calibration and fine-tuning see training examples alone; the validation split chooses between the two.
+    Calibration and fine-tuning see only training examples; the validation split decides between the two.
 
     Args:
         settings: of the network's training; `seed`: of the fine-tuning.
@@ -82,7 +82,7 @@ def quantise(
                 export_onnx(network, data.input_shape, tuned_float, dynamic_batch=dynamic_batch)
                 export_int8(tuned_float, tuned_int8, calibration, metadata)
                 tuned = val_accuracy(run_onnx(tuned_int8, x), data)
-            except CandidateFailed:  # it diverged: there is the calibrated one
+            except CandidateFailed:  # it diverged: the calibrated one remains
                 tuned = None
             if tuned is not None and tuned > calibrated:
                 best, made_by = tuned, "fine-tuning"

@@ -1,4 +1,4 @@
-"""A trained network as a float32 ONNX file that tools for microcontrollers read, and that file run again."""
+"""Write a trained network as a float32 ONNX file that tools for microcontrollers read, and run such files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dendrite_automl.export.onnx.fuse import fuse_heads_
 from dendrite_automl.measure import folded_copy
 
 INPUT, OUTPUT = "input", "logits"
-# Of ONNX 1.12: what tools for microcontrollers read, old ones too (see the README). QDQ per channel needs 13 at least.
+# Those of ONNX 1.12, which even older tools for microcontrollers read (see the README). Per-channel QDQ needs at least 13.
 OPSET, IR_VERSION = 17, 8
 _EXPORTER_OPSET = 18  # the oldest one that torch's exporter writes
 
@@ -39,11 +39,11 @@ def export_onnx(
 ) -> None:
     """Write the folded network; input `input` [1, *input_shape] float32, output `logits` [1, classes].
 
-    Opset 17, or 18 for a network that it cannot express. Weights are inside the file; names of the exporter's machine and
-    code are not. The model is left as it is.
+    Opset 17, or 18 for a network that it cannot express. Weights are inside the file; names from the exporting machine and
+    code are not. The model is left unchanged.
 
-    A linear layer and its dendrites become one operator where that needs no more RAM; see `fuse_heads_`. Operators are in
-    the order of execution that needs the least RAM, see `sort_nodes_`.
+    A linear layer and its dendrites become one operator if that needs no more RAM, see `fuse_heads_`. Operators are in the
+    order of execution that needs the least RAM, see `sort_nodes_`.
 
     Args:
         dynamic_batch: leave the first axis free, under the name `batch`; tools for microcontrollers want it fixed.
@@ -65,7 +65,7 @@ def deploy_form(model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
 
 
 def make_model(networks: list[nn.Module], input_shape: tuple[int, ...], *, dynamic_batch: bool = False) -> onnx.ModelProto:
-    """Networks in the form of `deploy_form` as one graph: one input, an output for each, `logits`, `logits.1`, …."""
+    """Networks in the form of `deploy_form` as one graph: one input, one output each, `logits`, `logits.1`, …."""
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             networks[0] if len(networks) == 1 else _SideBySide(networks),
@@ -84,7 +84,7 @@ def make_model(networks: list[nn.Module], input_shape: tuple[int, ...], *, dynam
 
 
 def save_model(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a model with these `metadata_props`, and no imports of operator sets that it does not use.
+    """Write a model with these `metadata_props`, and without imports of operator sets that it does not use.
 
     Raises:
         OSError: the file cannot be written.
@@ -99,7 +99,7 @@ def save_model(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) 
 
 
 def run_onnx(path: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits [N, classes] of an ONNX file in onnxruntime, one thread; example by example where its batch is fixed at 1.
+    """Logits [N, classes] of an ONNX file in onnxruntime, one thread; example by example if its batch size is fixed at 1.
 
     Raises:
         AutoMLError: the file cannot be loaded or run.
@@ -109,7 +109,7 @@ def run_onnx(path: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def run_outputs(path: Path, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """All outputs of a file, each [N, …]; as `run_onnx`."""
+    """All outputs of a file, each [N, …]; otherwise as `run_onnx`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -135,7 +135,7 @@ class _SideBySide(nn.Module):
 
 
 def _to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at `OPSET`, or as it is where that has no such operators; without notes on the code that it came from."""
+    """The model at `OPSET`, or unchanged if that lacks its operators; without notes on the code that it came from."""
     for node in model.graph.node:
         node.ClearField("metadata_props")  # stack traces, with paths of this machine
         node.ClearField("doc_string")
@@ -157,7 +157,7 @@ def _to_common_opset(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter logs what it does not need (torchvision), warns of its own parts and prints; errors still raise."""
+    """The exporter logs about what it does not need (torchvision), warns about itself and prints; errors still raise."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

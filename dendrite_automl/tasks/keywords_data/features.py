@@ -49,9 +49,9 @@ def compute_mfcc(waves: Floats) -> Floats:
     Returns:
         [N, 13, 50], mean 0 and standard deviation 1 per clip and coefficient.
     """
-    import librosa  # takes seconds to import and is needed to generate only
+    import librosa  # takes seconds to import and is needed only for generation
 
-    # librosa would invent a sample before the first one; silence there is what a device can do as well.
+    # librosa would invent a sample before the first one; silence there is something a device can do too.
     emphasised = librosa.effects.preemphasis(waves, coef=PREEMPHASIS, zi=np.zeros((len(waves), 1)))
     power = librosa.feature.melspectrogram(
         y=np.pad(emphasised, ((0, 0), (0, PADDING))),

@@ -61,12 +61,12 @@ class Settings:
     """What a generated set depends on.
 
     Attributes:
-        seed: Seed of every draw but espeak-ng's own.
+        seed: Seed of every draw except espeak-ng's own.
         train: Number of clips; a multiple of the number of classes, as are `val` and `test`.
         val: Number of clips.
         test: Number of clips.
         snr_db: Range of the ratio of speech to background.
-        shift_seconds: A word is off the middle of its clip by up to this.
+        shift_seconds: Largest distance of a word from the middle of its clip.
         near_miss_share: Share of the 'unknown' clips whose word sounds like a keyword.
     """
 
@@ -129,7 +129,7 @@ def draw_word(rng: np.random.Generator, label: str, near_miss_share: float) -> s
 
 
 def place_word(rng: np.random.Generator, word: Wave, shift_seconds: float) -> Wave:
-    """Put a word about the middle of a silent clip; what does not fit is cut."""
+    """Put a word near the middle of a silent clip; what does not fit is cut off."""
     word = word[:CLIP_SAMPLES]
     start = (CLIP_SAMPLES - len(word)) // 2 + int(rng.uniform(-shift_seconds, shift_seconds) * SAMPLE_RATE)
     first, last = max(start, 0), min(start + len(word), CLIP_SAMPLES)
@@ -142,12 +142,12 @@ def mix_speech(rng: np.random.Generator, word: Wave, background: Wave, settings:
     """Mix a word into a background at a drawn signal-to-noise ratio and level.
 
     Args:
-        rng: Decides place, ratio and level.
+        rng: Decides position, ratio and level.
         word: Samples of any length and level.
         background: One clip at unit RMS.
         settings: `snr_db` and `shift_seconds`.
     """
-    # The ratio is taken over the word's own duration: a short word must not drown for being short.
+    # The ratio is taken over the word's own duration, so that a short word is not drowned out for being short.
     speech = place_word(rng, word / (word.std() + 1e-9), settings.shift_seconds)
     mixed = speech + background * 10 ** (-rng.uniform(*settings.snr_db) / 20)
     return mixed * 10 ** (rng.uniform(-30, -8) / 20) / (mixed.std() + 1e-9)
@@ -167,7 +167,7 @@ def make_clip(rng: np.random.Generator, source: Source, label: str, settings: Se
 
 
 def make_source(rng: np.random.Generator, espeak: Espeak, speakers: Sequence[Speaker]) -> Source:
-    """Make a group's source: its babble are sentences of random words, never of keywords."""
+    """Make a group's source: its babble is sentences of random words, never keywords."""
     words = OTHER_WORDS + NEAR_MISSES
     babble = [
         render_word(espeak, " ".join(rng.choice(words, BABBLE_WORDS)), draw_delivery(rng, speakers))

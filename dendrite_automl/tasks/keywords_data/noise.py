@@ -1,4 +1,4 @@
-"""What a microphone hears besides the word: backgrounds, and the way through room and microphone."""
+"""What a microphone picks up besides the word: backgrounds, and the path through room and microphone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ BACKGROUNDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 
 def draw_background(rng: np.random.Generator, sentences: Sequence[Wave]) -> Wave:
-    """Draw one second of background at unit RMS, slowly swelling.
+    """Draw one second of background at unit RMS, with a slow swell.
 
     Args:
         rng: Decides the kind and its parameters.

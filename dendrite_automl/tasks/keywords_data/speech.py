@@ -20,14 +20,14 @@ Speaker = tuple[str, ...]  # the names of its voice variants
 SAMPLE_RATE = 16_000
 ACCENTS = ("gmw/en-US", "gmw/en", "gmw/en-GB-x-rp")
 
-# Effects rather than speakers: whispers, robots, heavy echo, or hardly intelligible at any signal-to-noise ratio.
+# Effects rather than speakers: whispers, robots, heavy echo, or barely intelligible at any signal-to-noise ratio.
 SKIPPED_VARIANTS = frozenset(
     ("Demonic", "UniRobot", "whisper", "whisperf", "croak", "anikaRobot", "kaukovalta", "AnxiousAndy")
     + ("fast", "Tweaky", "Mr serious", "Nguyen", "RicishayMax", "RicishayMax2", "RicishayMax3", "robosoft")
     + tuple(f"robosoft{i}" for i in range(2, 9))
 )
 # Variants with the same synthesiser and formant frequencies are one speaker under several names (found by comparing
-# the voice files). Split over two groups, such a speaker would leak from training into the test.
+# the voice files). Split over two groups, such a speaker would leak from training into test.
 FAMILIES = (
     ("Diogo", "Henrique", "Hugo", "michel", "miguel"),
     ("Gene", "Gene2"),
@@ -85,7 +85,7 @@ class Espeak:
         Raises:
             AutoMLError: The library does not start.
         """
-        import espeakng_loader  # needed to generate only, not to read the shipped arrays
+        import espeakng_loader  # needed only to generate, not to read the shipped arrays
 
         data_path = espeakng_loader.get_data_path()
         self.variants_path = Path(data_path, "voices", "!v")
@@ -110,7 +110,7 @@ class Espeak:
     def _keep_chunk(self, samples: Any, count: int, _events: Any) -> int:
         if samples and count > 0:
             self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        return 0  # 0: go on
+        return 0  # 0: continue
 
     @property
     def version(self) -> str:
@@ -122,10 +122,10 @@ class Espeak:
         """Speak `text`; returns samples in [-1, 1] at `self.sample_rate`.
 
         Raises:
-            AutoMLError: The voice is unknown or says nothing.
+            AutoMLError: The voice is unknown or produces no samples.
         """
         if self._library.espeak_SetVoiceByName(delivery.voice.encode()) != 0:
-            raise AutoMLError(f"espeak-ng: expected a voice among its data, got {delivery.voice!r}")
+            raise AutoMLError(f"espeak-ng: expected a voice in its data, got {delivery.voice!r}")
         self._library.espeak_SetParameter(_RATE, delivery.words_per_minute, 0)
         self._library.espeak_SetParameter(_PITCH, delivery.pitch, 0)
         self._library.espeak_SetParameter(_PITCH_RANGE, delivery.pitch_range, 0)

@@ -221,7 +221,7 @@ def test_the_card_tells_what_matters_and_its_lines_run(exported) -> None:
     card = (folder / "CARD.md").read_text(encoding="utf-8")
     assert f"# {member.snapshot.id}" in card
     assert f"**{100 * artifact.test_accuracy:.1f} %**" in card
-    for words in ("95 % interval", "US patent", "of 8 trainings", "automl search", "standard error", "limit on nano33ble"):
+    for words in ("95 % interval", "US patent", "of 8 training runs", "automl search", "standard error", "limit on nano33ble"):
         assert words in card
     assert card.count("\n| `") == 10, "a row for each class"
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)

@@ -12,7 +12,7 @@ import torch
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.cli.app import main
+from dendrite_automl.cli import main
 from dendrite_automl.errors import ArtifactMismatch, RequestError
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
@@ -222,7 +222,7 @@ def test_foreign_operators_are_named(artifact, name) -> None:
     model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
     onnx.save(model, artifact / name)
     reseal(artifact, name)
-    with pytest.raises(ArtifactMismatch, match=rf"{name}: expected ONNX's own operators alone, got com\.example\."):
+    with pytest.raises(ArtifactMismatch, match=rf"{name}: expected only ONNX's own operators, got com\.example\."):
         verify_artifact(artifact)
 
 

@@ -1,0 +1,190 @@
+"""What `import dendrite_automl as da` shows: one function for each thing that a user does with a search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+from torch import nn
+
+from dendrite_automl.c99.folder import export_c
+from dendrite_automl.c99.lower import Unsupported
+from dendrite_automl.comparison import compare
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.export.front import ExportPlan, export_snapshot
+from dendrite_automl.networks.pretrained import Pretrained, make_pretrained
+from dendrite_automl.plan import make_plan
+from dendrite_automl.run import Journal, Run, load_run
+from dendrite_automl.search_loop.callbacks import Callbacks
+from dendrite_automl.search_loop.process_state import restored
+from dendrite_automl.search_loop.session import finish, make_progress, run_search
+from dendrite_automl.settings import CommonSettings, SearchSettings
+from dendrite_automl.space import PRETRAINED
+from dendrite_automl.tasks import TASKS
+
+__all__ = ["compare", "compress", "export_c", "export_run", "export_run_c", "load_run", "search"]
+
+
+def search(**settings: Unpack[SearchSettings]) -> Run:
+    """Search, train, export: the Python form of `automl search`. Your process is left as it was.
+
+    Args:
+        settings: those of `automl search --help`, by the same names (`--set` is `set_knobs`, `--time` is `seconds`), as texts,
+            numbers or lists. `budget` also takes a `Budget`, `device` a `DeviceProfile`, `space` a `SearchSpace`, `teacher` a
+            trained module. `data` also takes what is in memory: (X_train, y_train, X_test, y_test), a dict of arrays, torch
+            Datasets (train, test) or (train, val, test), or a `Task`. Three exist in Python only: `callbacks`, Ray Tune's
+            (each snapshot is one result); `on_snapshot`, called with each `Snapshot`; `on_front`, called with those of the
+            front, best first, whenever it has changed (by the accuracies that the search sees; the returned front is
+            confirmed). An error in a callback ends the search.
+
+    Returns:
+        The run; `run.front` is the front, `run.best(max_params=1500).path` an artifact's folder.
+
+    Raises:
+        RequestError: the request is wrong; nothing was started and nothing was written.
+        BudgetUnreachable: nothing in the space can fit the budget.
+        Interrupted: after Ctrl-C, with everything so far exported.
+    """
+    with restored():
+        return run_search(make_plan(settings), _callbacks(settings))
+
+
+def compress(model: nn.Module, data: Any = None, **settings: Unpack[CommonSettings]) -> Run:
+    """Search schedules that shrink, prune and grow a trained network, distilling from it.
+
+    Every trial starts from a copy of the network: it is trained a little, cut, and trained on, with the data's classes and
+    the network's own outputs on the training set as targets. Replicates start from the same weights and differ in the order
+    of examples. A candidate's id depends on the weights. Inputs are not augmented unless `set_knobs` asks for it.
+
+    Args:
+        model: a trained classifier [B, *input_shape] -> logits [B, classes], on the CPU, in float32; it is left as it is.
+            Weights may be in Linear, Conv1d, Conv2d and BatchNorm layers; the code in between must be traceable by torch.fx
+            and must not contain sizes of layers. All weights learn, those with `requires_grad=False` too.
+        data: what it was trained on, as the network takes it, in any form that `search` knows; or `task`, a built-in one.
+        settings: as for `search`, but no `space` and no `teacher`; the space that was searched is kept in run.json.
+
+    Returns:
+        The run, as `search` does: `run.front`, `run.best(max_params=20_000).path`.
+
+    Raises:
+        RequestError: the network cannot be traced, measured, cut or exported, does not suit the data, or the request is wrong;
+            nothing was started and nothing was written.
+        BudgetUnreachable: no schedule makes the network small enough.
+        Interrupted: after Ctrl-C, with everything so far exported.
+    """
+    with restored():
+        for name in ("space", "teacher"):
+            if name in settings:
+                raise RequestError(f"compress: {name}: not a setting here: the network brings its space, and teaches")
+        if data is None and settings.get("task") is None and not settings.get("resume"):
+            raise RequestError("compress: data: expected the data that the network was trained on, or a task; got neither")
+        pretrained = make_pretrained(model)
+        plan = make_plan({**settings, "data": data, "teacher": pretrained.model}, pretrained)
+        return run_search(plan, _callbacks(settings))
+
+
+def export_run(
+    path: str | Path,
+    *,
+    snapshot: str | None = None,
+    dynamic_batch: bool = False,
+    data: Any = None,
+    model: nn.Module | None = None,
+) -> list[Path]:
+    """Write artifacts of a run again, without training anything: the Python form of `automl export`.
+
+    An artifact replaces an earlier one once it is complete; if one cannot be written, the others stay as they are.
+
+    Args:
+        path: the run folder.
+        snapshot: write only this one, of the front or not; default: every member of the front, and the tables.
+        dynamic_batch: leave the batch of the ONNX files free, instead of fixed at 1.
+        data: (X_train, y_train, X_test, y_test), if the search got its data in memory.
+        model: the network that a run of `compress` started from.
+
+    Returns:
+        Folders of the artifacts.
+
+    Raises:
+        RequestError: no run, no such snapshot, or data that is not that of the run.
+        BudgetUnreachable: the front is empty.
+        AutoMLError: the disk does not take an artifact, or the one that was asked for is refused.
+    """
+    with restored():
+        run = Run.open(path)
+        _check_given(run, data, model)
+        pretrained = make_pretrained(model) if model is not None else None
+        plan = make_plan({"out": str(path), "resume": True, "data": data, **_teaches(pretrained)}, pretrained)
+        export = ExportPlan(
+            task=plan.task, goal=plan.goal, device=plan.device, dynamic_batch=dynamic_batch, pretrained=plan.start
+        )
+        journal = Journal(run)
+        with journal.locked():
+            try:
+                if snapshot is not None:
+                    return [export_snapshot(journal, export, snapshot)]
+                return finish(journal, export, make_progress(run))
+            except OSError as error:
+                raise AutoMLError(f"export: cannot write into {run.path}: {error.strerror or error}; make room") from None
+
+
+def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list[Path], list[str]]:
+    """C code of a run's artifacts: what `automl export --c` does with `export_c`.
+
+    Args:
+        path: a run folder, or that of one artifact.
+        snapshot: only this one; it is exported first if it has no artifact yet.
+
+    Returns:
+        The folders that were written, and why others were not: a line for each artifact that has an operator without a kernel.
+
+    Raises:
+        RequestError: no run, or one that has no artifacts.
+        ArtifactMismatch: a file of an artifact was changed.
+        AutoMLError: the disk does not take a file.
+    """
+    folder = Path(path)
+    if (folder / "artifact.json").is_file():
+        if snapshot is not None:
+            raise RequestError(f"export: {folder} is one artifact: expected no --snapshot with it")
+        return [export_c(folder)], []
+    run = Run.open(folder)
+    if snapshot is not None:
+        artifacts = [run.path / "artifacts" / snapshot]
+        if not (artifacts[0] / "artifact.json").is_file():
+            artifacts = export_run(run.path, snapshot=snapshot)
+    else:
+        artifacts = [Path(row["artifact"]) for row in run.front_rows() if row["artifact"]]
+    if not artifacts:
+        raise RequestError(f"export: {run.path} has no artifacts; write them with `automl export {run.path}` first")
+    written, refused = list[Path](), list[str]()
+    for artifact in artifacts:
+        try:
+            written.append(export_c(artifact))
+        except Unsupported as error:
+            refused.append(str(error))
+    return written, refused
+
+
+def _callbacks(settings: Mapping[str, Any]) -> Callbacks:
+    ray: Sequence[Any] = settings.get("callbacks") or ()
+    return Callbacks(ray=ray, on_snapshot=settings.get("on_snapshot"), on_front=settings.get("on_front"))
+
+
+def _teaches(pretrained: Pretrained | None) -> dict[str, Any]:
+    return {} if pretrained is None else {"teacher": pretrained.model}
+
+
+def _check_given(run: Run, data: Any, model: nn.Module | None) -> None:
+    """What was in memory when the run was made has to be given again."""
+    asked = run.info.request
+    if data is None and asked.get("task") is None and asked.get("data") is None and run.info.data.name not in TASKS:
+        raise RequestError(
+            f"export: {run.path} was made with arrays in memory; expected them again: "
+            "da.export_run(path, data=(X_train, y_train, X_test, y_test))"
+        )
+    if model is None and f'backbone = "{PRETRAINED}' in run.info.space.text:
+        raise RequestError(
+            f"export: {run.path} started from a network in memory; expected it again: da.export_run(path, model=model)"
+        )

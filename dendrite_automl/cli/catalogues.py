@@ -1,0 +1,115 @@
+"""Commands that list what there is: devices, spaces, tasks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def devices(options: argparse.Namespace) -> int:
+    """List devices, or show one."""
+    from dendrite_automl.devices import get_device, load_devices
+    from dendrite_automl.report.table import print_catalogue
+
+    if options.name is not None:
+        device = get_device(options.name).to_json()
+        sources = device.pop("sources")
+        if options.json:
+            print(json.dumps({**device, "sources": sources}))
+        else:
+            print(f"{device['name']}: {device['title']}, {device['cpu']}\n")
+            print_catalogue([{"figure": f, "value": device[f], "source": text} for f, text in sources.items()])
+        return 0
+    profiles = [profile.to_json() for profile in load_devices().values()]
+    columns = ("name", "title", "cpu", "clock_mhz", "flash_bytes", "ram_bytes", "runtime_flash_bytes", "runtime_ram_bytes")
+    _print_catalogue("devices", profiles, columns, options.json)
+    if not options.json:
+        print("\nsources of the figures: `automl devices NAME`; latency is an estimate from assumed speeds")
+    return 0
+
+
+def spaces(options: argparse.Namespace) -> int:
+    """List spaces, check one, or describe one."""
+    from dendrite_automl.space import available_spaces, load_space
+
+    if options.check is not None or options.describe is not None:
+        return _survey(options)
+    if options.budget is not None or options.device is not None:
+        from dendrite_automl.errors import RequestError
+
+        raise RequestError("spaces: --budget and --device need --describe NAME")
+    spaces = [load_space(name) for name in available_spaces()]
+    rows = [
+        {
+            "name": s.name,
+            "backbone": s.backbone,
+            "points": s.size,
+            "task": s.task,
+            "description": s.description,
+            "source": s.source,
+        }
+        for s in spaces
+    ]
+    _print_catalogue("spaces", rows, tuple(rows[0]), options.json)
+    return 0
+
+
+def _survey(options: argparse.Namespace) -> int:
+    from dendrite_automl.budget import Budget
+    from dendrite_automl.devices import get_device
+    from dendrite_automl.errors import RequestError
+    from dendrite_automl.feasibility.survey import check_file, survey_space
+    from dendrite_automl.report.table import print_catalogue
+    from dendrite_automl.space import load_space
+
+    if options.check is not None and options.describe is not None:
+        raise RequestError("spaces: expected --check or --describe, got both")
+    device = get_device(options.device) if options.device is not None else None
+    budget = Budget.parse(options.budget) if options.budget is not None else Budget()
+    budget = budget.with_defaults(device.limits()) if device else budget
+    space = load_space(options.check or options.describe)
+    if options.check is not None:
+        check_file(space)
+        if options.json:
+            print(json.dumps({"space": space.name, "points": space.size}))
+        else:
+            print(f"{options.check}: a space of {space.size:,} points over {space.backbone}")
+        return 0
+    found = survey_space(space, budget, device)
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    print(f"{space.name}: {space.description}\n")
+    print_catalogue([{"knob": name, "values": ", ".join(map(str, values))} for name, values in found["knobs"].items()])
+    shape = " x ".join(map(str, found["input_shape"]))
+    print(f"\n{found['points']:,} points, {found['anchors']} anchors; input {shape}, {found['classes']} classes")
+    for which in ("smallest", "largest"):
+        print(f"{which} network: {found[which]['params']:,} parameters, {found[which]['macs']:,} MACs")
+    print(f"half of {found['sampled']} random points end with at most {found['median_params'] or 0:,} parameters")
+    if budget.limits:
+        print(f"within {budget}: {found['share_that_fits']:.0%} of them; a search moves the others to sizes that fit")
+    return 0
+
+
+def tasks(options: argparse.Namespace) -> int:
+    """List built-in tasks."""
+    from dendrite_automl.tasks import TASKS
+
+    rows = []
+    for name, load in TASKS.items():
+        task = load()
+        shape = " x ".join(map(str, task.input_shape))
+        sizes = {"classes": len(task.classes), "train": len(task.train), "val": len(task.val)}
+        rows.append({"name": name, "input": shape, **sizes, "about": task.about})
+    _print_catalogue("tasks", rows, tuple(rows[0]), options.json)
+    return 0
+
+
+def _print_catalogue(name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    from dendrite_automl.report.table import print_catalogue
+
+    if as_json:
+        print(json.dumps({name: rows}))
+    else:
+        print_catalogue([{column: row[column] for column in columns} for row in rows])

@@ -1,0 +1,144 @@
+"""Commands that read a run or an artifact: show, watch, report, compare, export, verify."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from typing import Any
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Follow a search."""
+    from dendrite_automl.report.watch import watch_run
+
+    try:
+        watch_run(options.path)
+    except KeyboardInterrupt:  # the usual way to stop looking
+        return 0
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print the front."""
+    from dendrite_automl.run import load_run
+
+    print_run(load_run(options.path), options.json)
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the report again, log the run, or print LaTeX."""
+    from dendrite_automl.report.write import latex_table, write_report
+    from dendrite_automl.run import Journal, load_run
+
+    run = load_run(options.path)
+    if options.latex:
+        print(json.dumps({"latex": latex_table(run)}) if options.json else latex_table(run))
+        return 0
+    if options.mlflow is not None:
+        log_to_mlflow(run, options.mlflow, options.register)
+    files = [str(path.resolve() if options.json else path) for path in write_report(Journal(run))]
+    print(json.dumps({"files": files}) if options.json else "\n".join(files))
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Compare arms or runs."""
+    from dendrite_automl import comparison
+    from dendrite_automl.errors import RequestError
+    from dendrite_automl.report.compare_table import print_comparison
+    from dendrite_automl.run import load_run
+
+    if options.paper:
+        return _paper(options)
+    if options.path is None:
+        raise RequestError("compare: expected the folder of a search, got none")
+    other = load_run(options.other) if options.other else None
+    found = comparison.compare(load_run(options.path), other, force=options.force)
+    regressions = [] if options.fail_below is None else found.regressions(options.fail_below / 100)
+    if options.json:
+        gate = {} if options.fail_below is None else {"regressions": len(regressions)}
+        print(json.dumps({**found.to_json(), **gate}))
+    else:
+        print_comparison(found)
+    for at in regressions:
+        print(f"automl: compare: {found.sides[0]} is worse at {at.axis} {at.budget:,.0f}: {at.format()}", file=sys.stderr)
+    return 1 if regressions else 0
+
+
+def _paper(options: argparse.Namespace) -> int:
+    from dendrite_automl.comparison.paper import describe, restate
+    from dendrite_automl.errors import RequestError
+
+    if options.path is not None or options.force or options.fail_below is not None:
+        raise RequestError("compare: --paper stands alone: expected no run and no other flag but --json")
+    print(json.dumps(restate()) if options.json else describe(restate()))
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write artifacts, or C code."""
+    from dendrite_automl.api import export_run
+
+    if options.as_c:
+        return _export_c(options)
+    folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
+    if options.json:
+        print(json.dumps({"artifacts": [str(folder.resolve()) for folder in folders]}))
+    else:
+        print("\n".join(str(folder) for folder in folders))
+    return 0
+
+
+def _export_c(options: argparse.Namespace) -> int:
+    from dendrite_automl.api import export_run_c
+    from dendrite_automl.errors import RequestError
+
+    if options.dynamic_batch:
+        raise RequestError("export: --dynamic-batch is of ONNX files: expected no --c beside it")
+    written, refused = export_run_c(options.path, snapshot=options.snapshot)
+    if options.json:
+        print(json.dumps({"c": [str(folder.resolve()) for folder in written], "refused": refused}))
+    elif written:
+        print("\n".join(str(folder) for folder in written))
+    for line in refused:
+        print(f"automl: {line}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check an artifact."""
+    from dendrite_automl.export.artifact.verify import verify_artifact
+
+    found = verify_artifact(options.path)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print(
+            f"{found['artifact']}: hashes, {found['params']:,} parameters, {found['macs']:,} MACs and "
+            f"the logits of {found['vectors']} test vectors are as the artifact says"
+            + (f"; it fits {found['device']}" if found["device"] else "")
+        )
+    return 0
+
+
+def log_to_mlflow(run: Any, uri: str, name: str | None) -> None:
+    """Log a finished run into MLflow."""
+    from dendrite_automl.integrations.mlflow import log_run
+
+    with contextlib.redirect_stdout(sys.stderr):  # where MLflow says what it does
+        logged = log_run(run, uri, name=name)
+    print(f"logged into {uri}: MLflow run {logged}", file=sys.stderr)
+
+
+def print_run(run: Any, as_json: bool) -> None:
+    """The front of a run as a table, or everything about it as JSON."""
+    from dendrite_automl.report.table import print_front
+
+    if as_json:
+        print(json.dumps(run.summary()))
+        return
+    print_front(run.front_rows(), optimism=run.info.optimism, metric=run.metric)
+    print(f"\n{run.path}: report.html, front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")

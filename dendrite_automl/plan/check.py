@@ -1,0 +1,122 @@
+"""Step 3 of 3: what was found must fit together. All bad input ends here, before anything is started or written."""
+
+from __future__ import annotations
+
+from dendrite_automl.backbones import build_backbone, check_space
+from dendrite_automl.candidate import make_candidate
+from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layers
+from dendrite_automl.errors import RequestError
+from dendrite_automl.export.onnx.check import check_export
+from dendrite_automl.networks.foreign import check_foreign
+from dendrite_automl.plan.plan import Plan, code_digest
+from dendrite_automl.plan.ray_address import check_address
+from dendrite_automl.run import Run
+from dendrite_automl.space import PRETRAINED, Value
+from dendrite_automl.train.augment import SUITS
+
+
+def check(plan: Plan) -> Plan:
+    """The same plan, if it can be carried out.
+
+    Raises:
+        RequestError: the space does not suit the data or the schedule, the data is not that of the run to resume, or a
+            network of the user's cannot be exported.
+        BudgetUnreachable: no network of the space fits the budget.
+    """
+    if plan.machine.ray_address is not None:
+        check_address(plan.machine.ray_address)
+    own = None
+    if plan.pretrained is None:
+        if plan.space.backbone.startswith(PRETRAINED):
+            raise RequestError(
+                "resume: expected the network that the run starts from, got none; use compress(model, …, resume=True)"
+            )
+        check_space(plan.space, plan.task.input_shape, plan.classes)
+        own = check_foreign(plan.space, plan.task.input_shape, plan.classes)
+    elif plan.space.backbone != plan.pretrained.backbone:
+        raise RequestError(
+            f"resume: expected the network that the run starts from ({plan.space.backbone}), got another one "
+            f"({plan.pretrained.backbone}); start a new run"
+        )
+    _check_schedule_knobs(plan)
+    _check_training_knobs(plan)
+    _check_epochs(plan)
+    if plan.earlier is not None:
+        _check_unchanged(plan, plan.earlier)
+    plan.reach().check(plan.goal.budget)
+    if (own := own or plan.start) is not None and plan.earlier is None:
+        check_export(own, plan.task.input_shape, "compress: model" if plan.pretrained else f"backbone {plan.space.backbone}")
+    return plan
+
+
+def _check_unchanged(plan: Plan, earlier: Run) -> None:
+    """The data and the user's code must be what the run was made with."""
+    if plan.task.fingerprint != earlier.info.data.sha256:
+        raise RequestError(f"resume: the data differs from what {earlier.path} was made with; start a new run")
+    if earlier.info.space.code_sha256 != code_digest(plan.space):
+        raise RequestError(
+            f"resume: the code of {plan.space.backbone} differs from what {earlier.path} was made with; start a new run"
+        )
+
+
+def _check_training_knobs(plan: Plan) -> None:
+    """Augmentation must suit the kind and size of the data; distillation needs a teacher."""
+    kind, shape = plan.task.kind, plan.task.input_shape
+    sizes = {
+        "time_mask": shape[-1],
+        "channel_mask": shape[0],
+        "shift": min(shape[1:] or shape),
+        "cutout": min(shape[1:] or shape),
+    }
+    for knob in plan.space.knobs:
+        where, largest = f'space "{plan.space.name}": knob "{knob.name}"', max(knob.choices, key=_amount)
+        if knob.section != "training" or not _amount(largest):
+            continue
+        if kind not in SUITS.get(knob.name, (kind,)):
+            suited = " and ".join(f"{word}s" for word in SUITS[knob.name])
+            raise RequestError(
+                f"{where}: suits {suited}, the data are {kind}s {list(shape)}; use --set {knob.name}={_off(largest)}"
+            )
+        if knob.name in sizes and _amount(largest) >= sizes[knob.name]:
+            raise RequestError(
+                f"{where}: expected less than the {sizes[knob.name]} steps of the data {list(shape)}, got {largest}"
+            )
+        if knob.name == "distill" and plan.request.teacher == "none":
+            raise RequestError(f"{where}: expected a teacher to learn from, got none; use --teacher auto, or --set distill=0")
+
+
+def _amount(value: Value) -> float:
+    return 0.0 if isinstance(value, str) else float(value)
+
+
+def _off(value: Value) -> str:
+    return "false" if isinstance(value, bool) else "0"
+
+
+def _check_schedule_knobs(plan: Plan) -> None:
+    space, input_shape, classes = plan.space, plan.task.input_shape, len(plan.task.classes)
+    knobs = {knob.name: knob.choices for knob in space.knobs}
+    where = f'space "{space.name}"'
+    if not any("grow" in str(stages).split() for stages in knobs["stages"]):
+        return
+    for name, allowed in (("kind", KINDS), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
+        for choice in knobs[name]:
+            if choice not in allowed:
+                raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
+    network = {knob.name: knob.choices[0] for knob in space.knobs if knob.section == "network"}
+    model = plan.pretrained.model if plan.pretrained else build_backbone(space.backbone, input_shape, classes, network)
+    for placement in knobs["placement"]:
+        try:
+            find_layers(model, str(placement))
+        except RequestError as error:
+            raise RequestError(f'{where}: knob "placement": {error}') from None
+
+
+def _check_epochs(plan: Plan) -> None:
+    """Every schedule of the space must have room for its stages."""
+    knobs = {knob.name: knob.choices for knob in plan.space.knobs}
+    point = {name: choices[0] for name, choices in knobs.items()}
+    for stages in knobs["stages"]:
+        longest = {**point, "stages": stages, "cycles": max(map(int, knobs.get("cycles", (1,))))}
+        for arm in plan.arms:
+            make_candidate(plan.space, longest, arm=arm, epochs=plan.effort.epochs)

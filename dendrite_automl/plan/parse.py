@@ -1,0 +1,235 @@
+"""Step 1 of 3: settings become a Request. Texts are read and defaults filled in; nothing is looked up yet."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.candidate import ARMS
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.errors import RequestError
+from dendrite_automl.front import Objective, parse_objectives
+from dendrite_automl.metrics import METRICS
+from dendrite_automl.networks.pretrained import Pretrained
+from dendrite_automl.run import Run, RunInfo
+from dendrite_automl.settings import flag_of, known_settings
+from dendrite_automl.space import SearchSpace, parse_space
+from dendrite_automl.tasks import ReadOptions
+from dendrite_automl.tasks.reading import parse_colour, parse_hertz, parse_seconds, parse_size
+
+TEACHERS = ("none", "auto", "given")
+SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
+NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search
+DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
+_FROM_PYTHON = ("callbacks", "on_snapshot", "on_front")
+_EXTENDS = ("trials", "seconds", "confirm", "arms")  # what --resume may change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is trained.
+
+    Attributes:
+        trials: candidates in total; `NO_TRIAL_LIMIT` if only the time limit ends the search.
+        seconds: time limit of search and confirmation; None for none.
+        epochs: of a trial's whole schedule.
+        replicates: seeds that each candidate is trained with.
+        confirm: fresh seeds, at most, that the front is retrained with.
+    """
+
+    trials: int = 40
+    seconds: float | None = None
+    epochs: int = 30
+    replicates: int = 4
+    confirm: int = 8
+    scheduler: str = SCHEDULERS[0]
+    sampler: str = SAMPLERS[0]
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a search runs: so many workers of this machine, or a Ray cluster."""
+
+    workers: int
+    ray_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A search as asked for.
+
+    Attributes:
+        settings: pairs (name, plain value) of all settings that a run keeps; None: not said.
+        task: name of a built-in task; or `data_path`; or `data_in_memory`; none of them: the default task.
+        device: a profile, or the name of one.
+        space: a space, or the name or path of one; None: one that suits the data.
+        is_narrowed: `space` is that of an earlier run, as `set_knobs` left it.
+        teacher: one of `TEACHERS`; `teacher_model` is the module for `given`.
+        out: the run folder; None: a new one with a name of ours.
+        earlier: the run to resume.
+    """
+
+    settings: tuple[tuple[str, Any], ...]
+    budget: Budget
+    device: DeviceProfile | str | None
+    objectives: tuple[Objective, ...]
+    arms: tuple[str, ...]
+    metric: str
+    effort: Effort
+    machine: Machine
+    reading: ReadOptions
+    task: str | None = None
+    data_path: str | None = None
+    data_in_memory: Any = None
+    space: SearchSpace | str | None = None
+    is_narrowed: bool = False
+    set_knobs: tuple[str, ...] = ()
+    teacher: str = TEACHERS[0]
+    teacher_model: Any = None
+    pretrained: Pretrained | None = None
+    out: Path | None = None
+    earlier: Run | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The settings by name."""
+        return dict(self.settings)
+
+
+def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> Request:
+    """Read settings.
+
+    Args:
+        settings: of `SearchSettings`; None is the same as not said.
+        pretrained: the network that all candidates start from; see `compress`.
+
+    Raises:
+        RequestError: an unknown setting, a value out of range, or one that contradicts the run to resume.
+    """
+    _check_names(settings)
+    known = known_settings()
+    said = {name: known[name].read(flag_of(name), v) for name in known if (v := settings.get(name)) is not None}
+    out = Path(said["out"]) if "out" in said else None
+    if said.get("resume") and out is None:
+        raise RequestError("resume: expected the run folder by --out DIR, got none")
+    earlier = Run.open(out) if out is not None and said.get("resume") else None
+    asked = {name: said.get(name) for name in known if known[name].is_kept}
+    device, space = settings.get("device"), settings.get("space")
+    if earlier is not None:
+        asked = _extended(asked, earlier)
+        device, space = earlier.info.device, parse_space(earlier.info.space.text, where=f"{out}/run.json")
+    data = settings.get("data")
+    return Request(
+        settings=tuple(asked.items()),
+        budget=Budget.parse(asked["budget"]) if asked["budget"] is not None else Budget(),
+        device=device if isinstance(device, DeviceProfile) else asked["device"],
+        objectives=parse_objectives(asked["objectives"] or DEFAULT_OBJECTIVES),
+        arms=_parse_arms(asked["arms"]),
+        metric=_one_of("metric", asked["metric"], METRICS),
+        effort=_parse_effort(asked),
+        machine=Machine(workers=said.get("workers") or _cores(), ray_address=said.get("ray_address")),
+        reading=_parse_reading(asked),
+        task=asked["task"],
+        data_path=asked["data"],
+        data_in_memory=data if data is not None and not isinstance(data, str | Path) else None,
+        space=space if isinstance(space, SearchSpace) else asked["space"],
+        is_narrowed=earlier is not None,
+        set_knobs=tuple(asked["set_knobs"] or ()),
+        teacher=asked["teacher"] or TEACHERS[0],
+        teacher_model=settings.get("teacher") if said.get("teacher") == "given" else None,
+        pretrained=pretrained,
+        out=out,
+        earlier=earlier,
+    )
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    names = (*known_settings(), *_FROM_PYTHON)
+    for name in settings:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"expected one of {', '.join(names)}"
+            raise RequestError(f'search: unknown setting "{name}"; {hint}')
+
+
+def _extended(asked: Mapping[str, Any], earlier: Run) -> dict[str, Any]:
+    """The settings of an earlier run, with what may be added to them."""
+    old = {**dict.fromkeys(asked), **earlier.info.request}
+    old = {name: old[name] for name in asked}
+    for name, value in asked.items():
+        if value is None or name in _EXTENDS:
+            continue
+        if _plain(value) != _plain(old[name]):
+            raise RequestError(
+                f"resume: {name}: expected {old[name]!r} as in {earlier.path}, got {value!r}; leave it out or start a new run"
+            )
+    more = {name: asked[name] for name in ("trials", "confirm") if asked[name] is not None}
+    return {**old, **more, "seconds": asked["seconds"], "arms": _extended_arms(asked["arms"], earlier.info, earlier.path)}
+
+
+def _extended_arms(text: str | None, old: RunInfo, path: Path) -> str:
+    """The arms of a run, and those that are added."""
+    if text is None:
+        return ",".join(old.arms)
+    arms = _parse_arms(text)
+    missing = [arm for arm in old.arms if arm not in arms]
+    if missing:
+        raise RequestError(f"resume: arms: expected {','.join(old.arms)} as in {path}, or more; got no {missing[0]}")
+    return ",".join([*old.arms, *(arm for arm in arms if arm not in old.arms)])
+
+
+def _plain(value: Any) -> str:
+    return str(list(value) if isinstance(value, list | tuple) else value)
+
+
+def _parse_effort(asked: Mapping[str, Any]) -> Effort:
+    said = {name: asked[name] for name in ("trials", "seconds", "epochs", "replicates", "confirm", "seed")}
+    said = {name: value for name, value in said.items() if value is not None}
+    if "seconds" in said:
+        said.setdefault("trials", NO_TRIAL_LIMIT)
+    return Effort(
+        **said,
+        scheduler=_one_of("scheduler", asked["scheduler"], SCHEDULERS),
+        sampler=_one_of("sampler", asked["sampler"], SAMPLERS),
+    )
+
+
+def _parse_reading(asked: Mapping[str, Any]) -> ReadOptions:
+    return ReadOptions(
+        target=asked["target"],
+        recording=asked["recording"],
+        window_seconds=parse_seconds(asked["window"], "--window"),
+        stride_seconds=parse_seconds(asked["stride"], "--stride"),
+        rate_hz=parse_hertz(asked["rate"], "--rate"),
+        features=asked["features"],
+        image_size=parse_size(asked["image_size"], "--image-size"),
+        colour=parse_colour(asked["colour"], "--colour"),
+    )
+
+
+def _one_of(name: str, value: str | None, known: Sequence[str]) -> str:
+    """The value, or the first known one if none was said."""
+    if value is not None and value not in known:
+        raise RequestError(f'{name}: expected one of {", ".join(known)}, got "{value}"')
+    return value or known[0]
+
+
+def _parse_arms(text: str | None) -> tuple[str, ...]:
+    arms = tuple(part.strip() for part in (text or ",".join(ARMS)).split(","))
+    for arm in arms:
+        if arm not in ARMS:
+            raise RequestError(f'arms: expected {", ".join(ARMS)}, joined by commas; got "{arm}"')
+    if len(set(arms)) != len(arms):
+        raise RequestError(f'arms: expected each once, got "{text}"')
+    return arms
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

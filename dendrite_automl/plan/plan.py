@@ -1,0 +1,158 @@
+"""Plan: a checked request, as records: what `run_search` carries out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.feasibility.reach import Reach
+from dendrite_automl.front import Goal
+from dendrite_automl.metrics import METRICS, imbalance_note
+from dendrite_automl.networks.foreign import is_foreign
+from dendrite_automl.networks.pretrained import Pretrained
+from dendrite_automl.plan.command import make_command
+from dendrite_automl.plan.parse import Effort, Machine, Request
+from dendrite_automl.run import DataInfo, Run, RunInfo, SpaceInfo
+from dendrite_automl.space import SearchSpace
+from dendrite_automl.tasks import Task
+from dendrite_automl.user_code import source_digest
+
+_PACKAGES = ("dendrite-automl", "torch", "ray", "optuna", "torch-pruning", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A search, ready to run.
+
+    Attributes:
+        request: what it was made from.
+        goal: objectives, and the budget with the device's limits.
+        pretrained: the network that all candidates start from; None if they start from a backbone.
+    """
+
+    request: Request
+    task: Task
+    space: SearchSpace
+    goal: Goal
+    device: DeviceProfile | None
+    pretrained: Pretrained | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms to search."""
+        return self.request.arms
+
+    @property
+    def effort(self) -> Effort:
+        """How much is trained."""
+        return self.request.effort
+
+    @property
+    def machine(self) -> Machine:
+        """Where it runs."""
+        return self.request.machine
+
+    @property
+    def metric(self) -> str:
+        """What stands as `val_accuracy`."""
+        return self.request.metric
+
+    @property
+    def earlier(self) -> Run | None:
+        """The run to resume."""
+        return self.request.earlier
+
+    @property
+    def start(self) -> nn.Module | None:
+        """The pretrained network itself."""
+        return self.pretrained.model if self.pretrained else None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes of the task."""
+        return len(self.task.classes)
+
+    def reach(self) -> Reach:
+        """What the space can cost."""
+        return Reach(self.space, self.task.input_shape, self.classes, self.device, self.start)
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the data before the search starts."""
+        note = imbalance_note(self.task.train.y, self.task.classes, self.metric)
+        return (*self.task.notes, note) if note else self.task.notes
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that the run keeps, with defaults filled in, as plain values."""
+        effort = self.effort
+        return {
+            **self.request.asked,
+            "metric": self.metric,
+            "trials": effort.trials,
+            "seconds": effort.seconds,
+            "epochs": effort.epochs,
+            "replicates": effort.replicates,
+            "confirm": effort.confirm,
+            "scheduler": effort.scheduler,
+            "sampler": effort.sampler,
+            "teacher": self.request.teacher,
+            "arms": self.arms,
+            "objectives": ",".join(objective.name for objective in self.goal.objectives),
+            "seed": effort.seed,
+        }
+
+    def new_info(self) -> RunInfo:
+        """What run.json holds when the run begins."""
+        return RunInfo(
+            settings=tuple(self.settings().items()),
+            budget=self.goal.budget,
+            device=self.device,
+            space=SpaceInfo(
+                name=self.space.name, sha256=self.space.digest, text=self.space.text, code_sha256=code_digest(self.space)
+            ),
+            data=DataInfo(name=self.task.name, about=self.task.about, sha256=self.task.fingerprint, notes=self.notes()),
+            versions=tuple(_versions().items()),
+            reference=tuple(self.reach().reference(self.goal.objectives, self.goal.budget).items()),
+            created=datetime.now().astimezone().isoformat(timespec="seconds"),
+            command=make_command(
+                self._said(), is_compress=self.pretrained is not None, in_memory=self.request.data_in_memory is not None
+            ),
+        )
+
+    def new_path(self) -> Path:
+        """Where a run goes that was not given a folder: runs/<task>-<time>."""
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        names = (f"{self.task.name}-{stamp}", *(f"{self.task.name}-{stamp}-{i}" for i in range(2, 100)))
+        return next(path for name in names if not (path := Path("runs") / name).exists())
+
+    def _said(self) -> Mapping[str, Any]:
+        """Settings to repeat the search with: what was asked for, and the defaults that another version may change."""
+        settings, asked = self.settings(), self.request.asked
+        pinned = ("epochs", "replicates", "confirm", "scheduler", "sampler", "arms", "seed")
+        said = {name: settings[name] if name in pinned else value for name, value in asked.items()}
+        said["trials"] = self.effort.trials if self.effort.seconds is None else None
+        said["metric"] = self.metric if self.metric != METRICS[0] else None
+        return said
+
+
+def code_digest(space: SearchSpace) -> str | None:
+    """Hash of the file with a user-supplied backbone; None for a backbone of ours."""
+    return source_digest(space.backbone) if is_foreign(space) else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "cpus": str(os.cpu_count())}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

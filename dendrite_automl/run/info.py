@@ -1,0 +1,150 @@
+"""RunInfo: what run.json holds, as one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.errors import RequestError
+from dendrite_automl.front import Goal, parse_objectives
+from dendrite_automl.metrics import METRICS
+
+FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceInfo:
+    """The space that was searched.
+
+    Attributes:
+        text: its TOML, as narrowed by `--set`.
+        code_sha256: of the file with a user-supplied backbone; None for a built-in one.
+    """
+
+    name: str
+    text: str
+    sha256: str | None = None
+    code_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataInfo:
+    """The data that was searched on.
+
+    Attributes:
+        sha256: fingerprint of the splits.
+        notes: what the user was told about the data before the search.
+    """
+
+    name: str
+    about: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """Everything about a run that is not a result.
+
+    Attributes:
+        settings: pairs (name, plain value) of `SearchSettings`, defaults filled in: the request.
+        reference: pairs (objective, worst value): the corner that hypervolume is measured from.
+        command: the command line, or the Python call, that repeats the search.
+        teacher: one line about the teacher; None without one.
+        ray_folder: temporary folder of the Ray that is running, or that a killed session left behind.
+        optimism: by how much the search's own front was too good, as a fraction; None if not known.
+        seconds: spent so far, over all sessions.
+    """
+
+    settings: tuple[tuple[str, Any], ...]
+    budget: Budget
+    space: SpaceInfo
+    data: DataInfo
+    reference: tuple[tuple[str, float], ...]
+    command: str
+    created: str
+    versions: tuple[tuple[str, str], ...]
+    device: DeviceProfile | None = None
+    teacher: str | None = None
+    ray_folder: str | None = None
+    optimism: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The settings by name."""
+        return dict(self.settings)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that were searched."""
+        return tuple(self.request["arms"])
+
+    @property
+    def goal(self) -> Goal:
+        """Objectives and budget."""
+        return Goal(objectives=parse_objectives(self.request["objectives"]), budget=self.budget)
+
+    @property
+    def metric(self) -> str:
+        """What is stored as `val_accuracy` in every file and table of the run: accuracy, or what `--metric` named."""
+        return str(self.request.get("metric") or METRICS[0])
+
+    @property
+    def worst(self) -> dict[str, float]:
+        """The reference corner by objective."""
+        return dict(self.reference)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of run.json; the inverse is `from_json`."""
+        return {
+            "format": FORMAT,
+            "request": {name: list(value) if isinstance(value, tuple) else value for name, value in self.settings},
+            "budget": self.budget.to_json(),
+            "device": self.device.to_json() if self.device else None,
+            "space": {name: getattr(self.space, name) for name in ("name", "sha256", "text", "code_sha256")},
+            "data": {
+                "name": self.data.name,
+                "about": self.data.about,
+                "sha256": self.data.sha256,
+                "notes": list(self.data.notes),
+            },
+            "versions": dict(self.versions),
+            "reference": self.worst,
+            "created": self.created,
+            "command": self.command,
+            "teacher": self.teacher,
+            "ray_folder": self.ray_folder,
+            "optimism": self.optimism,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunInfo:
+        """Inverse of `to_json`; what earlier versions did not write yet gets its default.
+
+        Raises:
+            KeyError, TypeError: the file is damaged.
+            RequestError: another format, or a value that cannot be.
+        """
+        if data["format"] != FORMAT:
+            raise RequestError(f"expected format {FORMAT}, got {data['format']}; use the version that wrote it")
+        space, about = dict(data["space"]), data["data"]
+        return cls(
+            settings=tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in data["request"].items()),
+            budget=Budget.from_json(data["budget"]),
+            device=DeviceProfile.from_json(data["device"]) if data.get("device") else None,
+            space=SpaceInfo(**space),
+            data=DataInfo(name=about["name"], about=about["about"], sha256=about["sha256"], notes=tuple(about["notes"])),
+            versions=tuple(data["versions"].items()),
+            reference=tuple(data["reference"].items()),
+            created=data["created"],
+            command=data["command"],
+            teacher=data.get("teacher"),
+            ray_folder=data.get("ray_folder"),
+            optimism=data.get("optimism"),
+            seconds=data.get("seconds") or 0.0,
+        )

@@ -1,0 +1,201 @@
+"""Journal: the only writer of a run folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run.info import RunInfo
+from dendrite_automl.run.run import CONFIRMED, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
+from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, to_csv
+
+
+def create_run(path: Path, info: RunInfo) -> Run:
+    """Make a run folder and its run.json.
+
+    Raises:
+        RequestError: the folder exists already, or cannot be made.
+    """
+    if path.exists():
+        raise RequestError(f"out: expected a new folder, {path} is there already; use --resume or another --out")
+    try:
+        path.mkdir(parents=True)
+        (path / "weights").mkdir()
+    except OSError as error:
+        raise RequestError(f"out: cannot make the folder {path}: {error.strerror}; choose another --out") from None
+    for name in (RESULTS, CONFIRMED):
+        (path / name).touch()
+    run = Run(path, info, [], [])
+    Journal(run).update()  # last: with run.json the folder becomes a run
+    return run
+
+
+class Journal:
+    """Writes a run folder; what it writes is in `run` at once.
+
+    Attributes:
+        run: the folder's reader.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing; torn last lines are cut off, and what another process added is read.
+
+        Raises:
+            RequestError: another process holds it.
+        """
+        path = self.run.path
+        try:
+            results, confirmed = ((path / name).open("r+b") for name in (RESULTS, CONFIRMED))
+        except OSError as error:
+            raise AutoMLError(_cannot_write(path, error)) from None
+        with results, confirmed:
+            try:
+                fcntl.flock(results, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RequestError(f"run: {path} is in use by another search; wait for it or choose another --out") from None
+            self.run.reload(_mend(results), _mend(confirmed))
+            yield
+
+    def update(self, **changes: Any) -> None:
+        """Write run.json in one step, with some fields of `RunInfo` changed.
+
+        Raises:
+            AutoMLError: the disk does not take it; the earlier one stays.
+        """
+        self.run.info = replace(self.run.info, **changes)
+        _replace(self.run.path / "run.json", (json.dumps(self.run.info.to_json(), indent=2) + "\n").encode())
+
+    def append(self, record: dict[str, Any], weights: bytes | None = None) -> None:
+        """Add one line to results.jsonl, on disk before this returns; a snapshot's weights are written first."""
+        if weights is not None:
+            _replace(self.run.weights_path(Snapshot.from_json(record["value"]).id), weights)
+        self.run.records.append(self._add_line(RESULTS, record))
+
+    def append_confirmation(self, record: dict[str, Any], weights: bytes | None = None) -> None:
+        """Add one line to confirmed.jsonl, in the same way."""
+        if weights is not None:
+            _replace(self.run.weights_path(Snapshot.from_json(record["value"]).id, record["round"]), weights)
+        self.run.confirmations.append(self._add_line(CONFIRMED, record))
+
+    def keep_teacher(self, logits: bytes) -> None:
+        """Store a teacher's outputs on the training set, so that a resumed search learns from the same ones."""
+        _replace(self.run.path / TEACHER, logits)
+
+    def new_artifact_folder(self) -> Path:
+        """An empty folder to write an artifact into; `keep_artifact` moves it into place."""
+        scratch = self.run.path / "artifacts" / f".{uuid.uuid4().hex}"
+        scratch.mkdir(parents=True)
+        return scratch
+
+    def keep_artifact(self, scratch: Path, snapshot_id: str) -> Path:
+        """Move a finished artifact into place; it replaces an earlier one of the same snapshot."""
+        target, earlier = self.run.path / "artifacts" / snapshot_id, scratch.with_name(f"{scratch.name}.earlier")
+        if target.exists():
+            target.replace(earlier)
+        scratch.replace(target)
+        shutil.rmtree(earlier, ignore_errors=True)
+        return target
+
+    def drop_artifacts(self, keep: Sequence[str] = ()) -> None:
+        """Remove the artifacts of snapshots that have left the front, and unfinished ones."""
+        ours = {snapshot.id for snapshot in self.run.snapshots()} - set(keep)
+        for folder in (self.run.path / "artifacts").glob("*"):
+            if folder.name in ours or folder.name.startswith("."):
+                shutil.rmtree(folder)
+
+    def write_predictions(self, labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> None:
+        """Store the predictions on the test split, for `compare`.
+
+        Args:
+            labels: [samples].
+            predicted: by snapshot: classes [replicates, samples].
+        """
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, labels=labels, **{f"of_{name}": p for name, p in predicted.items()})
+        _replace(self.run.path / PREDICTIONS, content.getvalue())
+
+    def write_tables(self, front: Sequence[Mapping[str, Any]]) -> None:
+        """Write front.csv and candidates.csv; artifact paths are relative to the run folder."""
+        _replace(self.run.path / "front.csv", to_csv(FRONT_COLUMNS, front))
+        rows = [snapshot.values() for snapshot in self.run.snapshots()]
+        _replace(self.run.path / "candidates.csv", to_csv(CANDIDATE_COLUMNS, rows))
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a page or table made from the run, such as report.html.
+
+        Raises:
+            AutoMLError: the disk does not take it; an earlier one stays.
+        """
+        _replace(self.run.path / name, text.encode())
+        return self.run.path / name
+
+    def _add_line(self, name: str, record: dict[str, Any]) -> dict[str, Any]:
+        """Write the whole line or nothing of it; the record as it will be read.
+
+        Raises:
+            AutoMLError: the disk does not take it; what was written before stays.
+        """
+        line = json.dumps(record, separators=(",", ":"))
+        content = f"{line}\n".encode()
+        try:
+            with (self.run.path / name).open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    if file.write(content) < len(content):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise AutoMLError(_cannot_write(self.run.path / name, error)) from None
+        written: dict[str, Any] = json.loads(line)
+        return written
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    return f"run: cannot write {path}: {error.strerror}; what is there is whole: make room and go on with --resume"
+
+
+def _mend(file: BinaryIO) -> list[dict[str, Any]]:
+    """Cut a torn last line off an open file; its records."""
+    content = file.read()
+    file.truncate(content.rfind(b"\n") + 1)
+    return parse_records(content)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one step: on disk before it takes the place of an earlier one.
+
+    Raises:
+        AutoMLError: the disk does not take it; an earlier one stays.
+    """
+    scratch = path.with_suffix(f".{uuid.uuid4().hex}")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise AutoMLError(_cannot_write(path, error)) from None

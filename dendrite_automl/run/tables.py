@@ -1,0 +1,104 @@
+"""front.csv and candidates.csv: their columns, how they are written and read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.errors import RequestError
+
+# Not in the tables of earlier versions, which are read all the same.
+_LATER = (
+    "val_accuracy_int8",
+    "exported_val_accuracy",
+    "exported_val_accuracy_int8",
+    "int8_made_by",
+    "flash_bytes_int8",
+    "peak_ram_bytes_int8",
+)
+FRONT_COLUMNS = (
+    "snapshot",
+    "candidate",
+    "arm",
+    "val_accuracy",
+    "val_accuracy_se",
+    "replicates",
+    "val_accuracy_selected",
+    "test_accuracy",
+    "test_accuracy_int8",
+    "params",
+    "macs",
+    "flash_bytes",
+    "peak_ram_bytes",
+    "latency_ms",
+    "dendrites",
+    "trained_epochs",
+    "schedule",
+    "artifact",
+    *_LATER,
+)
+CANDIDATE_COLUMNS = (
+    "snapshot",
+    "candidate",
+    "arm",
+    "stage",
+    "val_accuracy",
+    "val_accuracy_se",
+    "replicates",
+    "diverged",
+    "params",
+    "macs",
+    "flash_bytes",
+    "peak_ram_bytes",
+    "latency_ms",
+    "dendrites",
+    "trained_epochs",
+    "train_seconds",
+    "seeds",
+    "schedule",
+    "val_accuracy_int8",
+)
+
+
+def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as the content of a CSV file; keys that are not among the columns are left out."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_front(path: Path) -> list[dict[str, Any]]:
+    """front.csv of a run folder, one dict for each member; columns that an earlier version lacked are None.
+
+    Raises:
+        RequestError: the search has not reached its front yet, or the file is damaged.
+    """
+    file = path / "front.csv"
+    if not file.is_file():
+        raise RequestError(f"run: {path} has no front yet; finish it with --resume")
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            missing = set(FRONT_COLUMNS) - set(_LATER) - set(reader.fieldnames or ())
+            rows = [dict.fromkeys(FRONT_COLUMNS) | {key: _typed(key, value) for key, value in row.items()} for row in reader]
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise RequestError(f"run: {file}: damaged: {error}; write it again with --resume") from None
+    if missing:
+        raise RequestError(f"run: {file}: damaged: no column {min(missing)}; write it again with --resume")
+    return rows
+
+
+def _typed(key: str, text: str) -> Any:
+    """A cell of front.csv as the value that it was."""
+    if key in ("snapshot", "candidate", "arm", "schedule", "artifact"):
+        return text
+    if text == "":
+        return None
+    if key == "int8_made_by":
+        return text
+    return float(text) if "accuracy" in key or key == "latency_ms" else int(text)

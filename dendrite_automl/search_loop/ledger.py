@@ -1,0 +1,181 @@
+"""Ledger: what happened in a search. Every event is on disk before it is known here; on resume, the disk is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dendrite_automl.candidate import Candidate
+from dendrite_automl.result import Ending, Snapshot
+from dendrite_automl.run import Journal
+from dendrite_automl.space import Point
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """How a trial did before its first snapshot: the objectives' values at an epoch."""
+
+    epoch: int
+    values: Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a candidate was repaired from: a point too large for the budget, and by how much."""
+
+    candidate: str
+    point: Point
+    excess: Mapping[str, float]
+
+
+class Ledger:
+    """Trials, rungs, snapshots and endings of the search, and the epochs that each arm has trained.
+
+    A running trial counts with all of its epochs, so that the arms stay level while trials run.
+
+    Args:
+        arms: that take part, those added on resume included.
+        replicates: that each trial trains.
+
+    Attributes:
+        known: ids of all candidates that were started, refused, or replaced by a smaller one.
+        unfinished: trials that were started and have not ended: those of an earlier session, those whose worker was lost.
+        started: number of trials.
+    """
+
+    def __init__(self, journal: Journal, *, arms: Sequence[str], replicates: int) -> None:
+        self._journal, self._replicates = journal, replicates
+        run = journal.run
+        self._snapshots: dict[str, list[Snapshot]] = {}
+        for snapshot in run.snapshots():
+            self._snapshots.setdefault(snapshot.candidate, []).append(snapshot)
+        self._rungs: dict[str, dict[int, Row]] = {}  # candidate -> epoch -> values
+        for line in run.of_kind("rung"):
+            self._rungs.setdefault(line["candidate"], {})[line["epoch"]] = line["values"]
+        self._running: dict[str, Candidate] = {}
+        self._behind: dict[str, str] = {}
+        self._arms: dict[str, str] = {}
+        trials = run.of_kind("trial")
+        ended = {line["candidate"] for line in run.of_kind("end")}
+        self.unfinished: list[tuple[Candidate, Point]] = []
+        for line in trials:
+            candidate = Candidate.from_json(line["value"])
+            self._arms[candidate.id] = candidate.arm
+            if candidate.id not in ended:
+                self.unfinished.append((candidate, line["point"]))
+        self.known = {line["candidate"] for line in (*trials, *run.of_kind("refused"))}
+        self.known |= {line["repaired_from"] for line in trials if "repaired_from" in line}
+        self.started = len(trials)
+        trained = run.trained_epochs()
+        self._trained = {arm: trained.get(arm, 0) for arm in arms}
+
+    def next_arm(self) -> str:
+        """The arm with the fewest trained epochs."""
+        epochs = dict(self._trained)
+        for candidate in self._running.values():
+            epochs[candidate.arm] += candidate.epochs * self._replicates - self._trained_by(candidate)
+        return min(epochs, key=lambda arm: epochs[arm])
+
+    def start(self, candidate: Candidate, point: Point, origin: Origin | None = None) -> None:
+        """A new trial starts."""
+        record = {"record": "trial", "candidate": candidate.id, "point": point, "value": candidate.to_json()}
+        if origin is not None:
+            record |= {"repaired_from": origin.candidate, "proposed": origin.point, "excess": dict(origin.excess)}
+        self._journal.append(record)
+        self.known.add(candidate.id)
+        self.started += 1
+        self._run(candidate)
+
+    def resume_next(self) -> tuple[Candidate, Point]:
+        """The first unfinished trial runs again."""
+        candidate, point = self.unfinished.pop(0)
+        self._run(candidate)
+        return candidate, point
+
+    def refuse(self, candidate: Candidate, point: Point, excess: Mapping[str, float], reason: str) -> None:
+        """A candidate cannot fit the budget and is never trained."""
+        self.known.add(candidate.id)
+        record = {"record": "refused", "candidate": candidate.id, "arm": candidate.arm, "point": point}
+        self._journal.append({**record, "excess": dict(excess), "reason": reason})
+
+    def add_rung(self, candidate: Candidate, rung: Rung) -> None:
+        """A running trial has reached a rung."""
+        place = {"candidate": candidate.id, "arm": candidate.arm, "epoch": rung.epoch}
+        self._journal.append({"record": "rung", **place, "values": rung.values})
+        self._rungs.setdefault(candidate.id, {})[rung.epoch] = rung.values
+
+    def add_snapshot(self, snapshot: Snapshot, weights: bytes) -> None:
+        """A running trial has finished a stage."""
+        self._journal.append({"record": "snapshot", "value": snapshot.to_json()}, weights=weights)
+        self._snapshots.setdefault(snapshot.candidate, []).append(snapshot)
+        stages = self._running[snapshot.candidate].stages
+        self._trained[snapshot.arm] += stages[snapshot.stage].epochs * len(snapshot.seeds)
+
+    def mark_behind(self, candidate: Candidate, where: str) -> None:
+        """The scheduler has stopped a running trial."""
+        self._behind[candidate.id] = where
+
+    def behind(self, candidate: Candidate) -> str | None:
+        """Where the scheduler stopped a trial; None if it did not."""
+        return self._behind.get(candidate.id)
+
+    def end(self, candidate: Candidate, ending: Ending, reason: str = "") -> None:
+        """A trial is over; epochs up to its last rung count if it has no snapshot."""
+        rungs = () if self.snapshots_of(candidate) else self.rungs_of(candidate)
+        lost = rungs[-1].epoch * self._replicates if rungs else 0
+        record = {"record": "end", "candidate": candidate.id, "status": ending.value, "reason": reason, "epochs": lost}
+        self._journal.append(record)
+        self._trained[candidate.arm] += lost
+        self.leave(candidate)
+
+    def put_back(self, candidate: Candidate, point: Point) -> None:
+        """A trial whose worker was lost waits to run again, from its last snapshot on."""
+        self.leave(candidate)
+        self.unfinished.append((candidate, point))
+
+    def leave(self, candidate: Candidate) -> None:
+        """A trial does not run any more; without an ending, the next session finds it unfinished."""
+        del self._running[candidate.id]
+        self._behind.pop(candidate.id, None)
+
+    def running(self, candidate: str) -> Candidate | None:
+        """The candidate with this id, if it is being searched at the moment."""
+        return self._running.get(candidate)
+
+    def snapshots_of(self, candidate: Candidate) -> list[Snapshot]:
+        """A candidate's snapshots so far, in order."""
+        return self._snapshots.get(candidate.id, [])
+
+    def rungs_of(self, candidate: Candidate) -> list[Rung]:
+        """A candidate's rungs so far, in order."""
+        return [Rung(epoch=epoch, values=values) for epoch, values in self._rungs.get(candidate.id, {}).items()]
+
+    def others_at_rung(self, candidate: Candidate, epoch: int) -> list[Row]:
+        """What the other trials of the arm had at a rung."""
+        return [
+            rungs[epoch]
+            for name, rungs in self._rungs.items()
+            if name != candidate.id and epoch in rungs and self._arms[name] == candidate.arm
+        ]
+
+    def others_at_stage(self, snapshot: Snapshot) -> list[Row]:
+        """What the other trials of the arm had after the same stage."""
+        return [
+            other.values()
+            for name, snapshots in self._snapshots.items()
+            for other in snapshots
+            if name != snapshot.candidate and (other.arm, other.stage) == (snapshot.arm, snapshot.stage)
+        ]
+
+    def weights_of(self, snapshot: Snapshot) -> bytes:
+        """The stored weights of a snapshot's replicates."""
+        return self._journal.run.weights_path(snapshot.id).read_bytes()
+
+    def _run(self, candidate: Candidate) -> None:
+        self._running[candidate.id], self._arms[candidate.id] = candidate, candidate.arm
+
+    def _trained_by(self, candidate: Candidate) -> int:
+        return sum(candidate.stages[s.stage].epochs * len(s.seeds) for s in self.snapshots_of(candidate))
