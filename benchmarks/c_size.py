@@ -1,8 +1,8 @@
-"""Code and stack of generated C on a Cortex-M4, kernel by kernel: fitted to the objects of many networks, used by export_c.
+"""Code and stack of generated C on a Cortex-M4, kernel by kernel: fitted to object files of many networks, used by export_c.
 
 `python benchmarks/c_size.py` compiles both variants of 62 networks (all backbones, several kinds of dendrites, random
 weights) with arm-none-eabi-gcc -Os, fits what each kernel adds to `.text` and to the stack, and writes
-dendrite_automl/c99/code_size.json; results/c_size.json has every object beside the fit. It takes about two minutes.
+dendrite_automl/c99/code_size.json; results/c_size.json has every object next to the fit. It takes about two minutes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     worst = max(abs(flash(e, "estimated_") / flash(e, "") - 1) for e in objects)
     about = {"date": fit["date"], "version": dendrite_automl.__version__, "compiler": fit["measured_with"]}
     RESULTS.write_text(json.dumps({**about, "largest_error_of_flash": worst, "objects": objects}, indent=1) + "\n", "utf-8")
-    print(f"{len(objects)} objects; estimated flash at most {100 * worst:.1f} % from the object's")
+    print(f"{len(objects)} objects; estimated flash within {100 * worst:.1f} % of the object's")
 
 
 def flash(entry: dict[str, Any], which: str) -> float:
@@ -97,7 +97,7 @@ def measure(name: str, kind: str | None, place: str) -> list[dict[str, Any]]:
 
 
 def compile_source(source: Source, folder: Path) -> dict[str, Any]:
-    """Sizes of its object, and what they are fitted by."""
+    """Sizes of its object file, and the features they are fitted on."""
     (folder / "model.h").write_text(source.header, encoding="utf-8")
     (folder / "model.c").write_text(source.code, encoding="utf-8")
     command = ["arm-none-eabi-gcc", *FLAGS.split(), "-fstack-usage", "-c", "model.c", "-o", "model.o"]
@@ -117,7 +117,7 @@ def compile_source(source: Source, folder: Path) -> dict[str, Any]:
 
 
 def fit_sizes(objects: list[dict[str, Any]], what: str) -> dict[str, float]:
-    """Non-negative bytes of each part, by least squares of relative errors."""
+    """Non-negative bytes per part, by least squares on relative errors."""
     names = sorted({name for entry in objects for name in entry[f"{what}_of"]})
     sizes = np.array([entry[what] for entry in objects], float)
     table = np.array([[entry[f"{what}_of"].get(name, 0) for name in names] for entry in objects], float)

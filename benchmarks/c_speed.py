@@ -1,10 +1,10 @@
 """Generated C against onnxruntime on this machine: one network, one example, one thread, side by side in one run.
 
-`python benchmarks/c_speed.py` builds networks of less than 10,000 parameters of every backbone (random weights), compiles their
-C code with two sets of flags, and times it and onnxruntime in turns: ROUNDS times, each the mean of enough calls to take some
-milliseconds. The ratio is onnxruntime's median over that of C: above 1, C is faster. onnxruntime is called through Python with
-bound inputs and outputs; an empty network (one Identity) is timed beside it, to tell how much of its time that is.
-Writes results/c_speed.json; takes two minutes.
+`python benchmarks/c_speed.py` builds networks with fewer than 10,000 parameters from every backbone (random weights), compiles
+their C code with two sets of flags, and times it and onnxruntime in turn: ROUNDS times, each time the mean of enough calls to
+take a few milliseconds. The ratio is onnxruntime's median divided by that of C: above 1, C is faster. onnxruntime is called
+through Python with bound inputs and outputs; an empty network (one Identity) is timed too, to show how much of the time the
+call takes. Writes results/c_speed.json; takes two minutes.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def run_case(backbone: str, shape: tuple[int, ...], knobs: dict[str, Any], kind:
 
 
 def compile_c(file: Path, folder: Path, flags: str) -> Callable[[int], float]:
-    """A function that runs the generated code some times, and says how many seconds that took."""
+    """A function that runs the generated code a given number of times and returns the seconds that took."""
     folder.mkdir()
     source = make_source(lower(file), name="net", title="speed", labels=[str(i) for i in range(10)])
     for name, text in (("net.h", source.header), ("net.c", source.code), ("main.c", _MAIN)):
@@ -131,7 +131,7 @@ def compile_c(file: Path, folder: Path, flags: str) -> Callable[[int], float]:
 
 
 def bind(model: bytes, shape: tuple[int, ...]) -> Callable[[int], float]:
-    """The same of onnxruntime, with inputs and outputs bound."""
+    """The same for onnxruntime, with inputs and outputs bound."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -150,7 +150,7 @@ def bind(model: bytes, shape: tuple[int, ...]) -> Callable[[int], float]:
 
 
 def time_in_turns(runs: dict[str, Callable[[int], float]]) -> dict[str, float]:
-    """Median seconds of a call."""
+    """Median seconds per call."""
     calls = {name: max(1, round(SECONDS / (run(20) / 20))) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
@@ -160,7 +160,7 @@ def time_in_turns(runs: dict[str, Callable[[int], float]]) -> dict[str, float]:
 
 
 def time_empty() -> float:
-    """Seconds of a call of a network that does nothing."""
+    """Seconds per call of a network that does nothing."""
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("input", "output")]
     graph = helper.make_graph([helper.make_node("Identity", ["input"], ["output"])], "empty", values[:1], values[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -2,8 +2,8 @@
 
 `python benchmarks/c_target.py` compiles four networks (random weights; the shapes of keyword clips, digits and sensor data)
 with arm-none-eabi-gcc, runs both variants under qemu-system-arm (MPS2 board AN386, semihosting), compares every logit with
-the ONNX file or the integer reference, counts instructions of one inference by the emulator's own clock (-icount: one
-nanosecond for each instruction, read from SysTick), and writes results/c_target.json. It takes a minute.
+the ONNX file or the integer reference, counts the instructions of one inference with the emulator's own clock (-icount:
+one nanosecond per instruction, read from SysTick), and writes results/c_target.json. It takes a minute.
 
 Instructions are not cycles: on a Cortex-M4 most take one, loads two, branches up to four.
 """
@@ -39,7 +39,7 @@ BOARD = Path(__file__).parent / "c_board"
 RESULTS = Path(__file__).parent / "results" / "c_target.json"
 FLAGS = "-std=c99 -O2 -ffp-contract=fast -mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard"
 EMULATOR = "qemu-system-arm -M mps2-an386 -nographic -monitor none -serial none -semihosting -icount shift=0 -kernel"
-DEVICE = "nano33ble"  # whose assumed speeds are compared
+DEVICE = "nano33ble"  # the device whose assumed speeds are compared
 CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any], str | None]] = {
     "keyword clips, depthwise separable": ("ressep1d", (13, 50), {"channels": 16}, None),
     "keyword clips, with dendrites on all layers": ("ressep1d", (13, 50), {"channels": 8}, "gradient"),

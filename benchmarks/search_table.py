@@ -1,9 +1,9 @@
 """Every network of a grid, trained with eight seeds: the table from which searches are replayed (see search_efficiency.py).
 
 A search of 800 trainings, repeated for five seeds and half a dozen methods, would take days; replayed from a table of all
-trainings that it could ask for it takes minutes. What is simplified for that: a grid of network and learning-rate knobs with
-the schedule `fit` alone, and for keywords a third of the training clips. Seeds 0-3 answer a search, 4-7 tell what it did
-not see: the truth that its front is scored with.
+trainings it could ask for, it takes minutes. The simplifications: a grid of network and learning-rate knobs with only the
+schedule `fit`, and for keywords a third of the training clips. Seeds 0-3 answer a search; seeds 4-7 are what it did not see:
+the truth that its front is scored against.
 
     python benchmarks/search_table.py            # about 75 CPU minutes, resumable; --tasks digits for a part
 """
@@ -40,8 +40,8 @@ class Table:
     """One task and the grid on it.
 
     Attributes:
-        epochs: of a full training.
-        clips: of the training set that are used.
+        epochs: number of epochs of a full training.
+        clips: number of clips of the training set that are used.
     """
 
     task: str
@@ -56,7 +56,7 @@ class Table:
 
     @property
     def path(self) -> Path:
-        """Where the trainings are."""
+        """The file that holds the trainings."""
         return RESULTS / f"search_table_{self.task}.jsonl"
 
     @property
@@ -147,7 +147,7 @@ def grid(space: SearchSpace) -> list[dict[str, Any]]:
 
 
 def key(point: dict[str, Any]) -> str:
-    """One text for each point of a grid."""
+    """One text per point of a grid."""
     return json.dumps(point, sort_keys=True)
 
 
@@ -161,7 +161,7 @@ def main() -> None:
 
 
 def fill(table: Table, workers: int) -> None:
-    """Train what the table does not hold yet; one line for each point, written as it comes."""
+    """Train what the table does not hold yet; one line per point, written as it arrives."""
     done = {key(line["point"]) for line in load(table)}
     jobs = [(table, point) for point in grid(table.space) if key(point) not in done]
     with multiprocessing.get_context("spawn").Pool(workers) as pool, table.path.open("a", encoding="utf-8") as file:
@@ -198,7 +198,7 @@ def train(job: tuple[Table, dict[str, Any]]) -> dict[str, Any]:
 
 
 def load_data(table: Table) -> Data:
-    """Training and validation split; of the training set the first so many of an order that mixes speakers."""
+    """Training and validation split; of the training set only the first `clips`, in an order that mixes speakers."""
     task = load_task(table.task)
     data = Data.from_splits(task.train, task.val, len(task.classes))
     chosen = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))[: table.clips]

@@ -1,9 +1,9 @@
 """Shrinking or pruning a trained wide network, or training the small one from scratch: which is better?
 
-A wide network is trained (`fit`), its channels are taken out, and what is left is trained on: the stages of a search, with
-their share of the epochs. Against it stands the very same architecture, after the cut, with fresh weights: trained for as
-many epochs in all (equal compute where the trunk is paid for by this network alone), and for the epochs after the cut alone
-(equal compute where the trunk is shared with other snapshots, as in a search). Eight seeds, stacked; test accuracy.
+A wide network is trained (`fit`), channels are removed, and what is left is trained further: the stages of a search, with their
+share of the epochs. It is compared with the very same architecture, after the cut, with fresh weights: trained for as many
+epochs in total (equal compute if this network alone pays for the trunk), and only for the epochs after the cut (equal compute
+if the trunk is shared with other snapshots, as in a search). Eight seeds, stacked; test accuracy.
 
     python benchmarks/shrink_or_scratch.py            # about 15 CPU minutes, resumable
     python benchmarks/shrink_or_scratch.py --render
@@ -119,12 +119,12 @@ def load_lines() -> list[dict[str, Any]]:
 def render(lines: list[dict[str, Any]]) -> str:
     """The table for benchmarks/README.md."""
     out = [
-        f"Run until {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {SEEDS} seeds, "
+        f"Last run on {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {SEEDS} seeds, "
         f"{sum(line['cpu_seconds'] for line in lines) / 60:.0f} CPU minutes. Test accuracy in percent; differences in points, "
-        "inherited minus from scratch, mean ± half of the 95 % interval (Welch), **bold** where it leaves out 0.",
+        "inherited minus from scratch, mean ± half the 95 % interval (Welch), **bold** if it excludes 0.",
         "",
         "| wide network (parameters) | cut | parameters left | epochs before, after | inherited | "
-        "against as many epochs in all | against the epochs after the cut |",
+        "against as many epochs in total | against only the epochs after the cut |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
     for line in sorted(lines, key=lambda line: (list(WIDE).index(line["wide"]), CUTS.index((line["word"], line["ratio"])))):

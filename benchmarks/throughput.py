@@ -1,13 +1,13 @@
-"""How many trainings a core does in a minute: stacked replicates against a plain Ray Tune trainable.
+"""How many trainings a core completes per minute: stacked replicates against a plain Ray Tune trainable.
 
 Three questions, each answered side by side in one run:
 
 - seed-trainings per CPU minute: our trainable (four replicates stacked, data in the object store, reused actors) against what
-  one writes after Ray Tune's introduction: a function with a DataLoader loop that reports every epoch. Same networks,
-  epochs, settings and augmentation; the mean validation accuracy of both is shown, for it has to be the same.
+  you would write from Ray Tune's introduction: a function with a DataLoader loop that reports every epoch. Same networks,
+  epochs, settings and augmentation; the mean validation accuracy of both is shown, because it has to be the same.
 - the time of four stacked replicates against one plain eager training, without Ray: our own loop, and the DataLoader loop.
-- what Ray and the driver cost: time of trials that is not spent inside them, once the workers run; and what our searcher and
-  scheduler take for a trial on a real space (proposals, repairs, decisions, records on disk), where nothing is trained.
+- what Ray and the driver cost: time per trial that is not spent inside it, once the workers are running; and what our searcher
+  and scheduler take per trial on a real space (proposals, repairs, decisions, records on disk), with nothing trained.
 
     python benchmarks/throughput.py            # about 8 minutes on 2 quiet cores
     python benchmarks/throughput.py --driver   # the searcher's own time alone
@@ -59,8 +59,8 @@ STACKED_GOAL, OVERHEAD_GOAL = 1.3, 0.05
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--render", action="store_true", help="tables from the results file, run nothing")
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="some of them, for a try: nothing is written then")
-    parser.add_argument("--driver", action="store_true", help="measure the searcher's own time again, and nothing else")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="only some, to try it out: nothing is written then")
+    parser.add_argument("--driver", action="store_true", help="measure only the searcher's own time again")
     options = parser.parse_args()
     if options.driver:
         results = json.loads(RESULTS.read_text(encoding="utf-8")) | {"driver": measure_driver()}
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def measure_stacked(name: str) -> dict[str, Any]:
-    """CPU seconds of one eager training, one with a DataLoader, and four stacked; the median of several rounds in turn."""
+    """CPU seconds of one eager training, one with a DataLoader, and four stacked; medians over several rounds in turn."""
     torch.set_num_threads(1)
     task, backbone, knobs, values, epochs, _ = NETWORKS[name]
     data, settings = load(load_task(task)), FitSettings(**values)
@@ -117,7 +117,7 @@ def measure_stacked(name: str) -> dict[str, Any]:
 def train_plainly(
     model: torch.nn.Module, data: Data, settings: FitSettings, epochs: int, seed: int, report: Callable[[float], object] = print
 ) -> None:
-    """The loop of an introduction: a DataLoader, the optimizer as it comes, accuracy after every epoch."""
+    """The textbook loop: a DataLoader, the stock optimizer, accuracy after every epoch."""
     torch.manual_seed(seed)
     loader = DataLoader(TensorDataset(data.x, data.y), batch_size=settings.batch_size, shuffle=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -155,7 +155,7 @@ def measure_ray(names: list[str]) -> list[dict[str, Any]]:
 
 
 def run_plain(name: str, folder: Path) -> dict[str, Any]:
-    """A function trainable for each seed."""
+    """One function trainable per seed."""
     from ray import tune
 
     task = load_task(NETWORKS[name][0])
@@ -240,7 +240,7 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
         run_config=tune.RunConfig(name="ours", storage_path=tempfile.mkdtemp(dir=folder), verbose=0),
     ).fit()
     seconds = time.perf_counter() - start
-    # From the end of the first trial on both workers do nothing but trials: what is not inside them is overhead.
+    # After its first trial a worker does nothing but trials: time that is not inside them is overhead.
     (first, cpu_first), (last, cpu_last) = ends[WORKERS - 1], ends[-1]
     return _rate(trials * REPLICATES, seconds, accuracies) | {
         "seconds_inside_a_trial": round(statistics.fmean(inside[WORKERS:]), 3),
@@ -250,7 +250,7 @@ def run_ours(name: str, folder: Path) -> dict[str, Any]:
 
 
 def measure_driver() -> dict[str, Any]:
-    """Seconds that searcher and scheduler take for each trial of a search whose trainings are made up."""
+    """Seconds that searcher and scheduler take per trial of a search whose trainings are made up."""
     from dendrite_automl.plan import make_plan
     from dendrite_automl.run import Journal, create_run
     from dendrite_automl.search_loop.halving import FrontHalving
@@ -331,10 +331,10 @@ def load(task: Task) -> Data:
 def render(results: dict[str, Any]) -> str:
     """The tables for benchmarks/README.md."""
     lines = [
-        f"Measured on {results['date']}, torch {results['torch']}, {results['workers']} workers of one thread each, "
+        f"Measured on {results['date']}, torch {results['torch']}, {results['workers']} workers with one thread each, "
         f"{results['replicates']} replicates.",
         "",
-        "**Seed-trainings per CPU minute** under Ray Tune, 30 epochs each, start of the workers included.",
+        "**Seed-trainings per CPU minute** under Ray Tune, 30 epochs each, worker start-up included.",
         "",
         "| network | plain: function, DataLoader | ours: stacked | ratio | goal | validation accuracy, plain | ours |",
         "|---|--:|--:|--:|---|--:|--:|",
@@ -361,7 +361,7 @@ def render(results: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        f"**Overhead of Ray and the driver**, once the workers run. Goal: at most {OVERHEAD_GOAL:.0%} of five-second trials.",
+        f"**Overhead of Ray and the driver**, workers running. Goal: at most {OVERHEAD_GOAL:.0%} of five-second trials.",
         "",
         "| network | seconds inside a trial | seconds per trial | overhead, s | of five seconds | goal | driver's CPU, s |",
         "|---|--:|--:|--:|--:|---|--:|",
@@ -377,9 +377,9 @@ def render(results: dict[str, Any]) -> str:
     driver = results["driver"]
     lines += [
         "",
-        f"Our searcher and scheduler take {1e3 * driver['seconds_per_trial']:.0f} ms for a trial of the keywords space "
+        f"Our searcher and scheduler take {1e3 * driver['seconds_per_trial']:.0f} ms per trial of the keywords space "
         f"(mean of {driver['trials']} trials, nothing trained; {1e3 * driver['seconds_per_trial_last_quarter']:.0f} ms in "
-        "their last quarter): proposal, costs, repair, decisions at rungs, records on disk. It serves all workers.",
+        "the last quarter): proposal, costs, repair, decisions at rungs, records on disk. One driver serves all workers.",
     ]
     return "\n".join(lines)
 
@@ -389,6 +389,6 @@ def _percent(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    import throughput  # as a module, which Ray's workers import: it cannot send them all that __main__ holds
+    import throughput  # as a module, which Ray's workers can import: not everything in __main__ can be sent to them
 
     throughput.main()

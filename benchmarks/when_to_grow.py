@@ -1,9 +1,9 @@
 """When should dendrites be added, and which error should they learn?
 
-The error of a fully fitted network sits in few examples, so that correlation finds little. For each rule that ends the first
+The error of a fully fitted network sits in few examples, so correlation finds little. For each rule that ends the first
 training (a fixed number of epochs; validation accuracy on a plateau; validation loss rising) and each error (of the training
-set, of held-out data, of the training set with smoothed labels) one cycle of `perforated` dendrites is grown. Compared, paired
-by seed, with the same trunk trained on for as many epochs without dendrites. Test accuracy; 95 % Student intervals.
+set, of held-out data, of the training set with smoothed labels) one cycle of `perforated` dendrites is grown. It is compared,
+paired by seed, with the same trunk trained further for as many epochs without dendrites. Test accuracy; 95 % Student intervals.
 
     python benchmarks/when_to_grow.py            # about 15 CPU minutes, resumable
     python benchmarks/when_to_grow.py --render   # the table in README.md from results/when_to_grow.jsonl only
@@ -40,7 +40,7 @@ RULES = ("4 epochs", "12 epochs", "40 epochs", "plateau", "held_out")
 ERRORS = ("train", "held_out", "smoothed")
 PLACEMENTS = ("head", "all")
 TASKS = ("keywords-1k", "digits-1k")
-MOST, WAIT = 40, 5  # epochs of a trunk at most; epochs without improvement that end it
+MOST, WAIT = 40, 5  # maximum epochs of a trunk; epochs without improvement that end it
 PHASE, CYCLE = 4, 8  # epochs of the dendrite phase and of the neuron phase
 
 
@@ -93,7 +93,7 @@ def run_job(job: tuple[str, str, int]) -> list[dict[str, Any]]:
 
 
 def train_trunk(model: nn.Module, data: Data, rule: str, fit: Callable[..., None]) -> int:
-    """Train until the rule says stop; the number of epochs."""
+    """Train until the rule says stop; returns the number of epochs."""
     if rule.endswith("epochs"):
         fit(model, data, epochs=int(rule.split()[0]))
         return int(rule.split()[0])
@@ -115,12 +115,12 @@ def load_lines() -> list[dict[str, Any]]:
 
 
 def render() -> None:
-    """Renew the section in README.md."""
+    """Update the section in README.md."""
     lines = load_lines()
     minutes = sum(line["cpu_seconds"] for line in lines) / 60
     out = [
-        f"Run until {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {minutes:.0f} CPU minutes. Difference of "
-        "test accuracy to the control in points, mean ± half of the 95 % interval over seeds (**bold**: it leaves out 0); "
+        f"Last run on {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {minutes:.0f} CPU minutes. Difference "
+        "in test accuracy from the control in points, mean ± half the 95 % interval over seeds (**bold**: it excludes 0); "
         "r is the mean correlation that the dendrite phase reached.",
         "",
         "| study, placement | first training | its epochs | train accuracy | "

@@ -1,9 +1,9 @@
 """Neural architecture search for compression: Pareto fronts of tiny networks, with artificial dendrites.
 
 search space + budget                 search_spaces/*.toml, Budget.parse("2k-params,64KiB-ram")
-  -> candidates                       refused analytically when nothing of them can fit
+  -> candidates                       refused before training if no snapshot of them can fit
   -> trials                           fit -> shrink / prune -> grow dendrites; a snapshot after each stage
-  -> front                            accuracy, parameters, MACs: what no other snapshot dominates
+  -> front                            the snapshots that no other dominates in accuracy, parameters and MACs
   -> artifacts                        ONNX float32 and int8, checked against the trained network
 
 import dendrite_automl as da
@@ -53,7 +53,7 @@ __all__ = [
     "search",
 ]
 
-# Where each public name lives; imported when it is used, so that `import dendrite_automl` needs no torch.
+# Where each public name lives; imported on first use, so that `import dendrite_automl` needs no torch.
 _HOMES = {
     "Budget": "budget",
     "Comparison": "comparison",

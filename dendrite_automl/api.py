@@ -1,4 +1,4 @@
-"""What `import dendrite_automl as da` shows: one function for each thing that a user does with a search."""
+"""What `import dendrite_automl as da` offers: one function per thing that a user does with a search."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["compare", "compress", "export_c", "export_run", "export_run_c", "loa
 
 
 def search(**settings: Unpack[SearchSettings]) -> Run:
-    """Search, train, export: the Python form of `automl search`. Your process is left as it was.
+    """Search, train and export: the Python form of `automl search`, which leaves your process as it was.
 
     Args:
-        settings: those of `automl search --help`, by the same names (`--set` is `set_knobs`, `--time` is `seconds`), as texts,
-            numbers or lists. `budget` also takes a `Budget`, `device` a `DeviceProfile`, `space` a `SearchSpace`, `teacher` a
-            trained module. `data` also takes what is in memory: (X_train, y_train, X_test, y_test), a dict of arrays, torch
-            Datasets (train, test) or (train, val, test), or a `Task`. Three exist in Python only: `callbacks`, Ray Tune's
-            (each snapshot is one result); `on_snapshot`, called with each `Snapshot`; `on_front`, called with those of the
-            front, best first, whenever it has changed (by the accuracies that the search sees; the returned front is
-            confirmed). An error in a callback ends the search.
+        settings: those of `automl search --help`, by the same names (`--set` is `set_knobs`, `--time` is `seconds`), as
+            strings, numbers or lists. `budget` also takes a `Budget`, `device` a `DeviceProfile`, `space` a `SearchSpace`,
+            `teacher` a trained module. `data` also takes data in memory: (X_train, y_train, X_test, y_test), a dict of arrays,
+            torch Datasets (train, test) or (train, val, test), or a `Task`. Three exist in Python only: `callbacks`, for Ray
+            Tune (each snapshot is one result); `on_snapshot`, called with each `Snapshot`; `on_front`, called with the
+            snapshots of the front, best first, whenever it changes (judged by the accuracies that the search sees; the
+            returned front is confirmed). An error in a callback ends the search.
 
     Returns:
         The run; `run.front` is the front, `run.best(max_params=1500).path` an artifact's folder.
 
     Raises:
-        RequestError: the request is wrong; nothing was started and nothing was written.
+        RequestError: the request is wrong; nothing was started or written.
         BudgetUnreachable: nothing in the space can fit the budget.
         Interrupted: after Ctrl-C, with everything so far exported.
     """
@@ -53,30 +53,31 @@ def search(**settings: Unpack[SearchSettings]) -> Run:
 def compress(model: nn.Module, data: Any = None, **settings: Unpack[CommonSettings]) -> Run:
     """Search schedules that shrink, prune and grow a trained network, distilling from it.
 
-    Every trial starts from a copy of the network: it is trained a little, cut, and trained on, with the data's classes and
-    the network's own outputs on the training set as targets. Replicates start from the same weights and differ in the order
-    of examples. A candidate's id depends on the weights. Inputs are not augmented unless `set_knobs` asks for it.
+    Every trial starts from a copy of the network, which is trained briefly, shrunk or pruned, and trained further, with the
+    data's classes and the network's own outputs on the training set as targets. Replicates start from the same weights and
+    differ in the order of examples. A candidate's id depends on the weights. Inputs are not augmented unless `set_knobs` asks
+    for it.
 
     Args:
-        model: a trained classifier [B, *input_shape] -> logits [B, classes], on the CPU, in float32; it is left as it is.
+        model: a trained classifier [B, *input_shape] -> logits [B, classes], on the CPU, in float32; it is not modified.
             Weights may be in Linear, Conv1d, Conv2d and BatchNorm layers; the code in between must be traceable by torch.fx
-            and must not contain sizes of layers. All weights learn, those with `requires_grad=False` too.
-        data: what it was trained on, as the network takes it, in any form that `search` knows; or `task`, a built-in one.
-        settings: as for `search`, but no `space` and no `teacher`; the space that was searched is kept in run.json.
+            and must not hard-code layer sizes. All weights are trained, including those with `requires_grad=False`.
+        data: what it was trained on, as the network takes it, in any form that `search` accepts; or `task` for a built-in one.
+        settings: as for `search`, without `space` and `teacher`; the space that was searched is kept in run.json.
 
     Returns:
-        The run, as `search` does: `run.front`, `run.best(max_params=20_000).path`.
+        The run, as for `search`: `run.front`, `run.best(max_params=20_000).path`.
 
     Raises:
-        RequestError: the network cannot be traced, measured, cut or exported, does not suit the data, or the request is wrong;
-            nothing was started and nothing was written.
+        RequestError: the network cannot be traced, measured, pruned or exported, does not suit the data, or the request is
+            wrong; nothing was started or written.
         BudgetUnreachable: no schedule makes the network small enough.
         Interrupted: after Ctrl-C, with everything so far exported.
     """
     with restored():
         for name in ("space", "teacher"):
             if name in settings:
-                raise RequestError(f"compress: {name}: not a setting here: the network brings its space, and teaches")
+                raise RequestError(f"compress: {name}: does not apply here: the network defines the space and is the teacher")
         if data is None and settings.get("task") is None and not settings.get("resume"):
             raise RequestError("compress: data: expected the data that the network was trained on, or a task; got neither")
         pretrained = make_pretrained(model)
@@ -92,24 +93,24 @@ def export_run(
     data: Any = None,
     model: nn.Module | None = None,
 ) -> list[Path]:
-    """Write artifacts of a run again, without training anything: the Python form of `automl export`.
+    """Rewrite the artifacts of a run, without training anything: the Python form of `automl export`.
 
     An artifact replaces an earlier one once it is complete; if one cannot be written, the others stay as they are.
 
     Args:
         path: the run folder.
-        snapshot: write only this one, of the front or not; default: every member of the front, and the tables.
-        dynamic_batch: leave the batch of the ONNX files free, instead of fixed at 1.
-        data: (X_train, y_train, X_test, y_test), if the search got its data in memory.
+        snapshot: write only this one, on the front or not; default: every member of the front, and the tables.
+        dynamic_batch: leave the batch dimension of the ONNX files free, instead of fixed at 1.
+        data: (X_train, y_train, X_test, y_test), if the search was given data in memory.
         model: the network that a run of `compress` started from.
 
     Returns:
-        Folders of the artifacts.
+        The folders of the artifacts.
 
     Raises:
-        RequestError: no run, no such snapshot, or data that is not that of the run.
+        RequestError: no run, no such snapshot, or data other than the run's.
         BudgetUnreachable: the front is empty.
-        AutoMLError: the disk does not take an artifact, or the one that was asked for is refused.
+        AutoMLError: an artifact cannot be written, or the requested one is refused.
     """
     with restored():
         run = Run.open(path)
@@ -130,24 +131,24 @@ def export_run(
 
 
 def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list[Path], list[str]]:
-    """C code of a run's artifacts: what `automl export --c` does with `export_c`.
+    """Write C code for a run's artifacts with `export_c`: the Python form of `automl export --c`.
 
     Args:
-        path: a run folder, or that of one artifact.
+        path: a run folder, or the folder of one artifact.
         snapshot: only this one; it is exported first if it has no artifact yet.
 
     Returns:
-        The folders that were written, and why others were not: a line for each artifact that has an operator without a kernel.
+        The folders written, and why others were not: one line per artifact with an operator that has no kernel.
 
     Raises:
         RequestError: no run, or one that has no artifacts.
         ArtifactMismatch: a file of an artifact was changed.
-        AutoMLError: the disk does not take a file.
+        AutoMLError: a file cannot be written.
     """
     folder = Path(path)
     if (folder / "artifact.json").is_file():
         if snapshot is not None:
-            raise RequestError(f"export: {folder} is one artifact: expected no --snapshot with it")
+            raise RequestError(f"export: {folder} is a single artifact: --snapshot does not apply to it")
         return [export_c(folder)], []
     run = Run.open(folder)
     if snapshot is not None:
@@ -177,14 +178,14 @@ def _teaches(pretrained: Pretrained | None) -> dict[str, Any]:
 
 
 def _check_given(run: Run, data: Any, model: nn.Module | None) -> None:
-    """What was in memory when the run was made has to be given again."""
+    """Data or a network that was in memory when the run was made must be passed again."""
     asked = run.info.request
     if data is None and asked.get("task") is None and asked.get("data") is None and run.info.data.name not in TASKS:
         raise RequestError(
-            f"export: {run.path} was made with arrays in memory; expected them again: "
+            f"export: {run.path} was made with arrays in memory; pass them again: "
             "da.export_run(path, data=(X_train, y_train, X_test, y_test))"
         )
     if model is None and f'backbone = "{PRETRAINED}' in run.info.space.text:
         raise RequestError(
-            f"export: {run.path} started from a network in memory; expected it again: da.export_run(path, model=model)"
+            f"export: {run.path} started from a network in memory; pass it again: da.export_run(path, model=model)"
         )

@@ -11,6 +11,18 @@ class RequestError(AutoMLError):
     """The request is wrong (a flag, a file, a space, a knob); nothing was started and nothing was written."""
 
 
+class SpaceError(RequestError):
+    """A search space breaks a rule.
+
+    Attributes:
+        entry: the knob or entry that does; None if it is none in particular.
+    """
+
+    def __init__(self, message: str, *, entry: str | None = None) -> None:
+        super().__init__(message)
+        self.entry = entry
+
+
 class BudgetUnreachable(AutoMLError):
     """Nothing in the search space can fit the budget; the message gives the smallest reachable network."""
 

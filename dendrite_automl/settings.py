@@ -1,7 +1,7 @@
-"""Everything a search can be told. One field here is one flag, one config key, one entry of run.json, one argument of `search`.
+"""All settings of a search: each field is one flag, one config key, one entry of run.json and one argument of `search`.
 
-A field's annotation holds its type in Python and a `Setting`: help, metavar, group, and how its value is read. Nothing else
-has to know a new setting but the code that acts on it.
+A field's annotation holds its Python type and a `Setting`: help, metavar, group, and how its value is read. Only the code that
+acts on a new setting has to know about it.
 """
 
 from __future__ import annotations
@@ -35,33 +35,33 @@ def read_text(name: str, value: Any) -> str:
 
 
 def read_list(name: str, value: Any) -> str:
-    """Texts, in a sequence or joined by commas: joined."""
+    """Strings, in a sequence or separated by commas, as one string separated by commas."""
     return ",".join(read_texts(name, value)) if not isinstance(value, str) else value
 
 
 def read_texts(name: str, value: Any) -> tuple[str, ...]:
-    """One text, or a sequence of them."""
+    """One string, or a sequence of them."""
     texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (value,)
     return tuple(read_text(name, text) for text in texts)
 
 
 def read_knobs(name: str, value: Any) -> tuple[str, ...] | None:
-    """As `read_texts`; None for no text at all."""
+    """As `read_texts`; None if there is no string at all."""
     return read_texts(name, value) or None
 
 
 def read_whole(name: str, value: Any) -> int:
-    """A whole number from 0 on."""
+    """A whole number, 0 or more."""
     return _read_number(name, value, least=0)
 
 
 def read_count(name: str, value: Any) -> int:
-    """A whole number from 1 on."""
+    """A whole number, 1 or more."""
     return _read_number(name, value, least=1)
 
 
 def read_seconds(name: str, value: Any) -> float:
-    """A number of seconds, or a text such as `90s`, `10m` or `2h`."""
+    """A number of seconds, or a string such as `90s`, `10m` or `2h`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value) if isinstance(value, str) else None
     seconds = float(match[1]) * _SECONDS[match[2]] if match else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (math.isfinite(seconds) and seconds > 0):
@@ -77,7 +77,7 @@ def read_switch(name: str, value: Any) -> bool:
 
 
 def read_budget(name: str, value: Any) -> str:
-    """A `Budget`, or a text of its grammar."""
+    """A `Budget`, or a string in its grammar."""
     return value.text if isinstance(value, Budget) else read_text(name, value)
 
 
@@ -110,14 +110,14 @@ def read_teacher(name: str, value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """How a setting is said and read.
+    """How a setting is written and read.
 
     Attributes:
-        metavar: what stands for its value in --help; empty for a switch.
-        read: from the name as messages say it and a value (a text of the command line, a value of a config file, an object of
-            Python) to the plain value that run.json keeps; raises RequestError.
-        flag: its flag without dashes, if that is not its name.
-        is_kept: it belongs to the request, which run.json keeps and --resume compares; the others say where a search runs.
+        metavar: placeholder for its value in --help; empty for a switch.
+        read: from the name that messages use and a value (a string from the command line, a value from a config file, a Python
+            object) to the plain value that run.json keeps; raises RequestError.
+        flag: its flag without dashes, if that differs from its name.
+        is_kept: it belongs to the request, which run.json keeps and --resume compares; the others set where a search runs.
         repeats: it may be given several times.
     """
 
@@ -131,7 +131,7 @@ class Setting:
 
 
 class OwnSettings(TypedDict, total=False):
-    """Settings of `search` that `compress` has in another form: its network brings the space, and teaches."""
+    """Settings of `search` that `compress` takes in another form: its network defines the space and is the teacher."""
 
     data: Annotated[
         Any,  # a path; (X_train, y_train, X_test, y_test); a dict of arrays; torch Datasets; a Task
@@ -165,7 +165,7 @@ class OwnSettings(TypedDict, total=False):
 
 
 class CommonSettings(TypedDict, total=False):
-    """Settings of `search` and `compress` alike. None is the same as not said."""
+    """Settings of both `search` and `compress`; None is the same as leaving a setting out."""
 
     budget: Annotated[
         str | Budget | None,
@@ -323,7 +323,7 @@ class CommonSettings(TypedDict, total=False):
     ]
     out: Annotated[
         str | Path | None,
-        Setting(group=WHERE, metavar="DIR", is_kept=False, help="run folder, new (default: runs/<task>-<time>)"),
+        Setting(group=WHERE, metavar="DIR", is_kept=False, help="new run folder (default: runs/<task>-<time>)"),
     ]
     resume: Annotated[
         bool,

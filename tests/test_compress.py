@@ -98,7 +98,7 @@ def test_a_resume_needs_the_same_network(run: da.Run, network: nn.Module) -> Non
 def test_artifacts_can_be_written_again_with_the_network(run: da.Run, network: nn.Module) -> None:
     snapshot = run.front["snapshot"][0]
     before = (run.path / "artifacts" / snapshot / "model.onnx").read_bytes()
-    with pytest.raises(RequestError, match=r"export: .* started from a network in memory; expected it again"):
+    with pytest.raises(RequestError, match=r"export: .* started from a network in memory; pass it again"):
         da.export_run(run.path)
     assert da.export_run(run.path, snapshot=snapshot, model=network) == [run.path / "artifacts" / snapshot]
     assert (run.path / "artifacts" / snapshot / "model.onnx").read_bytes() == before

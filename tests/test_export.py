@@ -1,4 +1,4 @@
-"""`automl export`: artifacts again, or of one snapshot, from the run folder alone; what was there survives what goes wrong."""
+"""`automl export`: rewrites all artifacts, or one snapshot's, from the run folder alone; existing ones survive failures."""
 
 import csv
 import dataclasses

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import dendrite_automl
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.tasks.features import FeatureSettings, compute_features, mel_bank
 from dendrite_automl.tasks.keywords import read_storage
+from dendrite_automl.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,7 +172,7 @@ def make_features(front: FrontEnd, title: str) -> tuple[str, str]:
     if front.cosines is not None:
         arrays.append(as_array("cosines", "float", front.cosines))
     values = {
-        "version": dendrite_automl.__version__,
+        "version": __version__,
         "title": one_line(title),
         "arrays": arrays,
         "rate": front.rate,

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import dendrite_automl
 from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, read_front_end
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
@@ -26,6 +25,7 @@ from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.member import TOLERANCE
 from dendrite_automl.export.artifact.verify import open_artifact
 from dendrite_automl.result import Snapshot
+from dendrite_automl.version import __version__
 
 _MARK = "Written by dendrite-automl"
 
@@ -110,7 +110,7 @@ def _make_files(folder: Path, description: Mapping[str, Any]) -> dict[str, str]:
     if front is not None:
         files["features.h"], files["features.c"] = make_features(front, title)
     values: dict[str, Any] = {
-        "version": dendrite_automl.__version__,
+        "version": __version__,
         "title": title,
         "features": front is not None,
         "vectors": len(inputs),

@@ -4,8 +4,8 @@ Products of int8 numbers are summed in int32 and rescaled as in the single-round
 (TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING): `floor(v * multiplier / 2**shift + 1/2)` with a 31-bit multiplier, per
 output channel. Products of two int8 numbers (a dendrite's gain) and means are rescaled the same way. Sums rescale both sides
 with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
-three times. tanh and sigmoid come from one table of 129 numbers with straight lines between them, at most 4e-4 off; hard swish
-is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
+three times. tanh and sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard
+swish is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
 
 Each operator is therefore within one step of what the int8 ONNX file computes from the same inputs.
 """

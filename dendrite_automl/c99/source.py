@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import dendrite_automl
 from dendrite_automl.c99.arena import Arena, plan_arena
 from dendrite_automl.c99.integer import (
     TANH,
@@ -38,6 +37,7 @@ from dendrite_automl.c99.program import (
     known,
 )
 from dendrite_automl.c99.render import as_array, c_float, c_string, environment, one_line
+from dendrite_automl.version import __version__
 
 _BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
 
@@ -79,7 +79,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
     templates = environment()
     width = 1 if int8 else 4
     values = {
-        "version": dendrite_automl.__version__,
+        "version": __version__,
         "name": name,
         "macro": name.upper(),
         "title": one_line(title),

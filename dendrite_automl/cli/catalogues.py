@@ -1,4 +1,4 @@
-"""Commands that list what there is: devices, spaces, tasks."""
+"""Commands that list what is available: devices, spaces, tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags of `automl`: those of `search` come from the settings, the others stand here."""
+"""The flags of `automl`: those of `search` come from the settings, the others are defined here."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _RUN = "folder of a search"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, exit code 2."""
+    """Reports an error on one line, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `run` of its result is the function of the command."""
+    """The parser for all commands; `run` in its result is the command's function."""
     parser = _Parser(prog="automl", description=(dendrite_automl.__doc__ or "").split("\n\n")[0], epilog=_EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"automl {dendrite_automl.__version__}")
     parser.add_argument("--debug", action="store_true", help="print a traceback with an error")
@@ -47,7 +47,7 @@ def _add_search(commands: Any) -> None:
             kind["action"] = "append"
         groups[setting.group].add_argument(f"--{flag_of(name)}", dest=name, help=setting.help, **kind)
     results = search.add_argument_group("results")
-    mlflow = "log the finished run into this MLflow server or store, such as http://127.0.0.1:5000 or sqlite:///mlflow.db"
+    mlflow = "log the finished run to this MLflow server or store, such as http://127.0.0.1:5000 or sqlite:///mlflow.db"
     results.add_argument("--mlflow", metavar="URI", help=mlflow)
     results.add_argument("--register", metavar="NAME", help="register the best network in MLflow under this name")
     config = 'flags from a TOML file (budget = "2k-params"), or the run.json of an earlier search, which repeats it; the '
@@ -62,15 +62,15 @@ def _add_search(commands: Any) -> None:
 
 
 def _add_results(commands: Any) -> None:
-    watch = _command(commands, "watch", "results", "follow a search from another terminal; ends with it, or by Ctrl-C")
+    watch = _command(commands, "watch", "results", "follow a search from another terminal; ends with it, or on Ctrl-C")
     watch.add_argument("path", metavar="RUN", help="folder of a search, running or finished")
     show = _command(commands, "show", "results", "the front of a run as a table")
     show.add_argument("path", metavar="RUN", help=_RUN)
     _add_json(show)
-    about = "report.html, front.png and front.svg of a run again, from its folder alone"
+    about = "rewrite report.html, front.png and front.svg of a run, from its folder alone"
     report = _command(commands, "report", "results", about)
     report.add_argument("path", metavar="RUN", help=_RUN)
-    report.add_argument("--mlflow", metavar="URI", help="also log the run into this MLflow server or store")
+    report.add_argument("--mlflow", metavar="URI", help="also log the run to this MLflow server or store")
     report.add_argument("--register", metavar="NAME", help="register the best network in MLflow under this name")
     report.add_argument("--latex", action="store_true", help="print the front as a LaTeX table (booktabs) instead")
     _add_json(report)
@@ -80,18 +80,18 @@ def _add_results(commands: Any) -> None:
     compare = _command(commands, "compare", "results", about)
     compare.add_argument("path", metavar="RUN", nargs="?", help=_RUN)
     compare.add_argument("other", metavar="RUN2", nargs="?", help="folder of another search, on the same data and budget")
-    compare.add_argument("--force", action="store_true", help="compare what should not be compared, with a warning")
-    gate = "exit 1 if the first is worse by more than P points at some budget, by its whole 95%% interval (default of P: 0)"
+    compare.add_argument("--force", action="store_true", help="compare runs that should not be compared, with a warning")
+    gate = "exit 1 if the first is worse by more than P points at some budget, over its whole 95%% interval (P defaults to 0)"
     compare.add_argument("--fail-below", metavar="P", type=_points, nargs="?", const=0.0, help=gate)
     paper = "instead of runs: the published claim for dendrites in keyword spotting, in the same terms"
     compare.add_argument("--paper", action="store_true", help=paper)
     _add_json(compare)
-    about = "write the artifacts of a run again, or that of one snapshot, or C code; nothing is trained"
+    about = "rewrite the artifacts of a run or of one snapshot, or write C code; nothing is trained"
     export = _command(commands, "export", "results", about)
-    export.add_argument("path", metavar="RUN", help="folder of a search; with --c also that of one artifact")
+    export.add_argument("path", metavar="RUN", help="folder of a search; with --c also the folder of one artifact")
     which = "only this one, on the front or not (see candidates.csv); default: the whole front"
     export.add_argument("--snapshot", metavar="ID", help=which)
-    free = "leave the batch of the ONNX files free (default: fixed at 1, as tools for microcontrollers want it)"
+    free = "leave the batch of the ONNX files free (default: fixed at 1, as microcontroller tools require it)"
     export.add_argument("--dynamic-batch", action="store_true", help=free)
     code = "C99 code of the existing artifacts, for bare metal: a folder `c` in each (float32, int8, features, self-test)"
     export.add_argument("--c", action="store_true", dest="as_c", help=code)
@@ -104,7 +104,7 @@ def _add_results(commands: Any) -> None:
 
 def _add_catalogues(commands: Any) -> None:
     devices = _command(commands, "devices", "catalogues", "devices for --device, with the figures and their sources")
-    one = "all figures of one, or of your own profile (FILE.toml[:NAME], of the form that --json shows)"
+    one = "all figures of one device, or of your own profile (FILE.toml[:NAME], in the form that --json shows)"
     devices.add_argument("name", metavar="NAME", nargs="?", help=one)
     spaces = _command(commands, "spaces", "catalogues", "search spaces for --space")
     check = "check a file: its entries, and its backbone with every value of every knob; exit 2 if one is wrong"
@@ -119,7 +119,7 @@ def _add_catalogues(commands: Any) -> None:
 
 
 def _command(commands: Any, name: str, module: str, about: str, **options: Any) -> argparse.ArgumentParser:
-    """A command, whose function has its name in a module of this folder."""
+    """Add a command; the function behind it has the same name, in a module of this package."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about, epilog=_EXIT_CODES, **options)
     parser.set_defaults(run=_Late(module, name))
     return parser

@@ -15,7 +15,7 @@ def watch(options: argparse.Namespace) -> int:
 
     try:
         watch_run(options.path)
-    except KeyboardInterrupt:  # the usual way to stop looking
+    except KeyboardInterrupt:  # the usual way to stop watching
         return 0
     return 0
 
@@ -29,7 +29,7 @@ def show(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Write the report again, log the run, or print LaTeX."""
+    """Rewrite the report, log the run, or print LaTeX."""
     from dendrite_automl.report.write import latex_table, write_report
     from dendrite_automl.run import Journal, load_run
 
@@ -73,7 +73,7 @@ def _paper(options: argparse.Namespace) -> int:
     from dendrite_automl.errors import RequestError
 
     if options.path is not None or options.force or options.fail_below is not None:
-        raise RequestError("compare: --paper stands alone: expected no run and no other flag but --json")
+        raise RequestError("compare: --paper stands alone: expected no run and no flag other than --json")
     print(json.dumps(restate()) if options.json else describe(restate()))
     return 0
 
@@ -97,7 +97,7 @@ def _export_c(options: argparse.Namespace) -> int:
     from dendrite_automl.errors import RequestError
 
     if options.dynamic_batch:
-        raise RequestError("export: --dynamic-batch is of ONNX files: expected no --c beside it")
+        raise RequestError("export: --dynamic-batch does not apply to --c, which writes no ONNX files")
     written, refused = export_run_c(options.path, snapshot=options.snapshot)
     if options.json:
         print(json.dumps({"c": [str(folder.resolve()) for folder in written], "refused": refused}))
@@ -118,19 +118,19 @@ def verify(options: argparse.Namespace) -> int:
     else:
         print(
             f"{found['artifact']}: hashes, {found['params']:,} parameters, {found['macs']:,} MACs and "
-            f"the logits of {found['vectors']} test vectors are as the artifact says"
+            f"the logits of {found['vectors']} test vectors match what the artifact records"
             + (f"; it fits {found['device']}" if found["device"] else "")
         )
     return 0
 
 
 def log_to_mlflow(run: Any, uri: str, name: str | None) -> None:
-    """Log a finished run into MLflow."""
+    """Log a finished run to MLflow."""
     from dendrite_automl.integrations.mlflow import log_run
 
-    with contextlib.redirect_stdout(sys.stderr):  # where MLflow says what it does
+    with contextlib.redirect_stdout(sys.stderr):  # MLflow prints its progress there
         logged = log_run(run, uri, name=name)
-    print(f"logged into {uri}: MLflow run {logged}", file=sys.stderr)
+    print(f"logged to {uri}: MLflow run {logged}", file=sys.stderr)
 
 
 def print_run(run: Any, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from dendrite_automl.cli.config import read_config
 from dendrite_automl.errors import RequestError
 from dendrite_automl.settings import known_settings, read_texts
 
-_HERE_ONLY = ("mlflow", "register", "json")  # of the command, not of a search
+_HERE_ONLY = ("mlflow", "register", "json")  # options of the command, not of a search
 
 
 def search(options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def search(options: argparse.Namespace) -> int:
         said = _merged(read_config(options.config, options.parse), said)
     mlflow, register, as_json = said.pop("mlflow", None), said.pop("register", None), bool(said.pop("json", False))
     if register is not None and mlflow is None:
-        raise RequestError("register: expected --mlflow URI, where the network is to be registered, got none")
+        raise RequestError("register: expected --mlflow URI to register the network in, got none")
     if mlflow is not None:
         from dendrite_automl.integrations.mlflow import check_mlflow
 
@@ -40,6 +40,6 @@ def search(options: argparse.Namespace) -> int:
 
 
 def _merged(config: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
-    """The command line wins; of a flag that may be repeated, both count."""
+    """The command line wins; for a flag that may be repeated, both count."""
     repeated = {name for name, setting in known_settings().items() if setting.repeats} & config.keys() & said.keys()
     return {**config, **said, **{name: [*read_texts(name, config[name]), *said[name]] for name in repeated}}

@@ -102,8 +102,8 @@ def describe(found: dict[str, Any]) -> str:
             f"McNemar: p is at least {found['p_mcnemar_least']:.2f}, even if the first gets all clips of the second right",
             f"this test split could have shown {100 * found['detectable']:.1f} points; to show the difference found it would "
             f"need about {found['samples_needed']:,} clips",
-            f"chance of the seeds and of the choice ({found['selection']}) is in none of these figures",
-            f"parameters: {found['ratio']:.1f} times fewer; no worse than {-low:.1f} points is what is shown",
+            f"none of these figures includes the chance of the seeds or of the choice ({found['selection']})",
+            f"parameters: {found['ratio']:.1f} times fewer; what is shown: at most {-low:.1f} points worse",
             "",
             f"verdict: {found['verdict']}",
         ]

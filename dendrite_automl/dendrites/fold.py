@@ -68,5 +68,5 @@ def _fold_norm_(layer: nn.Module, norm: Any) -> None:
     if isinstance(layer, DendriticLayer):
         scale = weight * torch.rsqrt(norm.running_var + norm.eps)
         for d, gain in enumerate(layer.gains):
-            owners = layer.state_dict().get(f"owners_{d}")
+            owners = layer.owners_of(d)
             gain.mul_((scale if owners is None else scale[owners]).view_as(gain))

@@ -47,7 +47,8 @@ def _taker(layer: DendriticLayer, sums: Sums) -> Callable[[float], None]:
     newest, bias = len(layer.gains) - 1, layer.neuron.bias
     bias = bias if bias is not None and bias.requires_grad else None
     gain, slope, mean = layer.gains[newest], sums.slope(intercept=bias is not None), sums.mean("a")
-    owners = dict(layer.named_buffers(recurse=False)).get(f"owners_{newest}", torch.arange(len(gain), device=gain.device))
+    owners = layer.owners_of(newest)
+    owners = torch.arange(len(gain), device=gain.device) if owners is None else owners
     before = None if bias is None else bias[owners]
 
     def take(step: float) -> None:

@@ -18,6 +18,15 @@ GROWABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
 Growable = nn.Linear | nn.Conv1d | nn.Conv2d
 
 
+def owners_name(d: int) -> str:
+    """Name of the buffer with the neurons of partial set `d`."""
+    return f"owners_{d}"
+
+
+def _places_name(d: int) -> str:
+    return f"places_{d}"
+
+
 class DendriticLayer(nn.Module):
     """A Linear, Conv1d or Conv2d layer `M` with D dendrite sets.
 
@@ -81,11 +90,15 @@ class DendriticLayer(nn.Module):
             return dendrite
         return _low_rank(self.neuron, self.kind.rank)
 
+    def owners_of(self, d: int) -> Tensor | None:
+        """The neurons with a dendrite in set `d`, in the order of the set; None if all have one."""
+        return self._buffers.get(owners_name(d))
+
     def drop_set_(self) -> None:
         """Remove the newest set."""
         last = len(self.dendrites) - 1
-        self._buffers.pop(f"owners_{last}", None)
-        self._buffers.pop(f"places_{last}", None)
+        self._buffers.pop(owners_name(last), None)
+        self._buffers.pop(_places_name(last), None)
         self.dendrites = self.dendrites[:last]
         self.gains = self.gains[:last]
         self.cascade = self.cascade[: last * (last - 1) // 2]
@@ -101,8 +114,8 @@ class DendriticLayer(nn.Module):
 
     def keep_dendrites_(self, chosen: Sequence[Tensor]) -> None:
         """Drop the dendrites of each partial set, except those at the given indices; a whole set stays as it is."""
-        partial = [d for d in range(len(self.dendrites)) if f"owners_{d}" in self._buffers]
-        keep = {d: self.get_buffer(f"owners_{d}")[chosen[d]].sort().values for d in partial}
+        partial = [d for d in range(len(self.dendrites)) if self.owners_of(d) is not None]
+        keep = {d: self.get_buffer(owners_name(d))[chosen[d]].sort().values for d in partial}
         if any(len(keep[d]) < len(self.gains[d]) for d in partial):
             self.whole_sets_()
             for d in partial:
@@ -115,9 +128,9 @@ class DendriticLayer(nn.Module):
 
     def whole_sets_(self) -> list[int]:
         """Give every neuron a dendrite in every set, dead where it had none; return the sets that were partial."""
-        partial = [d for d in range(len(self.dendrites)) if f"owners_{d}" in self._buffers]
+        partial = [d for d in range(len(self.dendrites)) if self.owners_of(d) is not None]
         for d in partial:
-            owners, channels = self.get_buffer(f"owners_{d}"), len(self.neuron.weight)
+            owners, channels = self.get_buffer(owners_name(d)), len(self.neuron.weight)
 
             def widened(rows: Tensor, owners: Tensor = owners, channels: int = channels) -> nn.Parameter:
                 whole = rows.new_zeros((channels, *rows.shape[1:]))
@@ -125,7 +138,7 @@ class DendriticLayer(nn.Module):
                 return nn.Parameter(whole, rows.requires_grad)
 
             self._take_rows_(d, widened, channels)
-            del self._buffers[f"owners_{d}"], self._buffers[f"places_{d}"]
+            del self._buffers[owners_name(d)], self._buffers[_places_name(d)]
         return partial
 
     def partial_sets_(self, sets: list[int]) -> None:
@@ -157,7 +170,7 @@ class DendriticLayer(nn.Module):
     def drive(self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
         """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`."""
         d = len(earlier)
-        owners = self._buffers.get(f"owners_{d}")
+        owners = self.owners_of(d)
         if owners is not None and self._is_depthwise():
             x = x.index_select(1, owners)
         z: Tensor = dendrite(x)
@@ -199,7 +212,7 @@ class DendriticLayer(nn.Module):
                         z.addcmul_(scalar, a)
                 outputs.append(squash_(z, self.activation))
         for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
-            whole = f"owners_{d}" not in self._buffers
+            whole = self.owners_of(d) is None
             y = torch.addcmul(y, gain, a) if whole else y + self._spread(gain * a, d)
         return y
 
@@ -209,7 +222,7 @@ class DendriticLayer(nn.Module):
 
     def _spread(self, a: Tensor, d: int) -> Tensor:
         """A set's output for every neuron: 0 where it has no dendrite."""
-        places = self._buffers.get(f"places_{d}")
+        places = self._buffers.get(_places_name(d))
         if places is None:
             return a
         axis = self.channel_axis
@@ -218,7 +231,7 @@ class DendriticLayer(nn.Module):
 
     def _heard(self, earlier: Tensor, e: int, d: int) -> Tensor:
         """What set d receives from set e: the outputs for the neurons of set d."""
-        whole, owners = self._spread(earlier, e), self._buffers.get(f"owners_{d}")
+        whole, owners = self._spread(earlier, e), self.owners_of(d)
         return whole if owners is None else whole.index_select(self.channel_axis, owners)
 
     def _keep_(self, d: int, keep: Tensor) -> None:
@@ -226,8 +239,8 @@ class DendriticLayer(nn.Module):
         self._take_rows_(d, lambda rows: nn.Parameter(rows.detach()[keep], rows.requires_grad), len(keep))
         places = torch.full((channels,), len(keep), device=keep.device)
         places[keep] = torch.arange(len(keep), device=keep.device)
-        self.register_buffer(f"owners_{d}", keep)
-        self.register_buffer(f"places_{d}", places)
+        self.register_buffer(owners_name(d), keep)
+        self.register_buffer(_places_name(d), places)
 
     def _take_rows_(self, d: int, take: Callable[[Tensor], nn.Parameter], rows: int) -> None:
         """Replace all parameters of set d, which have one row for each of its neurons."""

@@ -28,17 +28,17 @@ from dendrite_automl.train.fit import Data
 
 
 class ExportStopped(AutoMLError):
-    """The disk does not take an artifact: it would not take the others either."""
+    """An artifact cannot be written to the disk, and neither could the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPlan:
-    """What an export needs beside the run folder.
+    """What an export needs in addition to the run folder.
 
     Attributes:
-        device: that the budget of `aims` is of, in part.
+        device: the one whose limits are part of the budget in `goal`.
         dynamic_batch: leave the batch of the ONNX files free.
-        pretrained: the network that the candidates started from, where they did not start from a backbone.
+        pretrained: the network that the candidates started from, if they did not start from a backbone.
     """
 
     task: Task
@@ -51,17 +51,17 @@ class ExportPlan:
 def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
     """Export every front member, open the test split once, write predictions, tables and report.html.
 
-    Of the replicates of a member, search and confirmation together, the one with the best validation accuracy is exported.
+    Of a member's replicates, from search and confirmation together, the one with the best validation accuracy is exported.
 
     Args:
-        progress: told of each member, and of artifacts that were refused; the others are not touched by that.
+        progress: notified of each member, and of artifacts that are refused, which does not affect the others.
 
     Returns:
         The front as `Run.front_rows`.
 
     Raises:
-        BudgetUnreachable: no trained network is inside the budget; the tables are written all the same.
-        AutoMLError: no network was trained at all, or the disk does not take an artifact; those that are there stay.
+        BudgetUnreachable: no trained network is inside the budget; the tables are written anyway.
+        AutoMLError: no network was trained at all, or an artifact cannot be written; existing ones stay.
     """
     run = journal.run
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
@@ -91,14 +91,14 @@ def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list
 
 
 def export_snapshot(journal: Journal, plan: ExportPlan, snapshot_id: str) -> Path:
-    """Export one snapshot, of the front or not; front.csv gets its figures where it is a member.
+    """Export one snapshot, on the front or not; front.csv gets its figures if it is a member.
 
     Returns:
         The artifact's folder.
 
     Raises:
         RequestError: the run has no such snapshot.
-        AutoMLError: the artifact is refused, or the disk does not take it; an earlier one stays.
+        AutoMLError: the artifact is refused, or cannot be written; an earlier one stays.
     """
     run = journal.run
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
@@ -134,7 +134,7 @@ def _context(run: Run, plan: ExportPlan) -> BundleContext:
 
 
 def _as_columns(artifact: Artifact | None) -> dict[str, Any]:
-    """What front.csv says of an artifact."""
+    """What front.csv holds about an artifact."""
     return {
         "test_accuracy": artifact.test_accuracy if artifact else None,
         "test_accuracy_int8": artifact.test_accuracy_int8 if artifact else None,
@@ -148,11 +148,11 @@ def _as_columns(artifact: Artifact | None) -> dict[str, Any]:
 
 
 def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: BundleContext) -> Artifact:
-    """Write an artifact into a folder of its own, and put it in its place once it is whole.
+    """Write an artifact into a scratch folder, and move it into place once it is complete.
 
     Raises:
         AutoMLError: it is refused.
-        ExportStopped: the disk does not take it.
+        ExportStopped: it cannot be written.
     """
     run = journal.run
     replicates = _replicates(run, snapshot)
@@ -181,7 +181,7 @@ def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: 
         artifact = export_artifact(model, member, scratch, context)
         journal.keep_artifact(scratch, snapshot.id)
     except OSError as error:
-        what = f"{error.strerror or error}; the artifacts that were there are untouched; export again with `automl export`"
+        what = f"{error.strerror or error}; existing artifacts are untouched; export again with `automl export`"
         raise ExportStopped(f"export: cannot write {run.path}/artifacts/{snapshot.id}: {what}") from None
     finally:
         if scratch is not None:
@@ -195,8 +195,8 @@ class _Replicate:
 
     Attributes:
         round: of the confirmation; 0 for the search.
-        place: among the networks of its round's weights.
-        seed: None if another replicate of its round diverged, so that it is not known which seed this is.
+        place: its index among the networks of its round's weights.
+        seed: None if another replicate of its round diverged, which leaves it unknown which seed this is.
     """
 
     accuracy: float
@@ -226,8 +226,8 @@ def _provenance(run: Run) -> dict[str, Any]:
 def _nothing_trained(run: Run) -> str:
     failures = [line["reason"] for line in run.of_kind("end") if Ending(line["status"]).gave_nothing]
     if failures:
-        return f"search: all {len(failures)} trials failed, the last one: {failures[-1]}; see {run.path}/results.jsonl"
-    return f"search: ended before the first network was trained; go on with --resume --out {run.path}"
+        return f"search: all {len(failures)} trials failed, the last one with: {failures[-1]}; see {run.path}/results.jsonl"
+    return f"search: ended before the first network was trained; continue with --resume --out {run.path}"
 
 
 def _nothing_fits(rows: list[dict[str, Any]], budget: Budget) -> str:

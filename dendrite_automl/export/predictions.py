@@ -1,4 +1,4 @@
-"""What the networks of every arm's front say of the test split: kept in the run folder, so that arms can be compared."""
+"""Predictions of every arm's front on the test split: kept in the run folder, so that arms can be compared."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from dendrite_automl.train.fit import predict
 
 
 def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int, pretrained: nn.Module | None = None) -> None:
-    """Predict with all fresh replicates of each arm's front; with those of the search where a member was not confirmed.
+    """Predict with all fresh replicates of each arm's front; with those of the search if a member was not confirmed.
 
-    A network whose weights are gone is left out.
+    A network whose weights are missing is skipped.
 
     Args:
         test: the opened test split.
-        pretrained: the network that the candidates started from, where they did not start from a backbone.
+        pretrained: the network that the candidates started from, if they did not start from a backbone.
 
     Raises:
-        OSError: the disk does not take the file.
+        OSError: the file cannot be written.
     """
     run = journal.run
     snapshots, confirmed = {s.id: s for s in run.snapshots()}, run.confirmed()
@@ -47,7 +47,7 @@ def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int
 def _predict(
     run: Run, snapshot: Snapshot, rounds: Sequence[int], x: Tensor, classes: int, pretrained: nn.Module | None
 ) -> NDArray[np.uint16]:
-    """Classes said by the replicates of all `rounds`, [replicates, samples]."""
+    """Classes predicted by the replicates of all `rounds`, [replicates, samples]."""
     candidate = run.candidates()[snapshot.candidate]
     said = []
     for number in rounds:

@@ -21,15 +21,15 @@ def estimate_costs(
     device: DeviceProfile | None = None,
     pretrained: nn.Module | None = None,
 ) -> list[Cost]:
-    """What the snapshots of a candidate would cost, from untrained weights: no training, some milliseconds.
+    """What the snapshots of a candidate would cost, counted on untrained weights within milliseconds.
 
-    Exact but after `prune`, where a trained network's ranking may take other layers' channels.
+    Exact except after `prune`, where a trained network's ranking may remove channels from other layers.
 
     Args:
-        pretrained: the network that the candidate starts from, where it does not start from a backbone.
+        pretrained: the network that the candidate starts from, if it does not start from a backbone.
 
     Raises:
-        CandidateFailed: a stage cannot be done.
+        CandidateFailed: a stage cannot be carried out.
         RequestError: a placement does not suit the network.
     """
     torch.manual_seed(0)

@@ -25,8 +25,8 @@ class Reach:
     Args:
         input_shape: of one example of the task.
         classes: number of classes of the task.
-        device: whose runtime and speed count.
-        pretrained: the network that the candidates start from, where they do not start from a backbone.
+        device: the one whose runtime and speed count.
+        pretrained: the network that the candidates start from, if they do not start from a backbone.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Reach:
     def reference(self, objectives: tuple[Objective, ...], budget: Budget) -> dict[str, float]:
         """The worst corner for hypervolume, the same for every run of this space, task and budget.
 
-        Chance level for accuracy; for a cost its limit, or where it has none the largest value among random networks of
-        the space that fit.
+        Chance level for accuracy; for a cost its limit or, if it has none, the largest value among random networks of the
+        space that fit.
         """
         limits = dict(budget.limits)
         rng = random.Random(0)
@@ -87,9 +87,9 @@ class Reach:
         return self.costs({**point, "stages": "fit"})[0]
 
     def smallest(self, budget: Budget) -> tuple[float, Cost]:
-        """Least total excess and its network, by descent along one knob after another; 0 ends it at once.
+        """The least total excess and the costs of its network, by descent along one knob after another; 0 ends it at once.
 
-        Exact where each knob moves the costs one way whatever the others say, which holds for the shipped spaces.
+        Exact if each knob moves the costs in one direction whatever the values of the others, as in the shipped spaces.
         """
         knobs = [k for k in self.space.knobs if k.section != "training" and (len(k.choices) > 1 or k.name == "stages")]
         point = {knob.name: knob.choices[0] for knob in self.space.knobs}

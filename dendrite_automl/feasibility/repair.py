@@ -12,9 +12,9 @@ from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.result import Cost
 from dendrite_automl.space import Point, SearchSpace, Value
 
-# The estimate is exact but after a global pruning: a candidate with one is refused only when it is far outside.
+# The estimate is exact except after global pruning: a candidate with one is refused only if it is far over the budget.
 _PRUNE_SLACK = 0.3
-_MOST_ESTIMATES = 100  # of one repair; those in shipped spaces took 0 to 30, of 20 to 300 ms each
+_MOST_ESTIMATES = 100  # per repair; those in shipped spaces took 0 to 30, of 20 to 300 ms each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +22,9 @@ class Feasibility:
     """How a candidate compares with the budget.
 
     Attributes:
-        over: total relative excess of the snapshot that fits best; 0 when it may fit, inf when a stage cannot be done.
+        over: total relative excess of the snapshot that fits best; 0 if it may fit, inf if a stage cannot be carried out.
         excess: that snapshot's excess over each limit.
-        reason: why the candidate cannot fit; empty when it may.
+        reason: why the candidate cannot fit; empty if it may.
     """
 
     over: float
@@ -38,7 +38,7 @@ class Feasibility:
 
 
 class Repairer:
-    """Says whether candidates can fit a budget, and moves the sizes of those that cannot.
+    """Checks whether candidates can fit a budget, and changes the sizes of those that cannot.
 
     Args:
         estimate: costs of a candidate after each of its stages, such as `estimate_costs`.
@@ -59,10 +59,10 @@ class Repairer:
         return self._known[key]
 
     def repair(self, point: Point, design: Callable[[Point], Candidate]) -> Point | None:
-        """The point with as few and as small steps of its sizes (numeric [network] knobs) as were found to make it fit.
+        """The point after the fewest and smallest steps of its sizes (numeric [network] knobs) that were found to make it fit.
 
-        Descends along the steepest knob, from the point or else from the smallest sizes; then takes back, step by step, what
-        was not needed. A point that fits is its own repair; None when nothing was found, or a stage cannot be done at all.
+        Descends along the steepest knob, from the point or else from the smallest sizes; then undoes, step by step, what was
+        not needed. A point that fits is its own repair; None if nothing was found, or if a stage cannot be carried out at all.
 
         Args:
             design: the candidate that a point stands for.
@@ -84,7 +84,7 @@ class Repairer:
         return None
 
     def _descend(self, point: Point, over: Callable[[Point], float], most: int) -> Point | None:
-        """Step by step to less excess, until it is 0; None when no step helps, or `most` estimates are known."""
+        """Reduce the excess step by step until it is 0; None if no step helps, or once `most` estimates are known."""
         ways = [(name, way) for name in self._sizes for way in (-1, 1)]
         while over(point) > 0:
             steps = {(name, way): self._step(point, name, way) for name, way in ways}
@@ -96,13 +96,13 @@ class Repairer:
         return point
 
     def _step(self, point: Point, name: str, way: int) -> Point:
-        """With the next smaller (`way` -1) or larger (1) choice of a size, where there is one."""
+        """The point with the next smaller (`way` -1) or larger (1) choice of a size, if there is one."""
         choices = self._sizes[name]
         index = choices.index(point[name]) + way
         return {**point, name: choices[index]} if 0 <= index < len(choices) else point
 
     def _return(self, point: Point, goal: Point, over: Callable[[Point], float]) -> Point:
-        """Step by step back to `goal`, one knob after another, as long as it fits."""
+        """Move back towards `goal` step by step, one knob after another, as long as it fits."""
         while True:
             before = point
             for name, choices in self._sizes.items():
@@ -129,6 +129,6 @@ class Repairer:
 
 
 def _without_last_growth(candidate: Candidate) -> Candidate:
-    """Without the dendrites after which nothing is taken out: they only add, so that the whole fits just when this does."""
+    """Without the dendrites after which no channels are removed: they only add, so the whole fits exactly if this does."""
     kept = max(index for index, stage in enumerate(candidate.stages) if stage.op != "grow")
     return replace(candidate, stages=candidate.stages[: kept + 1])

@@ -21,11 +21,11 @@ from dendrite_automl.space import SearchSpace
 from dendrite_automl.tasks import TASKS
 
 SAMPLES = 100
-_CLASSES = 10  # where the task that a space names is none of the built-in ones
+_CLASSES = 10  # if the task that a space names is not a built-in one
 
 
 def count_classes(space: SearchSpace) -> int:
-    """Classes of the task that a space was made for; 10 where that is not a built-in task."""
+    """Classes of the task that a space was made for; 10 if that is not a built-in task."""
     return len(TASKS[space.task]().classes) if space.task in TASKS else _CLASSES
 
 
@@ -44,8 +44,8 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
 
     Returns:
         `points` and `knobs`; `smallest` and `largest` network (params, macs): the least that any stage reaches, and the largest
-        before anything is taken out or grown; of `sampled` random points of the dendritic arm the `median_params` of their
-        last snapshots, and `share_that_fits`: for how many some snapshot is within the budget.
+        before anything is removed or grown; for `sampled` random points of the dendritic arm, the `median_params` of their
+        last snapshots, and `share_that_fits`: the share with some snapshot within the budget.
 
     Raises:
         RequestError: as for `check_file`.
@@ -65,7 +65,7 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
     for candidate in candidates:
         try:
             sizes.append(estimate(candidate)[-1].params)
-        except (CandidateFailed, RequestError):  # a stage that cannot be done: it would be refused
+        except (CandidateFailed, RequestError):  # a stage that cannot be carried out: it would be refused
             continue
     fitting = sum(repairer.check(candidate).may_fit for candidate in candidates)
     _, smallest = reach.smallest(Budget(limits=(("params", 1.0),)))

@@ -1,4 +1,4 @@
-"""A run in MLflow: what was asked for, every snapshot's figures, the run's files, and the chosen network as a model."""
+"""A run in MLflow: the request, every snapshot's figures, the run's files, and the chosen network as a model."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def check_mlflow(uri: str) -> None:
 def log_run(run: Run, uri: str, *, name: str | None = None) -> str:
     """Log a finished run; another call makes another MLflow run.
 
-    What a request says becomes params; each snapshot's figures metrics, whose step is the number of epochs trained by then in
-    its arm; those of the chosen network (the best of the front with an artifact) metrics named `best_…`. The report, the tables
-    and all artifacts are logged as files, and the chosen network as an ONNX model with its signature.
+    The request is logged as params; each snapshot's figures as metrics, whose step is the number of epochs trained by then in
+    its arm; those of the chosen network (the best of the front with an artifact) as metrics named `best_…`. The report, the
+    tables and all artifacts are logged as files, and the chosen network as an ONNX model with its signature.
 
     Args:
         uri: as for `check_mlflow`.
-        name: under which the chosen network is registered; None: it is logged and not registered.
+        name: to register the chosen network under; None: it is logged but not registered.
 
     Returns:
         The id of the MLflow run.
 
     Raises:
         RequestError: as for `check_mlflow`, or the run has no front yet.
-        AutoMLError: the store does not take it.
+        AutoMLError: the store refuses it.
     """
     mlflow = _import_mlflow()
     rows = [row for row in run.front_rows() if row["artifact"]]
@@ -82,7 +82,7 @@ def _log_snapshots(mlflow: ModuleType, run: Run, run_id: str) -> None:
         values = snapshot.values()
         metrics += [Metric(f"{snapshot.arm}.{key}", float(values[key]), now + place, epochs[snapshot.arm]) for key in _METRICS]
     client = mlflow.MlflowClient()
-    for start in range(0, len(metrics), 1000):  # MLflow takes so many at a time
+    for start in range(0, len(metrics), 1000):  # the most that MLflow takes at a time
         client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
@@ -121,7 +121,7 @@ def _import_mlflow() -> ModuleType:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """MLflow asks a silent server seven times, over four minutes; unless the user has said how often."""
+    """Fewer retries, unless the user has set them: MLflow asks a silent server seven times, over four minutes."""
     settings = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
     ours = {key: value for key, value in settings.items() if key not in os.environ}
     os.environ.update(ours)
@@ -138,6 +138,6 @@ def _one_line(uri: str) -> Iterator[None]:
         yield
     except AutoMLError:
         raise
-    except Exception as error:  # MLflow's, its server's, its database's
+    except Exception as error:  # from MLflow, its server or its database
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"mlflow: expected a tracking server or store at {uri}: {lines[0]}") from None

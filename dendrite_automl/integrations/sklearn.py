@@ -25,25 +25,25 @@ from dendrite_automl.run import Run
 class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """The most accurate network within a budget that a search finds, as an estimator.
 
-    `fit` cuts a test split off its data (for the artifact's card; the network is chosen on a validation split, which the search
-    cuts off the rest), searches, and keeps the chosen network as ONNX; `predict` runs that in onnxruntime.
+    `fit` holds out a test split of its data (for the artifact's card; the network is chosen on a validation split, which the
+    search holds out of the rest), searches, and keeps the chosen network as ONNX; `predict` runs that in onnxruntime.
 
     Args:
         budget: upper limits, as for `search`.
         device, space, set_knobs, trials, seconds, epochs, replicates, confirm, arms, metric, workers: as for `search`.
         int8: predict with the int8 file instead of the float32 one.
-        test_size: share of the examples that are the test split.
-        out: folder of the run, which must not exist; None: a temporary one, which is gone after `fit`.
+        test_size: share of the examples to hold out as the test split.
+        out: folder of the run, which must not exist; None: a temporary one, deleted after `fit`.
         random_state: seed of the splits and the search, a whole number.
-        verbose: let the search tell on stderr how far it is.
+        verbose: let the search report its progress on stderr.
 
     Attributes:
         classes_: labels, in the order of the columns of `predict_proba`.
-        n_features_in_: features; channels where inputs have more than two axes.
-        front_: the front, a pandas.DataFrame; `artifact` leads nowhere where `out` is None.
-        model_: the chosen network as the bytes of an ONNX file; `model_int8_` likewise.
-        description_: what artifact.json says of it.
-        run_path_: the run folder; None where it is gone.
+        n_features_in_: number of features; of channels if inputs have more than two axes.
+        front_: the front, a pandas.DataFrame; its `artifact` paths no longer exist if `out` is None.
+        model_: the chosen network as the bytes of an ONNX file; `model_int8_`: those of the int8 file.
+        description_: the content of its artifact.json.
+        run_path_: the run folder; None if it was temporary.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
         Args:
             X: [N, features], [N, channels, time] or [N, channels, height, width].
-            y: [N], integers or texts.
+            y: [N], integers or strings.
 
         Raises:
-            ValueError: data that cannot be searched on, or a wrong argument.
+            ValueError: the data is unsuitable, or an argument is wrong.
         """
         X, y = validate_data(self, X, y, dtype=np.float32, allow_nd=True, ensure_min_samples=2)  # noqa: N806
         check_classification_targets(y)
@@ -164,7 +164,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         shape = (1, -1, *(1,) * (X.ndim - 2))
         mean, std = (np.asarray(scale[key], np.float32).reshape(shape) for key in ("mean", "std"))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # more only spin on networks this small
+        options.intra_op_num_threads = 1  # more would only spin on networks this small
         model = self.model_int8_ if self.int8 else self.model_
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         scaled = (X - mean) / std
@@ -172,8 +172,8 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return np.concatenate([session.run(None, {"input": x[None]})[0] for x in scaled]).astype(np.float64)
 
     def __sklearn_tags__(self) -> Any:
-        """scikit-learn's protocol: chance decides, and few examples are few."""
+        """scikit-learn's protocol: results depend on chance, and tiny data sets give poor ones."""
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.poor_score = True  # of the checks' tiny data sets
+        tags.classifier_tags.poor_score = True  # on the tiny data sets of scikit-learn's checks
         tags.non_deterministic = True  # which trial ends first decides what is proposed next
         return tags

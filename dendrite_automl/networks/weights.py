@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites.layer import owners_name
 from dendrite_automl.errors import RequestError
 from dendrite_automl.networks.build import build_network
 
@@ -79,7 +80,7 @@ def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> Non
     kind, placement, activation = str(grow.kind), str(grow.placement), str(grow.activation)
     for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
         layer = dendritic_layers(model)[name]
-        owners = state.get(f"{name}.owners_{len(layer.dendrites) - 1}")
+        owners = state.get(f"{name}.{owners_name(len(layer.dendrites) - 1)}")
         if owners is not None:
             layer.keep_neurons_(owners)
 

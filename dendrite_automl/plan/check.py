@@ -1,4 +1,4 @@
-"""Step 3 of 3: what was found must fit together. All bad input ends here, before anything is started or written."""
+"""Step 3 of 3: check that what was found fits together. All bad input ends here, before anything is started or written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(plan: Plan) -> Plan:
 
     Raises:
         RequestError: the space does not suit the data or the schedule, the data is not that of the run to resume, or a
-            network of the user's cannot be exported.
+            user-supplied network cannot be exported.
         BudgetUnreachable: no network of the space fits the budget.
     """
     if plan.machine.ray_address is not None:
@@ -50,7 +50,7 @@ def check(plan: Plan) -> Plan:
 
 
 def _check_unchanged(plan: Plan, earlier: Run) -> None:
-    """The data and the user's code must be what the run was made with."""
+    """The data and the user's code must be those that the run was made with."""
     if plan.task.fingerprint != earlier.info.data.sha256:
         raise RequestError(f"resume: the data differs from what {earlier.path} was made with; start a new run")
     if earlier.info.space.code_sha256 != code_digest(plan.space):
@@ -75,7 +75,7 @@ def _check_training_knobs(plan: Plan) -> None:
         if kind not in SUITS.get(knob.name, (kind,)):
             suited = " and ".join(f"{word}s" for word in SUITS[knob.name])
             raise RequestError(
-                f"{where}: suits {suited}, the data are {kind}s {list(shape)}; use --set {knob.name}={_off(largest)}"
+                f"{where}: does not apply to {kind}s {list(shape)}, only to {suited}; use --set {knob.name}={_off(largest)}"
             )
         if knob.name in sizes and _amount(largest) >= sizes[knob.name]:
             raise RequestError(
@@ -113,7 +113,7 @@ def _check_schedule_knobs(plan: Plan) -> None:
 
 
 def _check_epochs(plan: Plan) -> None:
-    """Every schedule of the space must have room for its stages."""
+    """Every schedule of the space must have enough epochs for its stages."""
     knobs = {knob.name: knob.choices for knob in plan.space.knobs}
     point = {name: choices[0] for name, choices in knobs.items()}
     for stages in knobs["stages"]:

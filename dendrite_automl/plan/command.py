@@ -8,11 +8,11 @@ from typing import Any
 
 from dendrite_automl.settings import flag_of, known_settings
 
-_NOT_IN_A_CALL = ("teacher", "space")  # compress: the network teaches, and brings its space
+_NOT_IN_A_CALL = ("teacher", "space")  # compress: the network is the teacher and defines the space
 
 
 def make_command(said: Mapping[str, Any], *, is_compress: bool, in_memory: bool) -> str:
-    """The command that says these settings again; about data in memory, it can only say that there was some."""
+    """The command that repeats these settings; of data in memory, it can only note that there was some."""
     known = {name: said[name] for name in known_settings() if said.get(name) is not None}
     if is_compress:
         words = [f"{name}={_as_python(value)}" for name, value in known.items() if name not in _NOT_IN_A_CALL]

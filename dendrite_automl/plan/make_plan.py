@@ -1,4 +1,4 @@
-"""From settings to a checked plan, one way: parse, resolve, check."""
+"""From settings to a checked plan in three steps: parse, resolve, check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dendrite_automl.plan.resolve import resolve
 
 
 def make_plan(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> Plan:
-    """Read, find and check everything that settings name; nothing is started and nothing is written.
+    """Read, find and check everything that settings name; nothing is started or written.
 
     Args:
         settings: of `SearchSettings`.

@@ -1,4 +1,4 @@
-"""Step 1 of 3: settings become a Request. Texts are read and defaults filled in; nothing is looked up yet."""
+"""Step 1 of 3: turn settings into a Request. Strings are parsed and defaults filled in; nothing is looked up yet."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _EXTENDS = ("trials", "seconds", "confirm", "arms")  # what --resume may change
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is trained.
+    """How much training a search does.
 
     Attributes:
         trials: candidates in total; `NO_TRIAL_LIMIT` if only the time limit ends the search.
         seconds: time limit of search and confirmation; None for none.
         epochs: of a trial's whole schedule.
         replicates: seeds that each candidate is trained with.
-        confirm: fresh seeds, at most, that the front is retrained with.
+        confirm: maximum number of fresh seeds that the front is retrained with.
     """
 
     trials: int = 40
@@ -54,7 +54,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where a search runs: so many workers of this machine, or a Ray cluster."""
+    """Where a search runs: a number of workers on this machine, or a Ray cluster."""
 
     workers: int
     ray_address: str | None = None
@@ -62,16 +62,16 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A search as asked for.
+    """A search as requested.
 
     Attributes:
-        settings: pairs (name, plain value) of all settings that a run keeps; None: not said.
-        task: name of a built-in task; or `data_path`; or `data_in_memory`; none of them: the default task.
+        settings: pairs (name, plain value) of all settings that a run keeps; None: not given.
+        task: name of a built-in task; without it, `data_path` or `data_in_memory`; without any of them, the default task.
         device: a profile, or the name of one.
         space: a space, or the name or path of one; None: one that suits the data.
-        is_narrowed: `space` is that of an earlier run, as `set_knobs` left it.
+        is_narrowed: `space` is that of an earlier run, already narrowed by its `set_knobs`.
         teacher: one of `TEACHERS`; `teacher_model` is the module for `given`.
-        out: the run folder; None: a new one with a name of ours.
+        out: the run folder; None: a new one with a generated name.
         earlier: the run to resume.
     """
 
@@ -106,7 +106,7 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
     """Read settings.
 
     Args:
-        settings: of `SearchSettings`; None is the same as not said.
+        settings: of `SearchSettings`; None is the same as leaving a setting out.
         pretrained: the network that all candidates start from; see `compress`.
 
     Raises:
@@ -117,7 +117,7 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
     said = {name: known[name].read(flag_of(name), v) for name in known if (v := settings.get(name)) is not None}
     out = Path(said["out"]) if "out" in said else None
     if said.get("resume") and out is None:
-        raise RequestError("resume: expected the run folder by --out DIR, got none")
+        raise RequestError("resume: expected --out DIR with the run folder, got none")
     earlier = Run.open(out) if out is not None and said.get("resume") else None
     asked = {name: said.get(name) for name in known if known[name].is_kept}
     device, space = settings.get("device"), settings.get("space")
@@ -129,7 +129,7 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
         settings=tuple(asked.items()),
         budget=Budget.parse(asked["budget"]) if asked["budget"] is not None else Budget(),
         device=device if isinstance(device, DeviceProfile) else asked["device"],
-        objectives=parse_objectives(asked["objectives"] or DEFAULT_OBJECTIVES),
+        objectives=parse_objectives(DEFAULT_OBJECTIVES if asked["objectives"] is None else asked["objectives"]),
         arms=_parse_arms(asked["arms"]),
         metric=_one_of("metric", asked["metric"], METRICS),
         effort=_parse_effort(asked),
@@ -159,7 +159,7 @@ def _check_names(settings: Mapping[str, Any]) -> None:
 
 
 def _extended(asked: Mapping[str, Any], earlier: Run) -> dict[str, Any]:
-    """The settings of an earlier run, with what may be added to them."""
+    """The settings of an earlier run, with the changes that a resume may make."""
     old = {**dict.fromkeys(asked), **earlier.info.request}
     old = {name: old[name] for name in asked}
     for name, value in asked.items():
@@ -174,13 +174,13 @@ def _extended(asked: Mapping[str, Any], earlier: Run) -> dict[str, Any]:
 
 
 def _extended_arms(text: str | None, old: RunInfo, path: Path) -> str:
-    """The arms of a run, and those that are added."""
+    """The arms of a run, followed by those that are added."""
     if text is None:
         return ",".join(old.arms)
     arms = _parse_arms(text)
     missing = [arm for arm in old.arms if arm not in arms]
     if missing:
-        raise RequestError(f"resume: arms: expected {','.join(old.arms)} as in {path}, or more; got no {missing[0]}")
+        raise RequestError(f"resume: arms: expected at least {','.join(old.arms)} as in {path}, got no {missing[0]}")
     return ",".join([*old.arms, *(arm for arm in arms if arm not in old.arms)])
 
 
@@ -214,19 +214,19 @@ def _parse_reading(asked: Mapping[str, Any]) -> ReadOptions:
 
 
 def _one_of(name: str, value: str | None, known: Sequence[str]) -> str:
-    """The value, or the first known one if none was said."""
+    """The value, or the first known one if none was given."""
     if value is not None and value not in known:
         raise RequestError(f'{name}: expected one of {", ".join(known)}, got "{value}"')
-    return value or known[0]
+    return known[0] if value is None else value
 
 
 def _parse_arms(text: str | None) -> tuple[str, ...]:
-    arms = tuple(part.strip() for part in (text or ",".join(ARMS)).split(","))
+    arms = tuple(part.strip() for part in (",".join(ARMS) if text is None else text).split(","))
     for arm in arms:
         if arm not in ARMS:
-            raise RequestError(f'arms: expected {", ".join(ARMS)}, joined by commas; got "{arm}"')
+            raise RequestError(f'arms: expected one or more of {", ".join(ARMS)}, separated by commas; got "{arm}"')
     if len(set(arms)) != len(arms):
-        raise RequestError(f'arms: expected each once, got "{text}"')
+        raise RequestError(f'arms: expected each arm at most once, got "{text}"')
     return arms
 
 

@@ -1,4 +1,4 @@
-"""Plan: a checked request, as records: what `run_search` carries out."""
+"""Plan: a checked request, the record that `run_search` carries out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def effort(self) -> Effort:
-        """How much is trained."""
+        """How much training it does."""
         return self.request.effort
 
     @property
@@ -63,7 +63,7 @@ class Plan:
 
     @property
     def metric(self) -> str:
-        """What stands as `val_accuracy`."""
+        """The metric stored as `val_accuracy`."""
         return self.request.metric
 
     @property
@@ -82,7 +82,7 @@ class Plan:
         return len(self.task.classes)
 
     def reach(self) -> Reach:
-        """What the space can cost."""
+        """What networks of the space can cost."""
         return Reach(self.space, self.task.input_shape, self.classes, self.device, self.start)
 
     def notes(self) -> tuple[str, ...]:
@@ -128,13 +128,13 @@ class Plan:
         )
 
     def new_path(self) -> Path:
-        """Where a run goes that was not given a folder: runs/<task>-<time>."""
+        """The folder of a run that was not given one: runs/<task>-<time>."""
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         names = (f"{self.task.name}-{stamp}", *(f"{self.task.name}-{stamp}-{i}" for i in range(2, 100)))
         return next(path for name in names if not (path := Path("runs") / name).exists())
 
     def _said(self) -> Mapping[str, Any]:
-        """Settings to repeat the search with: what was asked for, and the defaults that another version may change."""
+        """Settings to repeat the search with: what was asked for, and defaults that may differ in another version."""
         settings, asked = self.settings(), self.request.asked
         pinned = ("epochs", "replicates", "confirm", "scheduler", "sampler", "arms", "seed")
         said = {name: settings[name] if name in pinned else value for name, value in asked.items()}
@@ -144,7 +144,7 @@ class Plan:
 
 
 def code_digest(space: SearchSpace) -> str | None:
-    """Hash of the file with a user-supplied backbone; None for a backbone of ours."""
+    """Hash of the file with a user-supplied backbone; None for a built-in backbone."""
     return source_digest(space.backbone) if is_foreign(space) else None
 
 

@@ -1,4 +1,4 @@
-"""Whether something like a Ray cluster answers at an address, known in seconds."""
+"""Checks within seconds whether something like a Ray cluster answers at an address."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import socket
 
 from dendrite_automl.errors import RequestError
 
-_ANSWER_SECONDS = 5.0  # for a cluster; Ray itself would wait two minutes
+_ANSWER_SECONDS = 5.0  # for a cluster to answer; Ray itself would wait two minutes
 # HTTP/2's greeting with an empty SETTINGS frame; the other side answers with a SETTINGS frame too (RFC 9113, 3.4).
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 def check_address(address: str) -> None:
-    """Ask at a cluster's door whether something like it is there.
+    """Check that something like a Ray cluster answers at an address.
 
     Raises:
         RequestError: nothing answers, or it does not speak gRPC.
@@ -35,4 +35,4 @@ def check_address(address: str) -> None:
     except OSError as error:
         raise RequestError(f"{where}: nothing answers: {error.strerror or error}") from None
     if not speaks:
-        raise RequestError(f"{where}: what answers there is no Ray cluster")
+        raise RequestError(f"{where}: what answers there is not a Ray cluster")

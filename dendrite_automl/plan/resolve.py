@@ -1,4 +1,4 @@
-"""Step 2 of 3: what a Request names is found: the device, the data, the space."""
+"""Step 2 of 3: find what a Request names: the device, the data, the space."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from dendrite_automl.space.narrow import add_knobs, narrow_space
 from dendrite_automl.tasks import TASKS, Task, from_objects, load_task, read_data
 
 _SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
-# For other data by the number of axes: up to so many steps or pixels a side, and for longer or larger inputs.
+# For other data, by number of axes: the space for up to this many steps, or pixels per side, and the one for larger inputs.
 _SPACE_FOR_RANK = {
     1: ("tabular_mlp", 0, "tabular_mlp"),
     2: ("keywords_sepconv1d", 128, "series_ressep1d"),
     3: ("digits_conv2d", 15, "images_conv2d"),
 }
-# What a teacher adds to a space that does not itself say how to learn from one.
+# What a teacher adds to a space that does not define these knobs itself.
 _LEARN_FROM_TEACHER: dict[str, list[Value]] = {"distill": [0.5], "temperature": [2.0]}
 
 
 def resolve(request: Request) -> Plan:
-    """Find all that a request names.
+    """Find everything that a request names.
 
     Raises:
         RequestError: something does not exist, cannot be read, or a pretrained network does not suit the data.
     """
     if request.out is not None and request.earlier is None and request.out.exists():
-        raise RequestError(f"out: expected a new folder, {request.out} is there already; use --resume or another --out")
+        raise RequestError(f"out: expected a new folder, but {request.out} exists; use --resume or another --out")
     device = get_device(request.device) if isinstance(request.device, str) else request.device
     budget = request.budget.with_defaults(device.limits()) if device else request.budget
     goal = Goal(objectives=request.objectives, budget=budget)
@@ -51,7 +51,7 @@ def resolve(request: Request) -> Plan:
 
 
 def _check_latency(goal: Goal, device: DeviceProfile | None) -> None:
-    """A latency is an estimate for a device; said before the data is read, which may take long."""
+    """A latency is an estimate for a device; checked before the data is read, which may take a while."""
     if device is None and "latency_ms" in dict(goal.budget.limits):
         raise RequestError(
             "budget: a latency limit needs a device to estimate it for; add --device NAME (see `automl devices`)"
@@ -62,7 +62,7 @@ def _check_latency(goal: Goal, device: DeviceProfile | None) -> None:
 
 def _find_task(request: Request) -> Task:
     if request.task is not None and (request.data_path is not None or request.data_in_memory is not None):
-        raise RequestError("data: expected a task or data of your own, got both; leave one out")
+        raise RequestError("data: expected a task or your own data, got both; leave one out")
     if request.data_path is not None:
         return read_data(request.data_path, request.reading)
     if request.data_in_memory is not None:

@@ -1,8 +1,8 @@
-"""Confirmation: which snapshots are trained again with other seeds, and the front on the means of those.
+"""Confirmation: which snapshots are retrained with other seeds, and the front on the means of those.
 
-The best of many measurements flatters: a front is full of lucky ones. Hence its members and their close rivals are trained
-again, in rounds; after each round those that are clearly out are left alone. Accuracies of the search choose, only the fresh
-ones are reported.
+The best of many measurements is optimistic: a front is full of lucky ones. Hence its members and their close rivals are
+retrained, in rounds; after each round those that are clearly out are left alone. The accuracies of the search select, only the
+fresh ones are reported.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.run.run import Run
 
 _CLOSE = 1.0  # standard errors of a difference within which the order of two networks is open
-_UNKNOWN_SD = 0.01  # of one training's accuracy, where no candidate has two replicates to tell
+_UNKNOWN_SD = 0.01  # of one training's accuracy, if no candidate has two replicates to estimate it from
 
 Row = dict[str, Any]
 
 
 def replicate_sd(run: Run, *, rounds: int | None = None) -> float:
-    """Standard deviation of the accuracy over replicates, pooled over what the search saw and what was trained again.
+    """Standard deviation of the accuracy over replicates, pooled over the search and the retraining.
 
     Args:
-        rounds: of confirmation, that are looked at; default: all.
+        rounds: how many rounds of confirmation to include; default: all.
     """
     groups = [*(snapshot.accuracies for snapshot in run.snapshots()), *_fresh(run, rounds).values()]
     several = [values for values in groups if len(values) > 1]
@@ -37,14 +37,14 @@ def replicate_sd(run: Run, *, rounds: int | None = None) -> float:
 
 
 def choose_first(run: Run, goal: Goal, *, epochs: int) -> list[Snapshot]:
-    """What a first round trains again: the front, best first; what else is on the front of its own arm; then close rivals.
+    """What a first round retrains: the front, best first; what else is on the front of its own arm; then close rivals.
 
-    The arms' own fronts are what `compare` compares. A rival is no member of its arm's front, and would be one if its accuracy
-    were a standard error of the difference higher; the closest come first. What was trained again does not matter, so that a
-    resumed confirmation chooses as if it had never stopped.
+    The arms' own fronts are what `compare` compares. A rival is not a member of its arm's front, but would be if its
+    accuracy were a standard error of the difference higher; the closest come first. What has been retrained does not matter, so
+    a resumed confirmation chooses as if it had never stopped.
 
     Args:
-        epochs: at most so many are spent, what an earlier session spent included.
+        epochs: the most to spend, including what an earlier session spent.
     """
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [row for s in snapshots.values() if goal.budget.fits(row := s.values())]
@@ -69,7 +69,7 @@ def choose_first(run: Run, goal: Goal, *, epochs: int) -> list[Snapshot]:
 def choose_next(run: Run, goal: Goal, *, after: int) -> list[Snapshot]:
     """Those trained in round `after` whose place in their arm is still open after it: neither clearly out nor clearly in.
 
-    Later rounds do not matter, so that a resumed confirmation chooses as if it had never stopped.
+    Later rounds do not matter, so a resumed confirmation chooses as if it had never stopped.
     """
     sd = replicate_sd(run, rounds=after)
     open_ = {row["snapshot"] for of_arm in _by_arm(confirmed_rows(run, goal, rounds=after)) for row in _open(of_arm, goal, sd)}
@@ -78,7 +78,7 @@ def choose_next(run: Run, goal: Goal, *, after: int) -> list[Snapshot]:
 
 
 def _open(rows: Sequence[Row], goal: Goal, sd: float) -> list[Row]:
-    """Rows that no other is clearly ahead of at no more cost, and whose accuracy is close to that of one such."""
+    """Rows that none of the others that cost no more is clearly ahead of, and that are close in accuracy to one of those."""
     name, found = accuracy_name(goal.objectives), []
     for row in rows:
         rivals = [other for other in rows if row is not other and _costs_no_more(other, row, goal.objectives)]
@@ -97,12 +97,12 @@ def _by_arm(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def confirmed_rows(run: Run, goal: Goal, *, rounds: int | None = None) -> list[Row]:
-    """Snapshots inside the budget that were trained again: their accuracies are those of the fresh seeds alone.
+    """Snapshots inside the budget that were retrained, with the accuracies of the fresh seeds alone.
 
     `val_accuracy_selected` is what the search saw, `replicates` the number of fresh seeds.
 
     Args:
-        rounds: that are looked at; default: all.
+        rounds: how many to include; default: all.
     """
     rows = []
     accuracies, of_int8 = _fresh(run, rounds), _fresh(run, rounds, int8=True)
@@ -120,10 +120,10 @@ def confirmed_rows(run: Run, goal: Goal, *, rounds: int | None = None) -> list[R
 
 
 def final_front(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
-    """The front to report, best accuracy first; of one arm where one is named.
+    """The front to report, best accuracy first; of one arm if one is named.
 
-    It is drawn over the snapshots that were trained again, with the accuracy of the fresh seeds; members of the search's own
-    front that were not (no confirmation asked for, no time left, it failed) are among them with what the search saw, and
+    It is drawn over the snapshots that were retrained, with the accuracy of the fresh seeds; members of the search's own front
+    that were not (no confirmation requested, no time left, it failed) are included with what the search saw, and
     `val_accuracy_selected` None.
     """
     rows = [row for s in run.snapshots() if goal.budget.fits(row := s.values()) and arm in (None, s.arm)]
@@ -144,7 +144,7 @@ def optimism(run: Run, goal: Goal) -> float | None:
 
 
 def _epochs(chosen: Sequence[Snapshot]) -> int:
-    """Epochs of training these again, each as often as the search did: what lies on the path of another one comes with it."""
+    """Epochs for retraining these, each as often as in the search: what lies on the path of another one comes with it."""
     return sum(
         snapshot.measurement.trained_epochs
         for snapshot in chosen
@@ -158,7 +158,7 @@ def _epochs(chosen: Sequence[Snapshot]) -> int:
 
 
 def _fresh(run: Run, rounds: int | None = None, *, int8: bool = False) -> dict[str, list[float]]:
-    """Accuracies of the fresh seeds of each snapshot that was trained again in the first `rounds`; default: in any."""
+    """Accuracies of the fresh seeds of each snapshot that was retrained in the first `rounds`; default: in any."""
     within = {
         name: [
             value
@@ -172,7 +172,7 @@ def _fresh(run: Run, rounds: int | None = None, *, int8: bool = False) -> dict[s
 
 
 def _behind(row: Mapping[str, Any], front: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> float:
-    """By how much the accuracy of a front member that costs no more is higher; the largest of these."""
+    """The largest lead in accuracy of a front member that costs no more."""
     name = accuracy_name(objectives)
     better = [member[name] for member in front if _costs_no_more(member, row, objectives)]
     return max(better, default=0.0) - row[name] if better else 0.0

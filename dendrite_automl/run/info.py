@@ -55,7 +55,7 @@ class RunInfo:
         command: the command line, or the Python call, that repeats the search.
         teacher: one line about the teacher; None without one.
         ray_folder: temporary folder of the Ray that is running, or that a killed session left behind.
-        optimism: by how much the search's own front was too good, as a fraction; None if not known.
+        optimism: by how much the search's own front was too optimistic, as a fraction; None if not known.
         seconds: spent so far, over all sessions.
     """
 
@@ -124,11 +124,11 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunInfo:
-        """Inverse of `to_json`; what earlier versions did not write yet gets its default.
+        """Inverse of `to_json`; what earlier versions did not write gets its default.
 
         Raises:
             KeyError, TypeError: the file is damaged.
-            RequestError: another format, or a value that cannot be.
+            RequestError: another format, or an impossible value.
         """
         if data["format"] != FORMAT:
             raise RequestError(f"expected format {FORMAT}, got {data['format']}; use the version that wrote it")

@@ -32,7 +32,7 @@ def create_run(path: Path, info: RunInfo) -> Run:
         RequestError: the folder exists already, or cannot be made.
     """
     if path.exists():
-        raise RequestError(f"out: expected a new folder, {path} is there already; use --resume or another --out")
+        raise RequestError(f"out: expected a new folder, but {path} exists; use --resume or another --out")
     try:
         path.mkdir(parents=True)
         (path / "weights").mkdir()
@@ -46,7 +46,7 @@ def create_run(path: Path, info: RunInfo) -> Run:
 
 
 class Journal:
-    """Writes a run folder; what it writes is in `run` at once.
+    """Writes a run folder; what it writes is visible in `run` at once.
 
     Attributes:
         run: the folder's reader.
@@ -57,7 +57,7 @@ class Journal:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for writing; torn last lines are cut off, and what another process added is read.
+        """Hold the folder for writing; torn last lines are truncated, and what another process added is read.
 
         Raises:
             RequestError: another process holds it.
@@ -79,7 +79,7 @@ class Journal:
         """Write run.json in one step, with some fields of `RunInfo` changed.
 
         Raises:
-            AutoMLError: the disk does not take it; the earlier one stays.
+            AutoMLError: it cannot be written; the earlier one stays.
         """
         self.run.info = replace(self.run.info, **changes)
         _replace(self.run.path / "run.json", (json.dumps(self.run.info.to_json(), indent=2) + "\n").encode())
@@ -143,16 +143,16 @@ class Journal:
         """Write a page or table made from the run, such as report.html.
 
         Raises:
-            AutoMLError: the disk does not take it; an earlier one stays.
+            AutoMLError: it cannot be written; an earlier one stays.
         """
         _replace(self.run.path / name, text.encode())
         return self.run.path / name
 
     def _add_line(self, name: str, record: dict[str, Any]) -> dict[str, Any]:
-        """Write the whole line or nothing of it; the record as it will be read.
+        """Write the whole line or none of it; returns the record as it will be read.
 
         Raises:
-            AutoMLError: the disk does not take it; what was written before stays.
+            AutoMLError: it cannot be written; what was written before stays.
         """
         line = json.dumps(record, separators=(",", ":"))
         content = f"{line}\n".encode()
@@ -173,11 +173,11 @@ class Journal:
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
-    return f"run: cannot write {path}: {error.strerror}; what is there is whole: make room and go on with --resume"
+    return f"run: cannot write {path}: {error.strerror}; what is already there is intact: make room and continue with --resume"
 
 
 def _mend(file: BinaryIO) -> list[dict[str, Any]]:
-    """Cut a torn last line off an open file; its records."""
+    """Truncate a torn last line of an open file; returns its records."""
     content = file.read()
     file.truncate(content.rfind(b"\n") + 1)
     return parse_records(content)
@@ -187,7 +187,7 @@ def _replace(path: Path, content: bytes) -> None:
     """Write a file in one step: on disk before it takes the place of an earlier one.
 
     Raises:
-        AutoMLError: the disk does not take it; an earlier one stays.
+        AutoMLError: it cannot be written; an earlier one stays.
     """
     scratch = path.with_suffix(f".{uuid.uuid4().hex}")
     try:

@@ -45,12 +45,12 @@ class Run:
         self.info = info
         self.records = records
         self.confirmations = confirmations
-        self._snapshots: dict[str, Snapshot] = {}  # parsed from the first `_parsed` records: asked for at each result
+        self._snapshots: dict[str, Snapshot] = {}  # parsed from the first `_parsed` records: needed at each result
         self._parsed = 0
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """Read a run folder; a line torn by a killed process at the end of a .jsonl file is left out.
+        """Read a run folder; a last line of a .jsonl file that a killed process left torn is skipped.
 
         Raises:
             RequestError: not a run folder, one of another format, or one whose files are damaged.
@@ -68,12 +68,12 @@ class Run:
         return cls(path, info, records, confirmations)
 
     def reload(self, records: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> None:
-        """Replace what was read of results.jsonl and confirmed.jsonl."""
+        """Replace what was read from results.jsonl and confirmed.jsonl."""
         self.records, self.confirmations = records, confirmations
         self._snapshots, self._parsed = {}, 0
 
     def is_busy(self) -> bool:
-        """Whether a search, or an export, holds the folder for writing at this moment."""
+        """Whether a search, or an export, is holding the folder for writing."""
         with (self.path / RESULTS).open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -92,7 +92,7 @@ class Run:
         return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
 
     def teacher(self) -> bytes | None:
-        """What an earlier session stored by `keep_teacher`; None when there is none."""
+        """What an earlier session stored with `keep_teacher`; None if there is nothing."""
         path = self.path / TEACHER
         return path.read_bytes() if path.is_file() else None
 
@@ -110,7 +110,7 @@ class Run:
         return list(self._snapshots.values())
 
     def confirmed(self) -> dict[str, list[tuple[int, Snapshot]]]:
-        """For each snapshot that was trained again: rounds and what they gave, in order; each round counted once."""
+        """For each snapshot that was retrained: its rounds and their results, in order; each round counted once."""
         found: dict[str, dict[int, Snapshot]] = {}
         for line in self.confirmations:
             if line["record"] == "confirmed":
@@ -123,7 +123,7 @@ class Run:
         return {line["candidate"]: Candidate.from_json(line["value"]) for line in self.of_kind("trial")}
 
     def trained_epochs(self) -> dict[str, int]:
-        """Epochs trained in each arm, of every replicate; those of taken-back dendrite cycles and stopped trials included."""
+        """Epochs trained in each arm, of every replicate; those of undone dendrite cycles and stopped trials included."""
         candidates = self.candidates()
         epochs = dict.fromkeys(self.info.arms, 0)
         for snapshot in self.snapshots():
@@ -137,7 +137,7 @@ class Run:
         return sum(line.get("epochs", 0) for line in self.confirmations)
 
     def predictions(self) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Labels of the test split and the classes that networks said, as for `write_predictions`.
+        """Labels of the test split and the classes that networks predicted, as for `write_predictions`.
 
         Raises:
             RequestError: the run has none, or the file is damaged.
@@ -146,16 +146,16 @@ class Run:
         if not path.is_file():
             raise RequestError(f"run: {self.path} has no test predictions; write them with `automl export {self.path}`")
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # it leaves a damaged file open
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # np.load leaves a damaged file open
                 return stored["labels"], {name[3:]: stored[name] for name in stored.files if name.startswith("of_")}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             text = f"damaged: {error}".splitlines()[0]
             raise RequestError(f"run: {path}: {text}; write it again with `automl export {self.path}`") from None
 
     def front_rows(self) -> list[dict[str, Any]]:
-        """The front as written by the last export: one dict for each member, best accuracy first.
+        """The front as written by the last export: one dict per member, best accuracy first.
 
-        `artifact` is an absolute path, or None where the export of that member was refused.
+        `artifact` is an absolute path, or None if the export of that member was refused.
 
         Raises:
             RequestError: the search has not reached its front yet, or front.csv is damaged.
@@ -187,11 +187,11 @@ class Run:
         }
 
     def __repr__(self) -> str:
-        """Where it is and how far."""
+        """Its folder and its progress."""
         return f"Run({str(self.path)!r}: {len(self.of_kind('end'))} trials, {len(self.snapshots())} snapshots)"
 
     def _repr_html_(self) -> str:
-        """For notebooks: the plot and the table of the front, where the search has reached it."""
+        """For notebooks: the plot and the table of the front, once the search has reached it."""
         if not (self.path / "front.csv").is_file():
             return f"<p>{html.escape(repr(self))}; no front yet</p>"
         columns = [
@@ -230,7 +230,7 @@ class Run:
         allowed = {f"max_{name}": name for name in ("params", "macs", "flash_bytes", "peak_ram_bytes", "latency_ms")}
         for name in limits:
             if name not in allowed:
-                raise RequestError(f'best: expected limits of {", ".join(allowed)}, got "{name}"')
+                raise RequestError(f'best: expected one of {", ".join(allowed)}, got "{name}"')
         rows = [row for row in self.front_rows() if row["artifact"]]
         budget = Budget(limits=tuple((allowed[name], limit) for name, limit in limits.items()))
         inside = [row for row in rows if budget.fits(row)]
@@ -260,7 +260,7 @@ def check_free_space(path: Path, needed_bytes: int) -> None:
     """Refuse a folder on a full disk before work starts.
 
     Raises:
-        AutoMLError: less than `needed_bytes` are free where `path` will be.
+        AutoMLError: fewer than `needed_bytes` are free where `path` will be.
     """
     parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     free = shutil.disk_usage(parent).free
@@ -269,7 +269,7 @@ def check_free_space(path: Path, needed_bytes: int) -> None:
 
 
 def parse_records(content: bytes) -> list[dict[str, Any]]:
-    """All whole lines; every one must say of which kind it is."""
+    """All whole lines; each must state its kind."""
     records = [json.loads(line) for line in content.split(b"\n")[:-1]]
     for record in records:
         record["record"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from dendrite_automl.errors import RequestError
 
-# Not in the tables of earlier versions, which are read all the same.
+# Not in the tables of earlier versions, which can be read anyway.
 _LATER = (
     "val_accuracy_int8",
     "exported_val_accuracy",
@@ -73,7 +73,7 @@ def to_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def read_front(path: Path) -> list[dict[str, Any]]:
-    """front.csv of a run folder, one dict for each member; columns that an earlier version lacked are None.
+    """front.csv of a run folder, one dict per member; columns that an earlier version lacked are None.
 
     Raises:
         RequestError: the search has not reached its front yet, or the file is damaged.
@@ -94,7 +94,7 @@ def read_front(path: Path) -> list[dict[str, Any]]:
 
 
 def _typed(key: str, text: str) -> Any:
-    """A cell of front.csv as the value that it was."""
+    """A cell of front.csv as the value that was written."""
     if key in ("snapshot", "candidate", "arm", "schedule", "artifact"):
         return text
     if text == "":

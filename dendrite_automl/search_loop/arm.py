@@ -1,4 +1,4 @@
-"""ArmStudy: what one arm of a search knows, and what it proposes next. Optuna inside, no Ray."""
+"""ArmStudy: what one arm of a search knows, and what it proposes next. Uses Optuna, not Ray."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _START_UP = 8  # random proposals before the model of good points is trusted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A point that the sampler proposes, and Optuna's handle to tell of it."""
+    """A point that the sampler proposes, and Optuna's handle for its result."""
 
     point: Point
     trial: optuna.Trial
 
 
 class ArmStudy:
-    """An Optuna study over a space: ask for points, tell what came of them.
+    """An Optuna study over a space: ask for points, tell their results.
 
-    The points of `first` come first, then those of the sampler. The budget is told as constraint values, so that the sampler
-    learns from what does not fit. Numeric knobs are ordered, texts are not.
+    The points of `first` come first, then those of the sampler. The budget is passed as constraint values, so that the sampler
+    learns from what does not fit. Numeric knobs are ordered, strings are not.
 
     Args:
         sampler: one of `SAMPLERS`. `local` proposes neighbours of the front: a member with one or two knobs moved.
-        surrogate: what `gp` asks; it is told of results by whoever made it.
+        surrogate: what `gp` asks; whoever made it passes results on to it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ArmStudy:
         """The next point to try.
 
         Args:
-            known: whether a candidate, by id, was proposed already; for samplers that can avoid it.
+            known: whether a candidate, by id, has been proposed already; for samplers that can avoid it.
         """
         if self._first:
             return self.ask_for(self._first.pop(0))
@@ -78,30 +78,30 @@ class ArmStudy:
         return Proposal(point=self._decode(trial.params), trial=trial)
 
     def ask_for(self, point: Point) -> Proposal:
-        """A point of one's own, to be told of like a proposal."""
-        self._study.enqueue_trial(self._encode(point))  # the only one in the queue, so that it is the next
+        """A given point, whose result is told like that of a proposal."""
+        self._study.enqueue_trial(self._encode(point))  # the only one in the queue, so it is the next
         trial = self._study.ask(self._distributions)
         return Proposal(point=self._decode(trial.params), trial=trial)
 
     def ask_random(self) -> Proposal:
-        """A uniformly random point: the way out when the sampler keeps proposing what is known."""
+        """A uniformly random point: the way out if the sampler keeps proposing known ones."""
         return self.ask_for(self._space.sample(self._rng))
 
     def tell(self, proposal: Proposal, snapshots: Sequence[Snapshot]) -> None:
-        """A finished trial: its best snapshot counts, inside the budget if there is one."""
+        """Tell of a finished trial: its best snapshot counts, inside the budget if there is one."""
         values, constraints = self._outcome(proposal.point, snapshots)
         for name, over in constraints.items():
             proposal.trial.set_constraint(name, over)
         self._study.tell(proposal.trial, values)
 
     def tell_refused(self, proposal: Proposal, excess: Mapping[str, float]) -> None:
-        """A candidate that cannot fit, and by how much: it cost nothing and teaches all the same."""
+        """Tell of a candidate that cannot fit, and by how much: it cost nothing, and the sampler still learns from it."""
         for name, over in excess.items():
             proposal.trial.set_constraint(name, over)
         self._study.tell(proposal.trial, state=TrialState.PRUNED)
 
     def tell_nothing(self, proposal: Proposal) -> None:
-        """A duplicate, a failure or an interruption: the sampler forgets that it asked."""
+        """Tell of a duplicate, a failure or an interruption: the sampler forgets the proposal."""
         self._study.tell(proposal.trial, state=TrialState.FAIL)
 
     def replay(self, point: Point, snapshots: Sequence[Snapshot]) -> None:
@@ -114,7 +114,7 @@ class ArmStudy:
         self._add(point, TrialState.PRUNED, None, excess)
 
     def _neighbour(self) -> Point:
-        """A member of the front, drawn evenly, with one knob moved, or two: a number to a next one, a text to any other."""
+        """A random member of the front with one knob moved, or two: a number to an adjacent one, a string to any other."""
         rows = [row | {"point": point} for point, row in self._inside]
         point = dict(self._rng.choice(pareto_front(rows, self._objectives))["point"])
         knobs = [knob for knob in self._space.knobs if len(knob.choices) > 1]
@@ -148,7 +148,7 @@ class ArmStudy:
         self._study.add_trial(trial)
 
     def _encode(self, point: Point) -> dict[str, Any]:
-        """Numeric knobs as the index of their value, texts as they are."""
+        """Numeric knobs as the index of their value, strings as they are."""
         return {
             knob.name: knob.choices.index(point[knob.name]) if knob.is_numeric else point[knob.name]
             for knob in self._space.knobs
@@ -165,7 +165,7 @@ def _make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.NSGAIISampler(seed=seed)
     if name == "tpe":
         return optuna.samplers.TPESampler(multivariate=True, n_startup_trials=_START_UP, seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)  # also until `local` has a front, `gp` data
+    return optuna.samplers.RandomSampler(seed=seed)  # also until `local` has a front, and `gp` has data
 
 
 def _distribution(knob: Knob) -> BaseDistribution:

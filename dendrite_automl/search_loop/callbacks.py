@@ -15,13 +15,13 @@ from dendrite_automl.run import Run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callbacks:
-    """Whom to call.
+    """The functions to call.
 
     Attributes:
         ray: callbacks of Ray Tune.
         on_snapshot: called with each new Snapshot, once its line and weights are on disk.
-        on_front: called with the snapshots of the front, best accuracy first, whenever that has changed; by the accuracies
-            that the search sees, which flatter. The confirmed front is that of the returned run.
+        on_front: called with the snapshots of the front, best accuracy first, whenever it changes; judged by the accuracies
+            that the search sees, which are optimistic. The confirmed front is that of the returned run.
         stdout: where they print: standard output as it was before Ray's output was sent to stderr.
     """
 
@@ -40,7 +40,7 @@ class Notifier:
         self._front = [s.id for s in self._members(run.snapshots())]
 
     def notify(self) -> None:
-        """Call them; in the thread and process of the search."""
+        """Call them, in the thread and process of the search."""
         with contextlib.redirect_stdout(self._callbacks.stdout):
             self._notify()
 

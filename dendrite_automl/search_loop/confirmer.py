@@ -1,4 +1,4 @@
-"""Confirmer: proposes to Ray Tune what is trained again with other seeds, round after round."""
+"""Confirmer: proposes to Ray Tune what to retrain with other seeds, round after round."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dendrite_automl.run.confirmed import choose_first, choose_next
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmPlan:
-    """How much is trained again.
+    """How much is retrained.
 
     Attributes:
-        rounds: at most, each of `replicates` fresh seeds.
+        rounds: the maximum, each with `replicates` fresh seeds.
         stopped: asked before each suggestion; True ends the confirmation.
     """
 
@@ -34,22 +34,22 @@ class ConfirmPlan:
 
 @dataclass(slots=True, kw_only=True)
 class _Job:
-    """One training: through `stages`, for the snapshots that end its stages and are wanted."""
+    """One training through `stages`, for those of the snapshots after its stages that are wanted."""
 
     candidate: Candidate
     stages: tuple[int, ...]
     wanted: dict[str, Snapshot]
     round: int
-    epochs: int = 0  # trained, and in no record yet
+    epochs: int = 0  # trained, and not in any record yet
     seen: list[str] = field(default_factory=list)
     lost: bool = False  # its worker process ended once
 
 
 class Confirmer(Searcher):
-    """Snapshots of one candidate that lie on one path share a training.
+    """Retrains chosen snapshots; those of one candidate that lie on one path share a training.
 
-    A round begins when the one before is complete. Everything is recorded in the run folder; on resume, what is there is not
-    trained again.
+    A round begins when the one before is complete. Everything is recorded in the run folder; on resume, what is recorded there
+    is not repeated.
     """
 
     def __init__(self, plan: ConfirmPlan, journal: Journal) -> None:
@@ -61,7 +61,7 @@ class Confirmer(Searcher):
         self._candidates: dict[str, Candidate] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Ray's config of the next training, None while a round is not complete, or FINISHED."""
+        """Ray's config of the next training, None while a round is incomplete, or FINISHED."""
         if self._plan.stopped():
             return Searcher.FINISHED
         while not self._queue:
@@ -80,7 +80,7 @@ class Confirmer(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A snapshot of fresh replicates came in; recorded when it is wanted."""
+        """A snapshot of fresh replicates came in; recorded if it is wanted."""
         if "snapshot" not in result:
             return
         job = self._live[trial_id]
@@ -99,11 +99,11 @@ class Confirmer(Searcher):
         job.seen.append(snapshot.id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A training is over; what it should have given and did not is recorded, unless the search was stopped."""
+        """A training is over; wanted snapshots that it did not deliver are recorded, unless the search was stopped."""
         job = self._live.pop(trial_id)
         if error and not job.lost:
             job.lost = True
-            self._queue.insert(0, job)  # as in the search: Ray gives up a trial whose lost worker it hears of twice
+            self._queue.insert(0, job)  # as in the search: Ray gives up on a trial whose lost worker is reported to it twice
             return
         said = {"ending": Ending.CRASHED, "reason": "unexpected: the worker process ended"} if error else result or {}
         failed = "ending" in said and Ending(said["ending"]).gave_nothing
@@ -139,16 +139,16 @@ class Confirmer(Searcher):
         return _share([snapshot for snapshot in chosen if snapshot.id not in done], self._candidates, self._round)
 
     def _seeds(self, job: _Job) -> list[int]:
-        """Those of the replicates after the ones that the search and the rounds before have used."""
+        """The seeds of the replicates after those that the search and earlier rounds have used."""
         searched = max(len(snapshot.seeds) for snapshot in job.wanted.values())
         first = searched + self._plan.replicates * (job.round - 1)
         replicates = range(first, first + self._plan.replicates)
         return [trial_seed(self._plan.seed, job.candidate.id, replicate) for replicate in replicates]
 
     def _like(self, job: _Job) -> list[tuple[int, int, bytes]]:
-        """Stage, dendrites and weights of each snapshot on the path that ends with channels taken out.
+        """Stage, dendrites and weights of each snapshot on the path whose stage removes channels.
 
-        After `prune` that settles the widths; after `shrink` how many neurons keep a dendrite, for kinds where some have none.
+        After `prune` they set the widths; after `shrink` how many neurons keep a dendrite, for kinds where some have none.
         """
         found = {(s.candidate, s.stages): s for s in self._run.snapshots()}
         cut = [i for i, stage in enumerate(job.stages) if job.candidate.stages[stage].op in ("shrink", "prune")]
@@ -157,7 +157,7 @@ class Confirmer(Searcher):
 
 
 def _share(chosen: Sequence[Snapshot], candidates: dict[str, Candidate], number: int) -> list[_Job]:
-    """One job for each path that is no part of another one."""
+    """One job per path that is not part of another one."""
     jobs: list[_Job] = []
     for snapshot in sorted(chosen, key=lambda s: -len(s.stages)):
         for job in jobs:

@@ -1,4 +1,4 @@
-"""FrontHalving: a Ray Tune scheduler that stops trials which are behind, on several objectives at once."""
+"""FrontHalving: a Ray Tune scheduler that stops trials that are behind, on several objectives at once."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class FrontHalving(FIFOScheduler):
     """First come, first served; after each rung and each stage the better half of an arm's trials continues.
 
     Args:
-        relay: records each result before it is judged: Ray does not report to a searcher what it stops.
+        relay: records each result before it is judged: Ray does not pass a searcher the result that stops a trial.
         ledger: what all trials have reached.
-        is_pretrained: all trials start from the same trained network: up to their first snapshot there is nothing to compare.
+        is_pretrained: all trials start from the same trained network: until their first snapshot there is nothing to compare.
     """
 
     def __init__(self, relay: Relay, ledger: Ledger, goal: Goal, *, is_pretrained: bool = False) -> None:

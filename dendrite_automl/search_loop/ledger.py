@@ -37,8 +37,8 @@ class Ledger:
     A running trial counts with all of its epochs, so that the arms stay level while trials run.
 
     Args:
-        arms: that take part, those added on resume included.
-        replicates: that each trial trains.
+        arms: those that take part, including those added on resume.
+        replicates: the number that each trial trains.
 
     Attributes:
         known: ids of all candidates that were started, refused, or replaced by a smaller one.
@@ -137,7 +137,7 @@ class Ledger:
         self.unfinished.append((candidate, point))
 
     def leave(self, candidate: Candidate) -> None:
-        """A trial does not run any more; without an ending, the next session finds it unfinished."""
+        """A trial no longer runs; without an ending, the next session finds it unfinished."""
         del self._running[candidate.id]
         self._behind.pop(candidate.id, None)
 

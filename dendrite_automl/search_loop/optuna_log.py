@@ -1,4 +1,4 @@
-"""optuna.log: the search as an Optuna journal, one study for each arm, for `optuna-dashboard` and Optuna's own analyses."""
+"""optuna.log: the search as an Optuna journal, one study per arm, for `optuna-dashboard` and Optuna's own analyses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
 
 def write_optuna_log(journal: Journal) -> Path:
-    """Write the journal into the run folder, anew: a trial for each candidate that has a snapshot.
+    """Rewrite the journal in the run folder: one trial per candidate that has a snapshot.
 
-    Its values are those of the last one, by the accuracy that the search saw, inside the budget or not.
+    Its values are those of the last snapshot, with the accuracy that the search saw, inside the budget or not.
 
     Raises:
-        AutoMLError: the disk does not take it; an earlier one stays.
+        AutoMLError: it cannot be written; an earlier one stays.
     """
     run = journal.run
     objectives = run.info.goal.objectives
@@ -46,7 +46,7 @@ def write_optuna_log(journal: Journal) -> Path:
                 study.set_metric_names([objective.name for objective in objectives])
                 for snapshot in (s for s in last.values() if s.arm == arm):
                     values, point = snapshot.values(), points[snapshot.candidate]
-                    # a repaired size, or a knob of an earlier version of the space, is no choice of the knob
+                    # a repaired size, or a knob from an earlier version of the space, may not be among the choices
                     known = {k: v for k, v in point.items() if k in choices and v in choices[k].choices}
                     study.add_trial(
                         optuna.trial.create_trial(

@@ -31,11 +31,11 @@ class Phases(Searcher):
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """To the searcher that proposed the trial."""
+        """Passed on to the searcher that proposed the trial."""
         self._live[trial_id].on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Likewise."""
+        """Passed on to the searcher that proposed the trial."""
         self._live.pop(trial_id).on_trial_complete(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:

@@ -20,7 +20,7 @@ from dendrite_automl.space import Point
 # A trial that was stopped before its first snapshot has no accuracy that others could be compared with: the sampler learns,
 # as from a constraint, that it was behind.
 _BEHIND = {"behind": 1.0}
-_ASKS_BY_MODEL, _ASKS = 40, 400  # proposals in a row that are known or refused: then random ones; then the space is used up
+_ASKS_BY_MODEL, _ASKS = 40, 400  # known or refused proposals in a row: then random ones; then the space is used up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,26 +33,26 @@ class Proposed:
 
 
 class Proposer:
-    """One Optuna study for each arm, and with the sampler `gp` a surrogate; both learn from every result.
+    """One Optuna study per arm, and with the sampler `gp` a surrogate; both learn from every result.
 
     - The space's anchors come first.
     - A proposal none of whose snapshots can fit the budget is refused in the ledger; the nearest size that fits takes its
-      place. It takes none if there is none, or if that one is known.
-    - No candidate is proposed twice, whatever the sampler says.
+      place, unless there is none or it is known already.
+    - No candidate is proposed twice, whatever the sampler proposes.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan, self._ledger = plan, ledger
         self._repairer = Repairer(plan.space, plan.goal.budget, self._estimate)
-        self._costs: dict[object, list[Cost]] = {}  # of networks and schedules, whatever their training
+        self._costs: dict[object, list[Cost]] = {}  # by network and schedule, whatever the training
         seen = ledger.started
         gp = plan.effort.sampler == "gp"
         self._surrogates = {arm: self._make_surrogate(arm, seen) for arm in plan.arms} if gp else {}
         self._studies = {arm: self._make_study(arm, seen) for arm in plan.arms}
-        self._asked: dict[str, Proposal] = {}  # what the studies wait to be told about, by candidate
+        self._asked: dict[str, Proposal] = {}  # proposals whose results the studies wait for, by candidate
 
     def propose(self, arm: str) -> Proposed | None:
-        """A new candidate that can fit; None if the arm's part of the space seems to hold no more."""
+        """A new candidate that can fit; None if the arm's part of the space seems to be used up."""
         study, known, design = self._studies[arm], self._ledger.known, partial(self._design, arm=arm)
         for attempt in range(_ASKS):
             proposal = study.ask(known.__contains__) if attempt < _ASKS_BY_MODEL else study.ask_random()

@@ -1,4 +1,4 @@
-"""The Ray that a search runs on: one of our own, silent and gone afterwards, or a cluster that is there."""
+"""The Ray that a search runs on: a private one, silent and removed afterwards, or an existing cluster."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours asks for a clean end and the export
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # Watch says what was lost
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours ends the search cleanly and exports
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # Watch reports what was lost
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 _PREFIX = "automl-"
-# Ray's sockets lie 84 characters deeper, and a socket's path may have 103 (macOS; Linux: 107).
+# Ray's sockets have paths 84 characters longer than this, and a socket's path may have 103 (macOS; Linux: 107).
 _LONGEST_BASE = 19
 _KILL_SECONDS = 5.0
-# First words of Ray's processes; workers and agents have put a title in the place of theirs.
+# First words of the command lines of Ray's processes; workers and agents replace theirs with a title.
 _RAYS = re.compile(r"^ray::|[/\\]ray[/\\](core[/\\]src|_private|dashboard|autoscaler)[/\\]")
 
 
 def new_ray_folder() -> Path:
-    """A temporary folder for Ray's files; `remove_ray` takes it away, also after a killed driver.
+    """A temporary folder for Ray's files; `remove_ray` removes it, even after the driver was killed.
 
     Raises:
-        AutoMLError: none can be made.
+        AutoMLError: it cannot be made.
     """
     base = tempfile.gettempdir()
     if len(os.path.realpath(base)) > _LONGEST_BASE and Path("/tmp").is_dir():
@@ -51,13 +51,13 @@ def new_ray_folder() -> Path:
 
 @contextlib.contextmanager
 def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[int]:
-    """Start Ray in `folder`, or connect to the one at `address`, or use the one that the program has started already.
+    """Start Ray in `folder`, or connect to the one at `address`, or use the one that the program has already started.
 
     Args:
-        workers: trials that run at the same time on a Ray of our own.
+        workers: trials that run at the same time on a private Ray.
 
     Yields:
-        How many trials can run at the same time: the cores of a cluster, where there is one.
+        How many trials can run at the same time: the cores of the cluster, if there is one.
 
     Raises:
         RequestError: no cluster answers at the address.
@@ -68,20 +68,20 @@ def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[
     import ray
 
     own = not ray.is_initialized()
-    stdout = contextlib.redirect_stdout(sys.stderr)  # Ray prints there what befalls its workers; there are only results
+    stdout = contextlib.redirect_stdout(sys.stderr)  # Ray reports on its workers there, which is for results alone
     stdout.__enter__()
     try:
         if own and address is not None:
             try:
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
             except Exception as error:
-                hint = "one that asks for a token needs RAY_AUTH_MODE=token"
+                hint = "one that requires a token needs RAY_AUTH_MODE=token"
                 what = f"ray-address: expected a running Ray cluster at {address}: {_first_line(error)}; {hint}"
                 raise RequestError(what) from error
         elif own:
             try:
                 ray.init(
-                    address="local",  # whatever else runs here, or RAY_ADDRESS says
+                    address="local",  # whatever else is running here, and whatever RAY_ADDRESS is
                     num_cpus=workers,
                     include_dashboard=False,
                     logging_level=logging.ERROR,
@@ -91,7 +91,7 @@ def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[
                 )
             except Exception as error:
                 raise AutoMLError(f"search: Ray does not start on this machine: {_first_line(error)}") from error
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what matters of its errors reaches us as exceptions
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the errors that matter reach us as exceptions
         yield workers if address is None else max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         if own:
@@ -105,10 +105,10 @@ def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[
 
 
 def remove_ray(folder: Path) -> int:
-    """End Ray's processes that hold files in a folder of `new_ray_folder`, and remove it; how many there were.
+    """End Ray's processes that hold files in a folder of `new_ray_folder`, and remove it; returns how many there were.
 
-    A driver that was killed leaves its Ray behind: most of it ends by itself within a minute, the folder stays. Nothing but
-    Ray is ended, although a process that the program began meanwhile may have inherited Ray's open files.
+    A driver that was killed leaves its Ray behind: most of it ends by itself within a minute, but the folder stays. Only Ray's
+    processes are ended, although others that the program started in the meantime may have inherited Ray's open files.
     """
     if not (folder.name.startswith(_PREFIX) and folder.is_dir()):
         return 0

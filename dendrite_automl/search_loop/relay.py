@@ -1,4 +1,4 @@
-"""Relay: between Ray Tune's loop and our searcher, so that a lost worker or an exception of ours does no harm."""
+"""Relay: between Ray Tune's loop and our searcher, so that a lost worker or an exception in ours does no harm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Relay(Searcher):
     """Passes Ray's calls on to a searcher, and its answers back.
 
     - Ray restarts a trial whose worker process ended, from its config: what it had reported is not passed on twice.
-    - Ray would call again for a trial whose call raised, and turn the exception into a text with a traceback. Here the first
+    - Ray would call again for a trial whose call raised, and turn the exception into a string with a traceback. Here the first
       exception is kept in `stop.error`, which ends the search, and nothing more is passed on.
     """
 
@@ -25,7 +25,7 @@ class Relay(Searcher):
         self._passed: dict[str, set[tuple[str, int]]] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Ray's config of the next trial, None, or FINISHED, after an exception too."""
+        """Ray's config of the next trial, None, or FINISHED, also after an exception."""
         return self.guard(Searcher.FINISHED, self._searcher.suggest, trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ class Relay(Searcher):
         self.pass_on(trial_id, result)
 
     def pass_on(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Pass a result on, once: not again when Ray repeats it, or when a restarted trial does; whether it was new."""
+        """Pass a result on once, even if Ray or a restarted trial repeats it; returns whether it was new."""
         place, passed = _place(result), self._passed.setdefault(trial_id, set())
         if place in passed:
             return False
@@ -69,7 +69,7 @@ class Relay(Searcher):
 
 
 def _place(result: dict[str, Any]) -> tuple[str, int] | None:
-    """Where in its trial a result belongs; None for one that holds no news."""
+    """Where in its trial a result belongs; None if it holds nothing new."""
     if "snapshot" in result:
         return "stage", json.loads(result["snapshot"])["path"][-1]
     return ("rung", result["rung"]) if "rung" in result else None

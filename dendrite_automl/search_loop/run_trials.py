@@ -34,14 +34,14 @@ def run_trials(
     callbacks: Callbacks,
     teacher: Teacher | None = None,
 ) -> None:
-    """Run trials and confirmation under the Ray that is running.
+    """Run trials and confirmation on the Ray that is running.
 
     Raises:
         AutoMLError: something came up that ends the search, such as a full disk; what is in the run folder stays.
     """
     run = journal.run
     notifier = Notifier(run, plan.goal, callbacks)
-    earlier = len(run.of_kind("end"))  # of sessions before this one, whose failures may be mended
+    earlier = len(run.of_kind("end"))  # from earlier sessions, whose failures may have been fixed
 
     def tick() -> None:
         stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
@@ -77,7 +77,7 @@ def run_trials(
             storage_path=str(storage),
             stop=watch,
             callbacks=[watch, *callbacks.ray],
-            failure_config=tune.FailureConfig(max_failures=1),  # of the worker process: a candidate's own are results
+            failure_config=tune.FailureConfig(max_failures=1),  # of the worker process: a candidate's own failures are results
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # it would need storage that all nodes share
             verbose=0,
         ),
@@ -87,7 +87,7 @@ def run_trials(
         notifier.notify()
     except BrokenPipeError:
         raise
-    except Exception as error:  # of the user's callbacks, or of Ray itself
+    except Exception as error:  # from the user's callbacks, or from Ray itself
         stop.error = stop.error or error
     if isinstance(stop.error, AutoMLError):
         raise stop.error
@@ -95,7 +95,7 @@ def run_trials(
         raise AutoMLError(_unexpected(stop.error)) from stop.error
     if searcher.exhausted and not stop.now():
         progress.say(
-            f"the space holds nothing more that is new and fits for the {searcher.exhausted} arm: "
+            f"the space has no more new candidates that fit for the {searcher.exhausted} arm: "
             f"the search ends after {len(run.of_kind('end'))} trials, so that both arms have had equal training"
         )
 
@@ -107,6 +107,6 @@ def _confirm_plan(plan: Plan, stop: Stop) -> ConfirmPlan:
 
 
 def _unexpected(error: Exception) -> str:
-    """One line; the last one of a traceback in the text of Ray's errors."""
+    """One line: the last one of the message, which in Ray's errors is a traceback."""
     *_, last = str(error).strip().splitlines() or [""]
     return f"search: ended by an unexpected {type(error).__name__}: {last}; continue with --resume, or see where with --debug"

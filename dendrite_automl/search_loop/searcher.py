@@ -1,4 +1,4 @@
-"""TrialSearcher: Ray Tune's question "what next?", answered by the proposer and written down by the ledger."""
+"""TrialSearcher: Ray Tune's question "what next?", answered by the proposer and recorded by the ledger."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class TrialSearcher(Searcher):
 
     Args:
         stopped: asked before each suggestion; True ends the search.
-        make_proposer: what to try next comes from it.
+        make_proposer: makes the proposer, which decides what to try next.
 
     Attributes:
-        ledger: what happened; the scheduler decides on it.
+        ledger: what happened; the scheduler's decisions are based on it.
         exhausted: the arm whose part of the space is used up, which ends the search for all, so that their compute stays
-            equal; None while there is none.
+            equal; None as long as there is none.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TrialSearcher(Searcher):
         self.exhausted: str | None = None
 
     def finished(self) -> bool:
-        """Whether there is nothing to do: all trials asked for are over."""
+        """Whether there is nothing left to do: all requested trials are over."""
         return not self.ledger.unfinished and self.ledger.started >= self._plan.effort.trials
 
     def suggest(self, trial_id: str) -> Any:
@@ -94,8 +94,8 @@ class TrialSearcher(Searcher):
         candidate, point = self._live.pop(trial_id)
         behind, said = self.ledger.behind(candidate), result or {}
         if error and candidate.id not in self._lost:
-            # Once, for it may be what ends the workers. Ray restarts such a trial by itself, but gives it up if the loss is
-            # reported a second time before it runs.
+            # Once only, for the candidate may be what ends the workers. Ray restarts such a trial by itself, but gives up on it
+            # if the loss is reported a second time before it runs.
             self._lost.add(candidate.id)
             self._proposer.forget(candidate)
             self.ledger.put_back(candidate, point)

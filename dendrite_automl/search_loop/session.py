@@ -37,7 +37,7 @@ def run_search(plan: Plan, callbacks: Callbacks | None = None) -> Run:
 
     Raises:
         RequestError: the folder cannot be made, or another search holds it.
-        AutoMLError: the search cannot continue, such as on a full disk; what is in the run folder stays.
+        AutoMLError: the search cannot continue, for example on a full disk; what is in the run folder stays.
         BudgetUnreachable: no trained network is within the budget.
         Interrupted: after Ctrl-C, with everything so far exported.
     """
@@ -54,11 +54,11 @@ def run_search(plan: Plan, callbacks: Callbacks | None = None) -> Run:
 
 
 def finish(journal: Journal, export: ExportPlan, progress: Progress) -> list[Path]:
-    """Export the front of a run, and write everything that is made from it; folders of its artifacts.
+    """Export the front of a run, and write everything that is made from it; returns its artifact folders.
 
     Raises:
         BudgetUnreachable, AutoMLError: as for `export_front`.
-        OSError: the disk does not take a file.
+        OSError: a file cannot be written.
     """
     try:
         rows = export_front(journal, export, progress)
@@ -86,7 +86,7 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
     progress = make_progress(run, plan, stop.deadline)
     machine = plan.machine
     where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
-    with _ctrl_c(stop, progress):  # from the first line on: what is reported as running can be ended
+    with _ctrl_c(stop, progress):  # from the first line on: what is reported as running can be interrupted
         progress.say(
             f"searching {plan.space.name} on {plan.task.name} within {plan.goal.budget}; {where}; results in {run.path}"
         )
@@ -126,7 +126,7 @@ def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: S
     if stored is not None:
         return Teacher.from_bytes(stored, len(plan.task.train), plan.classes)
     if teacher is None and kind == "given":
-        raise RequestError(f"teacher: expected the one that {run.path} began with, got none; give it again")
+        raise RequestError(f"teacher: expected the one that {run.path} began with, got none; pass it again")
     if teacher is None:
         progress.say("training a teacher: the largest network of the space")
         teacher = find_teacher(plan.space, plan.task, plan.effort, metric=plan.metric, stopped=stop.search_now)
@@ -140,7 +140,7 @@ def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: S
 def _run_trials(
     journal: Journal, plan: Plan, stop: Stop, progress: Progress, callbacks: Callbacks, teacher: Teacher | None
 ) -> None:
-    """Start and end Ray around the trials; what a killed session left of its own Ray is removed first."""
+    """Start and end Ray around the trials; what a killed session left behind of its Ray is removed first."""
     if left := journal.run.info.ray_folder:
         remove_ray(Path(left))
     folder = new_ray_folder()
@@ -176,7 +176,7 @@ def _ctrl_c(stop: Stop, progress: Progress) -> Iterator[None]:
         if stop.interrupted:
             raise KeyboardInterrupt
         stop.interrupted = True
-        progress.say("interrupted: ending the search and exporting what there is (Ctrl-C again to leave at once)")
+        progress.say("interrupted: ending the search and exporting what it has found (Ctrl-C again to quit at once)")
 
     before = signal.signal(signal.SIGINT, note)
     try:

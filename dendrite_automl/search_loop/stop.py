@@ -1,4 +1,4 @@
-"""Stop: why a search shall end before its last trial."""
+"""Stop: why a search should end before its last trial."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from dendrite_automl.result import Ending
 
-HOPELESS = 3  # the first so many trials failed unexpectedly: the program is wrong, not the candidates
-_SEARCH_SHARE = 0.65  # of a time limit, where a confirmation follows
+HOPELESS = 3  # if this many first trials fail unexpectedly, the program is wrong, not the candidates
+_SEARCH_SHARE = 0.65  # of a time limit, if a confirmation follows
 
 
 @dataclass(slots=True, kw_only=True)
 class Stop:
-    """Why a search shall end before its last trial.
+    """Why a search should end before its last trial.
 
     Attributes:
         search_deadline: on `time.monotonic`'s clock, when no new trial starts; `deadline`: when everything ends.
-        error: that came up inside of Ray Tune's loop.
+        error: one raised inside Ray Tune's loop.
     """
 
     search_deadline: float | None = None
@@ -37,11 +37,11 @@ class Stop:
         return cls(search_deadline=now + seconds * (_SEARCH_SHARE if confirm else 1.0), deadline=now + seconds)
 
     def now(self) -> bool:
-        """Whether all shall end."""
+        """Whether everything should stop."""
         return self.interrupted or self.hopeless is not None or self.error is not None or _passed(self.deadline)
 
     def search_now(self) -> bool:
-        """Whether no trial shall begin any more."""
+        """Whether no more trials should start."""
         return self.now() or _passed(self.search_deadline)
 
 

@@ -1,8 +1,8 @@
-"""Surrogate: costs are known before training, accuracy is guessed: propose what should widen the front most.
+"""Surrogate: costs are known before training, accuracy is predicted: propose what should widen the front most.
 
-A sampler that models objectives alike wastes what a search over networks knows: parameters, MACs and memory follow from the
-design by counting. Here one Gaussian process learns accuracy alone, from every rung and every snapshot, and a set of
-candidates are compared by the hypervolume that they are expected to add at their exact costs.
+A sampler that models all objectives alike wastes what a search over networks knows: parameters, MACs and memory follow from
+the design by counting. Here one Gaussian process learns accuracy alone, from every rung and every snapshot, and candidates are
+compared by the hypervolume that they are expected to add at their exact costs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from dendrite_automl.space import Point, SearchSpace
 Floats = NDArray[np.float64]
 
 _FEWEST = 8  # observations before the process is trusted
-_FIRST, _NEW, _MOST_OPTIONS = 32, 4, 256  # points that come among the options at first, for each proposal, and its largest size
-_MOST = 300  # observations that the process is fitted to: its time grows with their cube
-_POINTS = 1024  # at which hypervolume is integrated
+_FIRST, _NEW, _MOST_OPTIONS = 32, 4, 256  # points added to the options at first, per proposal, and the most to keep
+_MOST = 300  # observations to fit the process to: the time grows with their cube
+_POINTS = 1024  # where hypervolume is integrated
 _WORDS = ("kind", "placement", "activation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Option:
-    """A point of its options: its candidate, and what its snapshots would cost."""
+    """A point that may be proposed: its candidate, and what its snapshots would cost."""
 
     point: Point
     candidate: Candidate
@@ -45,12 +45,12 @@ class Surrogate:
 
     Args:
         design: the candidate that a point stands for.
-        costs: of a candidate after each of its stages; raises nothing, and is empty where a stage cannot be done.
+        costs: of a candidate after each of its stages; raises nothing, and is empty if a stage cannot be carried out.
 
     Source:
         Expected improvement of the hypervolume (Emmerich et al. 2006) with all objectives but accuracy known exactly, so that
         it is a sum of one-dimensional expected improvements (Jones et al. 1998); the front is taken at the posterior means,
-        because observations are noisy (Letham et al. 2019). Pending trials count as if they gave their expected accuracy.
+        because observations are noisy (Letham et al. 2019). Pending trials count as if they had their expected accuracy.
     """
 
     def __init__(
@@ -75,10 +75,10 @@ class Surrogate:
         self._fitted = self._scaled = 0  # observations when the process was fitted, and when its scales were
 
     def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, *, rung: int | None = None) -> None:
-        """A trial has come to the end of a stage, or to a rung of its first one.
+        """A trial has reached the end of a stage, or a rung of its first one.
 
         Args:
-            stages: that the network has gone through.
+            stages: those that the network has gone through.
             rung: epoch of the first stage.
         """
         costs = self._costs(candidate)
@@ -96,11 +96,11 @@ class Surrogate:
         self._pending.pop(candidate.id, None)
 
     def propose(self, known: Callable[[str], bool], near: Callable[[], Point] | None) -> Point | None:
-        """The point of its options that should widen the front most; None before enough is seen, or when nothing new fits.
+        """The option that should widen the front most; None before enough has been observed, or if nothing new fits.
 
         Args:
-            known: whether a candidate, by id, was proposed already.
-            near: gives a point near the front, where there is one.
+            known: whether a candidate, by id, has been proposed already.
+            near: returns a point near the front; None if there is no front.
         """
         if len(self._accuracies) < _FEWEST:
             return None
@@ -110,7 +110,7 @@ class Surrogate:
         options = list(self._options.values())
         if not options:
             return None
-        with threadpool_limits(1):  # matrices this small: more threads would only spin, and take the workers' cores
+        with threadpool_limits(1):  # with matrices this small, more would only spin and take the workers' cores
             gains = self._gains(options)
         order = np.argsort(-gains, kind="stable")
         self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
@@ -151,13 +151,13 @@ class Surrogate:
         return best
 
     def _places(self, measures: int) -> Floats:
-        """Where hypervolume is integrated: half of the points even on a linear scale, half on a logarithmic one."""
+        """Where hypervolume is integrated: half of the points uniform on a linear scale, half on a logarithmic one."""
         even = self._where.random((_POINTS, measures))
         even[::2] = 10 ** (-2 * even[::2])
         return even
 
     def _snapshots(self, trials: Sequence[tuple[Candidate, list[Cost]]]) -> tuple[NDArray[np.int64], Floats, list[Cost]]:
-        """Every snapshot of the trials that fits: whose it is, its input for the process, its costs."""
+        """Every snapshot of the trials that fits: the index of its trial, its input for the process, its costs."""
         owners, inputs, found = [], [], []
         for i, (candidate, costs) in enumerate(trials):
             epochs = 0
@@ -187,7 +187,7 @@ class Surrogate:
         return np.array([*row, len(grown) / 3, *sizes, np.log10(share)])
 
     def _fit(self) -> None:
-        """Fit the process again; its scales only where there is clearly more to fit them to."""
+        """Refit the process; its scales only if there are clearly more observations than last time."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.gaussian_process import GaussianProcessRegressor
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel

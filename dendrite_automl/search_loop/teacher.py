@@ -1,4 +1,4 @@
-"""Teacher: the network, given or found, whose outputs on the training set others learn from (knowledge distillation)."""
+"""Teacher: the network, given or trained, whose outputs on the training set others learn from (knowledge distillation)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _KEY = "logits"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """What a teacher says.
+    """A teacher's outputs.
 
     Attributes:
         logits: on the training set as it is, without augmentation, [N, classes] float32.
-        about: one line: what it is, and how good.
+        about: one line: what it is, and how accurate.
     """
 
     logits: NDArray[np.float32]
@@ -46,7 +46,7 @@ class Teacher:
         """Inverse of `to_bytes`.
 
         Raises:
-            RequestError: not the logits of so many examples.
+            RequestError: not logits of this shape.
         """
         try:
             logits = load(content)[_KEY]
@@ -54,14 +54,14 @@ class Teacher:
             raise RequestError(f"teacher: expected the logits that an earlier session stored: {error}") from None
         if logits.shape != (examples, classes):
             raise RequestError(f"teacher: expected logits {[examples, classes]}, got {list(logits.shape)}")
-        return cls(logits=logits, about="of an earlier session")
+        return cls(logits=logits, about="from an earlier session")
 
 
 def ask_teacher(model: nn.Module, task: Task) -> Teacher:
-    """The outputs of a trained network of the user's, of any kind, on the CPU.
+    """The outputs of a user-supplied trained network, of any kind, on the CPU.
 
     Raises:
-        RequestError: it cannot run on this data, or does not give finite logits [B, classes].
+        RequestError: it cannot run on this data, or does not return finite logits [B, classes].
     """
     if not isinstance(model, nn.Module):
         raise RequestError(f'teacher: expected "auto", "none" or a trained torch.nn.Module, got {type(model).__name__}')
@@ -72,16 +72,16 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
         lines = str(error).strip().splitlines() or [""]
         raise RequestError(f"teacher: cannot run on this data, on the CPU: {type(error).__name__}: {lines[0]}") from None
     if logits.shape != (len(task.train), classes) or not torch.isfinite(logits).all():
-        got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} for each example"
-        raise RequestError(f"teacher: expected finite logits, one for each of {classes} classes, got {got}")
+        got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} per example"
+        raise RequestError(f"teacher: expected finite logits, one per class ({classes}), got {got}")
     right = float((logits.argmax(1).numpy() == task.train.y).mean())
-    return Teacher(logits=logits.float().numpy(), about=f"given, {100 * right:.1f} % right on the training set")
+    return Teacher(logits=logits.float().numpy(), about=f"given, {100 * right:.1f} % correct on the training set")
 
 
 def find_teacher(space: SearchSpace, task: Task, effort: Effort, *, metric: str, stopped: Callable[[], bool]) -> Teacher | None:
-    """Train the largest network of a space, once, as an ensemble of replicates; None when stopped before its end.
+    """Train the largest network of a space, once, as an ensemble of replicates; None if stopped before its end.
 
-    The budget does not concern it. It is trained with the first choices of [training], and without a teacher of its own.
+    The budget does not apply to it. It is trained with the first choices of [training], and without a teacher of its own.
 
     Raises:
         CandidateFailed: its training diverged.

@@ -1,4 +1,4 @@
-"""TrialTrainable: a Ray Tune trainable that forwards the snapshots of `run_trial`, one a step."""
+"""TrialTrainable: a Ray Tune trainable that forwards the snapshots of `run_trial`, one per step."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class TrialTrainable(tune.Trainable):
         teacher: NDArray[np.float32] | None = None,
         pretrained: nn.Module | None = None,
     ) -> None:
-        """Called once for each actor; arrays and the given network to start from come from Ray's object store.
+        """Called once per actor; arrays, and the given network to start from, come from Ray's object store.
 
-        `int8`: measure the int8 files, too.
+        `int8`: measure the int8 files as well.
         """
         torch.set_num_threads(1)
         if train is None or val is None:
-            raise ValueError("TrialTrainable: expected train and val by tune.with_parameters, got none")
+            raise ValueError("TrialTrainable: expected train and val from tune.with_parameters, got none")
         self._data = Data.from_splits(train, val, classes, metric)
         if teacher is not None:
             self._data = replace(self._data, teacher=torch.from_numpy(np.array(teacher)))
@@ -65,7 +65,7 @@ class TrialTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The next snapshot with weights, and measures for loggers; at the end its `ending`, with the reason if it failed.
 
-        In between `rung`, the epoch at which a scheduler may stop the trial, with the accuracy so far.
+        In between, `rung`: the epoch at which a scheduler may stop the trial, with the accuracy so far.
         """
         try:
             news = next(self._steps)
@@ -73,13 +73,13 @@ class TrialTrainable(tune.Trainable):
             return {"ending": Ending.DONE.value, "done": True}
         except CandidateFailed as error:
             return {"ending": Ending.FAILED.value, "reason": str(error), "done": True}
-        except Exception as error:  # whatever it is, it is this candidate's: the actor and the search go on
+        except Exception as error:  # whatever it is, it is this candidate's fault: the actor and the search continue
             return {"ending": Ending.CRASHED.value, "reason": f"unexpected {type(error).__name__}: {error}", "done": True}
         if isinstance(news, Rung):
             accuracy = statistics.fmean(news.accuracies)
             values = {**asdict(news.cost), "val_accuracy": accuracy}
             if self._int8:
-                values["val_accuracy_int8"] = accuracy  # to export what is a third trained would cost more than it tells
+                values["val_accuracy_int8"] = accuracy  # exporting a network a third trained costs more than it tells
             return {**values, "rung": news.epoch, "candidate": self._candidate, "done": False}
         snapshot, models = news
         measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
@@ -95,7 +95,7 @@ class TrialTrainable(tune.Trainable):
         candidate, networks = Candidate.from_json(json.loads(config["candidate"])), self._copies(config)
         self._candidate = candidate.id
         trial = functools.partial(run_trial, candidate, self._data, config["seeds"], device=self._device, int8=self._int8)
-        if "stages" in config:  # a snapshot again, with other seeds
+        if "stages" in config:  # a snapshot retrained, with other seeds
             like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
             yield from trial(stages=config["stages"], like=like, networks=networks)
             return
@@ -105,7 +105,7 @@ class TrialTrainable(tune.Trainable):
         yield from trial(position=position, networks=networks, rungs=config["rungs"])
 
     def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
-        """The given network for each replicate; None where candidates start from a backbone."""
+        """A copy of the given network per replicate; None if candidates start from a backbone."""
         return None if self._pretrained is None else [copy.deepcopy(self._pretrained) for _ in config["seeds"]]
 
     def _load(self, candidate: Candidate, dendrites: int, weights: bytes) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""Watch: tells the user how far Ray Tune is and what it lost, and Ray Tune when to stop."""
+"""Watch: reports Ray Tune's progress and losses to the user, and tells Ray Tune when to stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Watch(tune.Callback, tune.Stopper):
     """Calls `tick` after every step of Tune's loop; ends the search once `stopped` says so.
 
     Args:
-        say: told when a worker process was lost.
+        say: called when a worker process was lost.
     """
 
     def __init__(self, tick: Callable[[], None], stopped: Callable[[], bool], say: Callable[[str], None]) -> None:
@@ -24,7 +24,7 @@ class Watch(tune.Callback, tune.Stopper):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray's protocol."""
-        self._say("a worker process was lost (killed, out of memory, or its machine is gone): its candidate is trained again")
+        self._say("a worker process was lost (killed, out of memory, or its machine is gone): its candidate is retrained")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Ray's protocol."""

@@ -1,5 +1,6 @@
 """Search spaces: a backbone, its knobs and their values, read from TOML files."""
 
+from dendrite_automl.space.read import available_spaces, load_space, parse_space
 from dendrite_automl.space.space import (
     CLASS_WEIGHTS,
     LR_SCHEDULES,
@@ -9,9 +10,6 @@ from dendrite_automl.space.space import (
     Point,
     SearchSpace,
     Value,
-    available_spaces,
-    load_space,
-    parse_space,
 )
 
 __all__ = [

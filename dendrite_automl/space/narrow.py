@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.space.space import Knob, SearchSpace, Value, parse_space
+from dendrite_automl.space.read import parse_space
+from dendrite_automl.space.space import Knob, SearchSpace, Value
+from dendrite_automl.space.toml import to_text, to_toml
 
 GRAMMAR = "KNOB=VALUE, KNOB=A,B, KNOB=LOW:HIGH or KNOB!=A,B"
 _SETTING = re.compile(r"\s*(?P<name>[^=!]*[^=!\s])\s*(?P<sign>!?=)\s*(?P<values>.*\S)\s*", re.DOTALL)
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
@@ -41,7 +40,7 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
     kept = {name: set(map(repr, left)) for name, left in choices.items()}
     anchors = data.get("anchors", [])
     data["anchors"] = [anchor for anchor in anchors if all(repr(value) in kept[name] for name, value in anchor.items())]
-    return parse_space(_to_toml(data), where="set")
+    return parse_space(to_toml(data), where="set")
 
 
 def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Value]]) -> SearchSpace:
@@ -50,7 +49,7 @@ def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Val
     known = {knob.name for knob in space.knobs}
     new = {name: choices[0] if len(choices) == 1 else list(choices) for name, choices in knobs.items() if name not in known}
     data[section] = {**data.get(section, {}), **new}
-    return parse_space(_to_toml({"anchors": [], **data}), where=space.name)
+    return parse_space(to_toml({"anchors": [], **data}), where=space.name)
 
 
 def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str]]:
@@ -73,7 +72,7 @@ def _narrowed(
     choices: tuple[Value, ...], values: list[str], where: str, *, excludes: bool, fixed_anew: bool
 ) -> tuple[Value, ...]:
     """The choices that are left, in the space's order; or the one new value, if `fixed_anew` allows it."""
-    listed = ", ".join(map(_to_text, choices))
+    listed = ", ".join(map(to_text, choices))
     for value in values:
         if any(_names(value, choice) for choice in choices):
             continue
@@ -89,7 +88,7 @@ def _narrowed(
 def _names(value: str, choice: Value) -> bool:
     """Whether a value as written, or a range, means this choice."""
     if isinstance(choice, bool):
-        return value.lower() == _to_text(choice)
+        return value.lower() == to_text(choice)
     if isinstance(choice, str):
         return value == choice
     low, colon, high = value.partition(":")
@@ -119,31 +118,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _to_text(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _to_toml(data: Mapping[str, Any]) -> str:
-    """A space's entries as the text of its file, without comments."""
-    sections = {f"[{name}]": entries for name, entries in data.items() if isinstance(entries, dict)}
-    plain = {name: value for name, value in data.items() if name != "anchors" and not isinstance(value, dict)}
-    blocks = [_to_lines(plain), *([head, *_to_lines(entries)] for head, entries in sections.items())]
-    blocks += [["[[anchors]]", *_to_lines(anchor)] for anchor in data["anchors"]]
-    return "\n".join("\n".join(block) + "\n" for block in blocks)
-
-
-def _to_lines(entries: Mapping[str, Any]) -> list[str]:
-    return [f"{key if _BARE_KEY.fullmatch(key) else _quoted(key)} = {_to_toml_value(value)}" for key, value in entries.items()]
-
-
-def _to_toml_value(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_to_toml_value, value))}]"
-    return _quoted(value) if isinstance(value, str) else _to_text(value)
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string: as in JSON, but the delete character is escaped too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

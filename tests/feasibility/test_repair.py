@@ -41,7 +41,7 @@ def repairer(budget: str) -> Repairer:
 
 
 def can_be_done(point: Point) -> bool:
-    """A linear classifier has no channels to take out."""
+    """A linear classifier has no channels to remove."""
     return point["depth"] != 0 or "shrink" not in str(point["stages"])
 
 
@@ -89,7 +89,7 @@ def vars_of(cost: Cost) -> dict[str, Any]:
 
 
 def by_hand(params: Callable[[dict[str, Any]], int | None], **knobs: Any) -> tuple[SearchSpace, Repairer, list[Candidate]]:
-    """A space with these knobs, a repairer to 100 parameters where `params` says what a network has, and what it was asked."""
+    """A space with these knobs, a repairer to 100 parameters with `params` as the estimate, and the candidates it asked for."""
     space, asked = make_space(stages="fit", **knobs), []
 
     def costs(candidate: Candidate) -> list[Cost]:

@@ -1,4 +1,4 @@
-"""`automl spaces --check` and `--describe`: what a file says of itself, and what is wrong with it."""
+"""`automl spaces --check` and `--describe`: what a space file contains, and what is wrong with it."""
 
 import json
 import re

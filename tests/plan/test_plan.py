@@ -1,4 +1,4 @@
-"""Requests become plans, and plans of earlier runs go on as they were."""
+"""Requests become plans, and earlier runs are resumed with their own settings."""
 
 import dataclasses
 import json
@@ -257,9 +257,11 @@ def test_a_profile_of_ones_own_is_kept_by_the_run_and_used_on_resume(tmp_path: P
         ({"budget": 2000}, "budget: expected a string, got 2000"),
         ({"space": ["a", "b"]}, "space: expected a string, got ['a', 'b']"),
         ({"workers": 0}, "workers: expected a whole number >= 1, got 0"),
-        ({"arms": ["both"]}, 'arms: expected dendritic, baseline, joined by commas; got "both"'),
+        ({"arms": ["both"]}, 'arms: expected one or more of dendritic, baseline, separated by commas; got "both"'),
+        ({"arms": []}, 'arms: expected one or more of dendritic, baseline, separated by commas; got ""'),
+        ({"objectives": ""}, "objectives: expected one of"),
         ({"sampler": "magic"}, 'sampler: expected one of gp, tpe, local, nsga2, random, got "magic"'),
-        ({"resume": True}, "resume: expected the run folder by --out DIR, got none"),
+        ({"resume": True}, "resume: expected --out DIR with the run folder, got none"),
         ({"teacher": "wise"}, "teacher: expected auto, none, or in Python a trained torch.nn.Module"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The address of a Ray cluster: what does not answer is reported in seconds."""
+"""The address of a Ray cluster: one that does not answer is reported within seconds."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ def test_where_nothing_answers_that_is_known_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "says"),
-    [(None, "nothing answers"), (b"", "no Ray cluster"), (b"HTTP/1.0 400 Bad Request\r\n", "no Ray cluster")],
+    [(None, "nothing answers"), (b"", "is not a Ray cluster"), (b"HTTP/1.0 400 Bad Request\r\n", "is not a Ray cluster")],
     ids=["silent", "hangs up", "another service"],
 )
 def test_another_service_at_the_address_is_told_apart(monkeypatch: pytest.MonkeyPatch, reply: bytes | None, says: str) -> None:

@@ -1,4 +1,4 @@
-"""Which snapshots are trained again, and the front on the means of those."""
+"""Which snapshots are retrained, and the front on the means of those."""
 
 import dataclasses
 import statistics
@@ -73,7 +73,7 @@ def test_rounds_of_one_fresh_seed_tell_the_scatter_together(folder: Path) -> Non
     assert replicate_sd(run, rounds=1) == UNKNOWN_SD
 
 
-# What the first round trains again
+# What the first round retrains
 
 
 def test_nothing_is_chosen_where_nothing_is_within_the_budget(folder: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_epochs_end_the_choice_but_the_best_is_always_chosen(folder: Path, e
 
 
 def test_what_was_trained_again_does_not_change_the_first_choice(folder: Path) -> None:
-    """Else a finished confirmation would find new work at each resume."""
+    """Otherwise a finished confirmation would find new work at each resume."""
     snapshots = [make("a", 100, 0.8), make("b", 100, 0.77), make("c", 50, 0.6)]
     run = make_run(folder, snapshots)
     before = choose_first(run, AIMS, epochs=ALL)
@@ -139,7 +139,7 @@ def test_what_was_trained_again_does_not_change_the_first_choice(folder: Path) -
 
 
 def rounds(folder: Path, values: dict[str, tuple[int, list[float]]]) -> Run:
-    """A run in which all of these were members or rivals, and were trained again once."""
+    """A run in which all of these were members or rivals, and were retrained once."""
     snapshots = {name: make(name, params, 0.9) for name, (params, _) in values.items()}
     run = make_run(folder, list(snapshots.values()))
     for name, (_, accuracies) in values.items():
@@ -224,7 +224,7 @@ def test_a_lucky_member_loses_its_place_to_a_confirmed_rival(folder: Path) -> No
     assert [row["snapshot"] for row in front] == [large.id, rival.id]
     assert front[1]["val_accuracy"] == pytest.approx(0.835)
     assert front[1]["val_accuracy_selected"] == 0.84
-    assert optimism(run, AIMS) == pytest.approx(((0.85 - 0.795) + (0.9 - 0.895)) / 2)  # the rival was no member
+    assert optimism(run, AIMS) == pytest.approx(((0.85 - 0.795) + (0.9 - 0.895)) / 2)  # the rival was not a member
 
 
 def test_a_member_whose_training_failed_stays_with_what_the_search_saw(folder: Path) -> None:
@@ -283,7 +283,7 @@ def test_the_choice_and_the_front_hold_together(
 
 
 def simulate(seed: int) -> tuple[Run, dict[str, float]]:
-    """Sixty networks of ten sizes, three replicates each; their true accuracies. Two rounds of confirmation, on no disk."""
+    """Sixty networks of ten sizes, three replicates each; their true accuracies. Two rounds of confirmation, without a disk."""
     rng = np.random.default_rng(seed)
     run, truth = Run(Path("nowhere"), INFO, [], []), {}
     for i in range(60):
@@ -323,7 +323,7 @@ def test_accuracies_of_the_search_flatter_and_the_optimism_says_by_how_much(simu
 
 
 def test_confirmed_accuracies_are_unbiased_and_their_errors_are_right(simulations) -> None:
-    """Before a second round is given to those alone whose place is open."""
+    """Before a second round, which only those get whose place is open."""
     gaps, errors = [], []
     for run, truth in simulations:
         for row in confirmed_rows(run, AIMS, rounds=1):
@@ -335,13 +335,13 @@ def test_confirmed_accuracies_are_unbiased_and_their_errors_are_right(simulation
 
 
 def test_a_second_round_biases_accuracies_by_little(simulations) -> None:
-    """Bad luck in the first round ends it, good luck is corrected: confirmed accuracies are a trifle too low."""
+    """Bad luck in the first round ends it, good luck is corrected: confirmed accuracies are slightly too low."""
     gaps = [flattery(confirmed_rows(run, AIMS), truth) for run, truth in simulations]
     assert -0.002 < statistics.fmean(gaps) < 0.001
 
 
 def test_the_confirmed_front_is_closer_to_the_truth(simulations) -> None:
-    """More of its members are the best of their size, and it flatters less. It still does: its members were chosen, too."""
+    """More of its members are the best of their size, and it is less optimistic; not unbiased: its members were chosen, too."""
     flatters, hits = {"before": [], "after": []}, {"before": [], "after": []}
     for run, truth in simulations:
         best: dict[int, float] = {}

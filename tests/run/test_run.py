@@ -102,7 +102,7 @@ def test_each_round_of_a_snapshot_counts_once_and_rounds_are_in_order(tmp_path: 
 
 
 def test_weights_without_their_line_are_as_if_nothing_had_been_trained(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between the two: the training is done again and writes over them."""
+    """Killed between the two: the training is repeated and overwrites them."""
 
     def killed(*_args: object) -> None:
         raise KeyboardInterrupt
@@ -314,7 +314,7 @@ def test_a_run_of_before_confirmations_is_refused_for_its_format_and_not_as_dama
 
 
 def test_a_new_folder_is_a_run_once_all_of_its_files_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed while it is made, it is no damaged run but none."""
+    """If its creation is killed, it is not a damaged run but no run at all."""
 
     def killed(_journal: Journal) -> None:
         assert {"results.jsonl", "confirmed.jsonl", "weights"} <= {entry.name for entry in (tmp_path / "run").iterdir()}

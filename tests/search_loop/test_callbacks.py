@@ -1,4 +1,4 @@
-"""on_snapshot and on_front: told once of each thing that is new."""
+"""on_snapshot and on_front: called once for each thing that is new."""
 
 from pathlib import Path
 

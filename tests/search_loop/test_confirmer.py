@@ -1,4 +1,4 @@
-"""Confirmer without Ray: what it trains again, what it records, and how it goes on from its records."""
+"""Confirmer without Ray: what it retrains, what it records, and how it continues from its records."""
 
 import json
 from collections.abc import Sequence
@@ -173,7 +173,7 @@ def test_seeds_follow_from_the_seed_of_the_run(search: Search) -> None:
 
 
 def test_snapshots_on_one_path_share_a_training_and_others_have_their_own(search: Search) -> None:
-    """Stage 1 was taken back: the path to stage 2 does not go through it."""
+    """Stage 1 was undone: the path to stage 2 does not go through it."""
     fit, grown, pruned = search.add("fit grow prune", ([0], 300, 0.8), ([0, 1], 400, 0.9), ([0, 2], 100, 0.7))
     configs = run_out(make_confirmer(search.run, rounds=1), search.run)
     assert sorted(config["stages"] for config in configs) == [[0, 1], [0, 2]]

@@ -40,12 +40,12 @@ sys.exit(main(sys.argv[1:]))
 WRONG = """
 import sys
 from dendrite_automl.cli import main
-from dendrite_automl.search_loop.searcher import BudgetSearcher
+from dendrite_automl.search_loop.searcher import TrialSearcher
 
 def wrong(self, *arguments, **more):
     raise KeyError("oops")
 
-BudgetSearcher.on_trial_complete = wrong
+TrialSearcher.on_trial_complete = wrong
 sys.exit(main(sys.argv[1:]))
 """
 SPACE = """
@@ -174,7 +174,7 @@ def test_a_search_survives_kills_a_torn_line_a_full_disk_and_a_lost_worker(tmp_p
 
         # The disk is full.
         text = one_line(automl(*resume, cwd=tmp_path, program=("-c", FULL_DISK)))
-        assert re.search(r"cannot write R/\S+: No space left on device; .* go on with --resume", text)
+        assert re.search(r"cannot write R/\S+: No space left on device; .* continue with --resume", text)
         assert not orphans.exists(), "of the killed driver nothing is left"
         assert processes_in(orphans) == set()
     finally:
@@ -197,7 +197,7 @@ def test_a_search_survives_kills_a_torn_line_a_full_disk_and_a_lost_worker(tmp_p
     assert results.read_text().startswith(before)
     before, confirmations = results.read_text(), confirmed.read_text()
 
-    # And it comes to its end, in which all has happened once.
+    # It runs to completion, and everything has happened once.
     done = automl(*resume, "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not orphans.exists()
@@ -215,7 +215,7 @@ def test_failing_candidates_another_arm_and_an_error_of_ours(tmp_path: Path) -> 
     (tmp_path / "rates.toml").write_text(SPACE)
     rates = ("--task", "digits", "--space", "rates.toml", *SMALL, "--scheduler", "fifo", "--workers", "1")
 
-    # Candidates that diverge are recorded with the reason, and the search goes on.
+    # Candidates that diverge are recorded with the reason, and the search continues.
     done = automl(*rates, "--arms", "baseline", "--trials", "6", "--confirm", "0", "--out", "R", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = assert_whole(tmp_path / "R")
@@ -237,10 +237,10 @@ def test_failing_candidates_another_arm_and_an_error_of_ours(tmp_path: Path) -> 
     assert run.confirmed()
     assert json.loads(done.stdout)["trials"] == 10
 
-    # An error inside of Ray's loop ends the search in one line; what there was stays, and can be gone on with.
+    # An error inside of Ray's loop ends the search in one line; what there was stays, and can be resumed.
     before = (tmp_path / "R" / "results.jsonl").read_text()
     text = one_line(automl(*more, "--trials", "12", cwd=tmp_path, program=("-c", WRONG)))
-    assert "ended by an unexpected KeyError: 'oops'; go on with --resume" in text
+    assert "ended by an unexpected KeyError: 'oops'; continue with --resume" in text
     assert (tmp_path / "R" / "results.jsonl").read_text().startswith(before)
     assert_whole(tmp_path / "R")
 

@@ -1,4 +1,4 @@
-"""FrontHalving: which trials go on at a rung, and that Ray is told so."""
+"""FrontHalving: which trials continue at a rung, and that Ray is told so."""
 
 import pickle
 import random
@@ -68,7 +68,7 @@ def test_a_share_of_all_stops_none_and_a_share_of_nothing_stops_all(rows: list[R
 @pytest.mark.parametrize("share", [0.25, SHARE, 0.5])
 @pytest.mark.parametrize("count", [4, 9, 30])
 def test_of_many_trials_about_the_share_is_among_best(count: int, share: float) -> None:
-    """Each asked with all others there: as many as the share says, and up to the two ends of a front more."""
+    """Each compared with all others: as many as the share allows, plus at most the two ends of a front."""
     rng = random.Random(count)
     rows = [{"val_accuracy": rng.random(), "params": rng.randrange(10, 5000)} for _ in range(count)]
     kept = [is_among_best(row, [*rows[:i], *rows[i + 1 :]], TWO, share=share) for i, row in enumerate(rows)]

@@ -19,7 +19,7 @@ def test_optuna_reads_a_study_for_each_arm_with_the_last_snapshot_of_each_candid
     for stage, accuracy in enumerate([0.8, 0.9]):
         snapshot = make_snapshot(candidate="d" * 10, stage=stage, val_accuracy=accuracy, params=300)
         Journal(run).append({"record": "snapshot", "value": snapshot.to_json()})
-    for _ in range(2):  # again is anew
+    for _ in range(2):  # the second time rewrites it
         path = write_optuna_log(Journal(run))
     storage = JournalStorage(JournalFileBackend(str(path)))
     studies = {arm: optuna.load_study(study_name=f"run/{arm}", storage=storage) for arm in ("dendritic", "baseline")}

@@ -1,4 +1,4 @@
-"""Phases: the order of the searchers, and who hears of which trial."""
+"""Phases: the order of the searchers, and which of them is notified of which trial."""
 
 import pickle
 from typing import Any
@@ -10,7 +10,7 @@ from dendrite_automl.search_loop.phases import Phases
 
 
 class Script(Searcher):
-    """Suggests what it was given, one after another, then FINISHED; writes down what it hears."""
+    """Suggests what it was given, one after another, then FINISHED; records what it is notified of."""
 
     def __init__(self, *configs: dict[str, Any] | None) -> None:
         super().__init__()

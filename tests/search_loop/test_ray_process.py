@@ -1,4 +1,4 @@
-"""The Ray of a search: how it starts, what it says when it cannot, and that nothing of it stays."""
+"""The Ray of a search: how it starts, what is reported if it cannot, and that nothing of it stays."""
 
 import os
 import signal

@@ -54,7 +54,7 @@ def candidate_of(config: dict[str, Any]) -> Candidate:
 
 
 def fake_results(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the trainable would report: a snapshot for each stage that is left, better with every stage."""
+    """What the trainable would report: a snapshot per remaining stage, better with every stage."""
     candidate, done = candidate_of(config), json.loads(config["done"])
     seeds = config["seeds"]
     costs = estimate_costs(candidate, (6,), 4)
@@ -87,7 +87,7 @@ def run_out(searcher: TrialSearcher, limit: int = 1000) -> list[dict[str, Any]]:
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, *names: str) -> list[str]:
-    """Record calls of ArmStudy's methods, which go on as before."""
+    """Record calls of ArmStudy's methods, which otherwise work as before."""
     calls: list[str] = []
 
     def wrap(name: str, method: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""When a search gives up: decisions that need no search to be tried."""
+"""When a search gives up: decisions that can be tested without a search."""
 
 import pytest
 

@@ -24,7 +24,7 @@ def space() -> SearchSpace:
 
 
 def costs_of(candidate: Candidate) -> list[Cost]:
-    """Ten parameters for a hidden unit, one more ten for each dendrite set."""
+    """Ten parameters per hidden unit, and ten more per dendrite set."""
     hidden, found, sets = int(dict(candidate.network)["hidden"]), [], 1
     for stage in candidate.stages:
         sets += stage.op == "grow"
@@ -122,7 +122,7 @@ def test_the_seed_decides_the_proposals(space) -> None:
 
 
 def test_trials_that_run_are_not_proposed_as_if_their_place_were_free(space) -> None:
-    """Proposals without a result in between differ in size: each counts as if it gave what is expected of it."""
+    """Proposals without a result in between differ in size: each counts as if it had its expected accuracy."""
     surrogate, rng, known = make_surrogate(space), random.Random(1), set[str]()
     for _ in range(10):
         observe(surrogate, candidate := design(space, space.sample(rng)))

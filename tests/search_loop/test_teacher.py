@@ -1,4 +1,4 @@
-"""The teacher of a search: the largest network of the space, or one that was given; and what it says."""
+"""The teacher of a search: the largest network of the space, or one that was given; and its outputs."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_what_a_teacher_says_survives_a_run_folder() -> None:
     [
         (3, "got int"),
         (nn.Linear(5, 3), "cannot run on this data, on the CPU: RuntimeError"),
-        (nn.Linear(6, 4), r"one for each of 3 classes, got \[4\] for each example"),
+        (nn.Linear(6, 4), r"one per class \(3\), got \[4\] per example"),
         (nn.Sequential(nn.Linear(6, 3), nn.Threshold(1e9, float("nan"))), "got NaN or infinity"),
     ],
 )
@@ -89,11 +89,11 @@ def test_a_teacher_adds_its_knobs_to_a_space_that_has_none_and_no_others(tmp_pat
 @pytest.mark.parametrize(
     ("knob", "shape", "says"),
     [
-        ("time_mask = [0, 2]", (6,), r"suits sequences, the data are vectors \[6\]; use --set time_mask=0"),
-        ("shift = 1", (6,), "suits sequences and images, the data are vectors"),
-        ("flip = [false, true]", (2, 9), "suits images, the data are sequences .* use --set flip=false"),
-        ("cutout = 2", (2, 9), "suits images"),
-        ("channel_mask = 1", (1, 5, 5), "suits sequences, the data are images"),
+        ("time_mask = [0, 2]", (6,), r"does not apply to vectors \[6\], only to sequences; use --set time_mask=0"),
+        ("shift = 1", (6,), "does not apply to vectors .*, only to sequences and images"),
+        ("flip = [false, true]", (2, 9), "does not apply to sequences .*, only to images; use --set flip=false"),
+        ("cutout = 2", (2, 9), "only to images"),
+        ("channel_mask = 1", (1, 5, 5), "does not apply to images .*, only to sequences"),
         ("channel_mask = 2", (2, 9), "expected less than .*2.*, got 2"),
         ("shift = 9", (2, 9), "expected less than .*9.*, got 9"),
     ],

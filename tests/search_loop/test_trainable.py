@@ -1,4 +1,4 @@
-"""TrialTrainable without a cluster: steps, ends, failures, the next candidate, and going on after an interruption."""
+"""TrialTrainable without a cluster: steps, ends, failures, the next candidate, and continuing after an interruption."""
 
 import dataclasses
 import json

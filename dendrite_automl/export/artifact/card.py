@@ -140,7 +140,10 @@ def _limits(d: Description) -> str:
         for j, count in enumerate(row)
         if i != j and count
     ]
-    mistakes = [f"{labels[i]} for {labels[j]} {count} times" for count, i, j in sorted(confusions, reverse=True)]
+    mistakes = [
+        f"{labels[i]} for {labels[j]} {'once' if count == 1 else f'{count} times'}"
+        for count, i, j in sorted(confusions, reverse=True)
+    ]
     lines = [
         "Everything here was measured on this one data set. It says nothing about other sensors, rooms, speakers or users.",
         "It has no class for unknown inputs: every input gets one of its labels.",

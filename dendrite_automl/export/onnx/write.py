@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from onnx import version_converter
 from torch import nn
 
-import dendrite_automl
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.export.onnx.footprint import sort_nodes_
 from dendrite_automl.export.onnx.fuse import fuse_heads_
 from dendrite_automl.measure import folded_copy
+from dendrite_automl.version import __version__
 
 INPUT, OUTPUT = "input", "logits"
 # Those of ONNX 1.12, which even older tools for microcontrollers read (see the README). Per-channel QDQ needs at least 13.
@@ -93,7 +93,7 @@ def save_model(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) 
     imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:], model.metadata_props[:]
     model.opset_import.extend(imports)
-    model.producer_name, model.producer_version = "dendrite-automl", dendrite_automl.__version__
+    model.producer_name, model.producer_version = "dendrite-automl", __version__
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.save(model, path)
 

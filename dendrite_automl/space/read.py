@@ -1,0 +1,219 @@
+"""Reading spaces: TOML text, checked against the rules of search_spaces/README.md."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.errors import RequestError, SpaceError
+from dendrite_automl.space.space import CLASS_WEIGHTS, LR_SCHEDULES, STAGE_WORDS, Knob, SearchSpace, Value
+
+_PACKAGE = Path(__file__).parent.parent
+# What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
+_RULES: dict[str, dict[str, str]] = {
+    "schedule": {
+        "stages": "stages",
+        "shrink_ratio": "fraction",
+        "prune_ratio": "fraction",
+        "cycles": "count",
+        "kind": "word",
+        "placement": "word",
+        "activation": "word",
+    },
+    "training": {
+        "learning_rate": "positive",
+        "batch_size": "count",
+        "weight_decay": "nonnegative",
+        "label_smoothing": "share",
+        "lr_schedule": "lr_schedule",
+        "shift": "whole",
+        "noise": "nonnegative",
+        "time_mask": "whole",
+        "channel_mask": "whole",
+        "flip": "flag",
+        "cutout": "whole",
+        "mixup": "nonnegative",
+        "distill": "unit",
+        "temperature": "positive",
+        "class_weights": "weights",
+    },
+}
+_EXPECTED = {
+    "stages": "a string of stages that starts with fit, made of the words " + ", ".join(STAGE_WORDS),
+    "fraction": "a number between 0 and 1, both excluded",
+    "share": "a number from 0 to below 1",
+    "unit": "a number from 0 to 1",
+    "flag": "true or false",
+    "lr_schedule": "one of " + ", ".join(LR_SCHEDULES),
+    "count": "a whole number >= 1",
+    "whole": "a whole number >= 0",
+    "positive": "a number > 0",
+    "nonnegative": "a number >= 0",
+    "word": "a string",
+    "weights": "one of " + ", ".join(CLASS_WEIGHTS),
+}
+
+
+def available_spaces() -> dict[str, Path]:
+    """Files of the shipped spaces by name."""
+    return {path.stem: path for path in sorted(_folder().glob("*.toml"))}
+
+
+def load_space(name_or_path: str | Path) -> SearchSpace:
+    """Read and check a space, by the name of a shipped one or by path.
+
+    Raises:
+        RequestError: no such space, or the file breaks a rule; the message names file and knob.
+    """
+    shipped = available_spaces()
+    path = shipped.get(str(name_or_path), Path(name_or_path))
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
+        raise RequestError(f'space: expected one of {", ".join(shipped)} or the path of a TOML file, got "{name_or_path}"')
+    try:
+        text = path.read_text(encoding="utf-8")
+        return parse_space(text, where=str(name_or_path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: expected a readable text file: {error}") from None
+
+
+def parse_space(text: str, where: str) -> SearchSpace:
+    """Build a space from TOML text; `where` names it in errors.
+
+    Raises:
+        RequestError: the text breaks a rule of search_spaces/README.md; the message names knob and line.
+    """
+    try:
+        return _parse(text, where)
+    except SpaceError as error:
+        place = re.search(rf"^\s*{re.escape(error.entry)}\s*=", text, re.MULTILINE) if error.entry else None
+        raise SpaceError(f"{error} (line {_line_of(text, place.end())})" if place else str(error), entry=error.entry) from None
+
+
+def _line_of(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _parse(text: str, where: str) -> SearchSpace:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpaceError(f"{where}: expected TOML: {error}") from None
+    words = {key: _text(data, key, where) for key in ("name", "description", "source", "task", "backbone")}
+    unknown = set(data) - set(words) - {"input_shape", "network", "schedule", "training", "anchors"}
+    if unknown:
+        raise SpaceError(f'{where}: unknown entry "{sorted(unknown)[0]}"; see search_spaces/README.md')
+    shape = data.get("input_shape")
+    if not (isinstance(shape, list) and 1 <= len(shape) <= 3 and all(_is_count(size) for size in shape)):
+        raise SpaceError(
+            f"{where}: input_shape: expected a list of 1 to 3 whole numbers >= 1, got {shape!r}", entry="input_shape"
+        )
+    knobs = tuple(knob for section in ("network", "schedule", "training") for knob in _knobs(data, section, where))
+    names = [knob.name for knob in knobs]
+    for name in names:
+        if names.count(name) > 1:
+            raise _wrong(where, name, "expected in one section, got it in two; remove one")
+    for required in ("stages", "learning_rate"):
+        if required not in names:
+            raise _wrong(where, required, "expected this knob, got nothing; see search_spaces/README.md")
+    _check_needed(knobs, where)
+    entries = data.get("anchors", [])
+    if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+        raise SpaceError(f"{where}: anchors: expected points, each under its own [[anchors]], got {entries!r}", entry="anchors")
+    anchors = tuple(_anchor(entry, knobs, where) for entry in entries)
+    return SearchSpace(input_shape=tuple(shape), knobs=knobs, anchors=anchors, text=text, **words)
+
+
+def _folder() -> Path:
+    """Where the shipped spaces are: inside the installed package, or next to it in a checkout."""
+    inside = _PACKAGE / "search_spaces"
+    return inside if inside.is_dir() else _PACKAGE.parent / "search_spaces"
+
+
+def _wrong(where: str, knob: str, what: str) -> SpaceError:
+    return SpaceError(f'{where}: knob "{knob}": {what}', entry=knob)
+
+
+def _text(data: dict[str, Any], key: str, where: str) -> str:
+    value = data.get(key)
+    if not (isinstance(value, str) and value):
+        raise SpaceError(f"{where}: {key}: expected a string, got {value!r}; see search_spaces/README.md", entry=key)
+    return value
+
+
+def _knobs(data: dict[str, Any], section: str, where: str) -> list[Knob]:
+    entries = data.get(section, {})
+    if not isinstance(entries, dict):
+        raise SpaceError(f"{where}: [{section}]: expected a section of knobs, got {entries!r}")
+    return [_knob(name, section, value, where) for name, value in entries.items()]
+
+
+def _knob(name: str, section: str, value: Any, where: str) -> Knob:
+    choices = value if isinstance(value, list) else [value]
+    if not choices or len(set(map(repr, choices))) != len(choices):
+        raise _wrong(where, name, f"expected one value or a list of different ones, got {value!r}")
+    rules = _RULES.get(section)
+    if rules is not None and name not in rules:
+        raise _wrong(where, name, f"unknown in [{section}]; expected one of {', '.join(rules)}")
+    for choice in choices:
+        if not (_is_value(choice) if rules is None else _follows(choice, rules[name])):
+            expected = "a number, a string or true/false" if rules is None else _EXPECTED[rules[name]]
+            raise _wrong(where, name, f"expected {expected}, got {choice!r}; see search_spaces/README.md")
+    return Knob(name=name, section=section, choices=tuple(choices))
+
+
+def _follows(value: Any, rule: str) -> bool:
+    if rule == "stages":
+        words = value.split() if isinstance(value, str) else []
+        return words[:1] == ["fit"] and words.count("fit") == 1 and all(word in STAGE_WORDS for word in words)
+    if rule == "weights":
+        return value in CLASS_WEIGHTS
+    if rule == "word":
+        return isinstance(value, str) and bool(value)
+    if rule == "lr_schedule":
+        return value in LR_SCHEDULES
+    if rule == "flag":
+        return isinstance(value, bool)
+    if rule == "count":
+        return _is_count(value)
+    if rule == "whole":
+        return _is_count(value) or (value == 0 and isinstance(value, int) and not isinstance(value, bool))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    passes = {"fraction": 0 < value < 1, "share": 0 <= value < 1, "unit": 0 <= value <= 1, "positive": value > 0}
+    return {**passes, "nonnegative": value >= 0}[rule]
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_needed(knobs: tuple[Knob, ...], where: str) -> None:
+    """Refuse a space in which a stage that may occur lacks a knob that it needs."""
+    by_name = {knob.name: knob for knob in knobs}
+    words = {word for choice in by_name["stages"].choices for word in str(choice).split()}
+    needs = {"shrink": ["shrink_ratio"], "prune": ["prune_ratio"], "grow": ["cycles", "kind", "placement", "activation"]}
+    for word in sorted(words & needs.keys()):
+        for name in needs[word]:
+            if name not in by_name:
+                raise _wrong(where, name, f'expected in [schedule], because stages has "{word}"; got nothing')
+
+
+def _anchor(entry: dict[str, Any], knobs: tuple[Knob, ...], where: str) -> tuple[tuple[str, Value], ...]:
+    """A full point: the anchor's values, and the first choice of every knob that it leaves out."""
+    by_name = {knob.name: knob for knob in knobs}
+    for name, value in entry.items():
+        if name not in by_name:
+            raise SpaceError(f'{where}: anchors: unknown knob "{name}"; expected one of {", ".join(by_name)}')
+        if repr(value) not in map(repr, by_name[name].choices):  # 4.0 and true are not 4 and 1
+            raise SpaceError(
+                f'{where}: anchors: knob "{name}": expected one of {list(by_name[name].choices)}, got {value!r}', entry=name
+            )
+    return tuple((name, entry.get(name, knob.choices[0])) for name, knob in sorted(by_name.items()))
