@@ -66,8 +66,8 @@ def render(result: dict[str, Any]) -> str:
     front = result["front"]
     lines = [
         f"Measured on {result['date']} by `benchmarks/quickstart.py` (seed 0, {result['cores']} cores): "
-        f"{result['trials']} trials, {result['seconds']:.0f} s with the export, {len(front)} networks on the front; accuracy at "
-        f"selection was {100 * (result['optimism'] or 0):.1f} points too high on average. Every fourth network:",
+        f"{result['trials']} trials, {result['seconds']:.0f} s with the export, {len(front)} networks on the front; accuracy "
+        f"at selection was {100 * (result['optimism'] or 0):.1f} points too high on average. Every fourth network:",
         "",
         "| parameters | MACs | validation | test | test, int8 | arm | how it was made |",
         "|--:|--:|--:|--:|--:|---|---|",
