@@ -108,7 +108,7 @@ def test_show_and_verify_read_the_run(first: dict, folder: Path) -> None:
     assert "dendritic" in automl("show", "R", cwd=folder).stdout
     verified = automl("verify", first["front"][0]["artifact"], cwd=folder)
     assert verified.returncode == 0
-    assert "as the artifact says" in verified.stdout
+    assert "match what the artifact records" in verified.stdout
 
 
 def test_resume_with_more_trials_extends_the_run_and_trains_nothing_twice(folder: Path) -> None:

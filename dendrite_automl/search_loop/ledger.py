@@ -85,7 +85,7 @@ class Ledger:
         if origin is not None:
             record |= {"repaired_from": origin.candidate, "proposed": origin.point, "excess": dict(origin.excess)}
         self._journal.append(record)
-        self.known.add(candidate.id)
+        self.known |= {candidate.id, origin.candidate} if origin is not None else {candidate.id}
         self.started += 1
         self._run(candidate)
 

@@ -69,7 +69,6 @@ class Proposer:
             if point is not None:
                 repaired = design(point)
                 if repaired.id not in known:
-                    known.add(candidate.id)
                     origin = Origin(candidate=candidate.id, point=proposal.point, excess=fit.excess)
                     self._asked[repaired.id] = study.ask_for(point)
                     return Proposed(candidate=repaired, point=point, origin=origin)
