@@ -135,10 +135,11 @@ def log_to_mlflow(run: Any, uri: str, name: str | None) -> None:
 
 def print_run(run: Any, as_json: bool) -> None:
     """The front of a run as a table, or everything about it as JSON."""
-    from dendrite_automl.report.table import print_front
+    from dendrite_automl.report.table import print_front, print_recommended
 
     if as_json:
         print(json.dumps(run.summary()))
         return
+    print_recommended(run.recommended_rows())
     print_front(run.front_rows(), optimism=run.info.optimism, metric=run.metric)
     print(f"\n{run.path}: report.html, front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")

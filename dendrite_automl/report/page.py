@@ -55,6 +55,7 @@ def make_page(run: Run) -> str:
         budget=run.info.goal.budget,
         arms=run.info.arms,
         rows=rows,
+        roles=_roles(run),
         plots=_front_plots(run, rows),
         cards=[_card(run, row) for row in rows],
         course=_course(run),
@@ -69,6 +70,14 @@ def make_page(run: Run) -> str:
         style=Markup((here / "page.css").read_text(encoding="utf-8")),  # our own text: no user input in it
         script=Markup((here / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def _roles(run: Run) -> dict[str, str]:
+    """What a member is recommended for, by snapshot."""
+    roles: dict[str, list[str]] = {}
+    for role, row in run.recommended_rows().items():
+        roles.setdefault(row["snapshot"], []).append(role)
+    return {snapshot: ", ".join(of_one) for snapshot, of_one in roles.items()}
 
 
 def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:

@@ -53,6 +53,28 @@ def print_front(
         print(f"accuracy at selection was {points} on average, as measured with fresh seeds", file=file)
 
 
+def print_recommended(rows: Mapping[str, Mapping[str, Any]], file: TextIO | None = None) -> None:
+    """Print the members to look at first, one line per member.
+
+    Args:
+        rows: by role, as `Run.recommended_rows`.
+    """
+    roles: dict[str, list[str]] = {}
+    for role, row in rows.items():
+        roles.setdefault(row["snapshot"], []).append(role)
+    by_id = {row["snapshot"]: row for row in rows.values()}
+    header = ("recommended", "snapshot", "val %", "test %", "int8 %", "params", "MACs", "RAM B")
+    lines = []
+    for name, of_one in roles.items():
+        row = by_id[name]
+        accuracies = [_percent(row[key]) for key in ("val_accuracy", "test_accuracy", "test_accuracy_int8")]
+        counts = [f"{row[key]:,}" for key in ("params", "macs", "peak_ram_bytes")]
+        lines.append([", ".join(of_one), name, *accuracies, *counts])
+    if lines:
+        print_rows(header, lines, file)
+        print(file=file)
+
+
 def print_catalogue(rows: Sequence[Mapping[str, object]], file: TextIO | None = None) -> None:
     """Print rows of strings and numbers under their keys: devices, spaces, tasks."""
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -9,6 +9,7 @@ import json
 import shutil
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run.info import RunInfo
+from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.tables import FRONT_COLUMNS, read_front
 
 if TYPE_CHECKING:
@@ -165,6 +167,19 @@ class Run:
             row["artifact"] = str((self.path / row["artifact"]).resolve()) if row["artifact"] else None
         return rows
 
+    def recommended_rows(self) -> dict[str, Mapping[str, Any]]:
+        """The rows of the front to look at first, by role; see `recommend`. Members without an artifact have no role.
+
+        Raises:
+            RequestError: the search has not reached its front yet.
+        """
+        return recommend([row for row in self.front_rows() if row["artifact"]], self.info.goal.objectives)
+
+    @property
+    def recommended(self) -> dict[str, Artifact]:
+        """The artifacts to look at first: `most accurate`, `knee`, `smallest within one point`."""
+        return {role: _as_artifact(row) for role, row in self.recommended_rows().items()}
+
     def summary(self) -> dict[str, Any]:
         """What `search --json` and `show --json` print.
 
@@ -183,6 +198,7 @@ class Run:
             "optimism": self.info.optimism,
             "seconds": self.info.seconds,
             "hypervolume": hypervolume(rows, self.info.goal.objectives, self.info.worst),
+            "recommended": {role: row["snapshot"] for role, row in self.recommended_rows().items()},
             "front": rows,
         }
 
@@ -236,15 +252,18 @@ class Run:
         inside = [row for row in rows if budget.fits(row)]
         if not inside:
             raise RequestError(f"best: no front member within {limits}; see run.front")
-        row = inside[0]
-        return Artifact(
-            snapshot=row["snapshot"],
-            path=row["artifact"],
-            params=row["params"],
-            macs=row["macs"],
-            test_accuracy=row["test_accuracy"],
-            test_accuracy_int8=row["test_accuracy_int8"],
-        )
+        return _as_artifact(inside[0])
+
+
+def _as_artifact(row: Mapping[str, Any]) -> Artifact:
+    return Artifact(
+        snapshot=row["snapshot"],
+        path=row["artifact"],
+        params=row["params"],
+        macs=row["macs"],
+        test_accuracy=row["test_accuracy"],
+        test_accuracy_int8=row["test_accuracy_int8"],
+    )
 
 
 def load_run(path: str | Path) -> Run:

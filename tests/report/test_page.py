@@ -85,6 +85,10 @@ def test_the_page_is_whole_small_and_needs_nothing_else(run: Run) -> None:
         assert words in page
 
 
+def test_recommended_members_say_what_for(run: Run) -> None:
+    assert make_page(run).count("<b>most accurate") == 1
+
+
 def test_what_users_name_is_text_and_never_markup(run: Run) -> None:
     page = make_page(run)
     assert NASTY not in page

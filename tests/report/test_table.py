@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dendrite_automl.report.table import print_catalogue, print_front
+from dendrite_automl.report.table import print_catalogue, print_front, print_recommended
 from tests.factories import make_row, make_snapshot
 
 LONG = "fit > shrink(0.5) > prune(0.3) > grow(perforated, convs, sigmoid) > grow(perforated, convs, sigmoid)"
@@ -150,3 +150,20 @@ def test_another_metric_than_accuracy_is_named_below_the_table() -> None:
     file = io.StringIO()
     print_front([ROW], file, metric="macro_f1")
     assert file.getvalue().splitlines()[2] == "val % is the macro f1 that the search optimised; test % and int8 % are accuracy"
+
+
+def test_recommendations_are_a_line_for_each_network(capsys: pytest.CaptureFixture[str]) -> None:
+    small = {**SURE, "snapshot": "small-0"}
+    print_recommended({"most accurate": SURE, "knee": small, "smallest within one point": small})
+    header, first, second, empty = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["recommended", "snapshot"]
+    assert first.startswith("most accurate ")
+    assert SURE["snapshot"] in first
+    assert second.startswith("knee, smallest within one point ")
+    assert "small-0" in second
+    assert empty == ""
+
+
+def test_nothing_is_recommended_of_an_empty_front(capsys: pytest.CaptureFixture[str]) -> None:
+    print_recommended({})
+    assert capsys.readouterr().out == ""

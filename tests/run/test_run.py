@@ -239,6 +239,15 @@ def test_a_summary_has_what_the_command_line_promises(run: Run) -> None:
     assert summary["front"] == rows
 
 
+def test_members_with_an_artifact_are_recommended_by_role(run: Run) -> None:
+    roles = {role: artifact.snapshot for role, artifact in run.recommended.items()}
+    assert roles["most accurate"] == roles["smallest within one point"] == LARGE.id  # SMALL is five points behind
+    assert roles["knee"] in (LARGE.id, SMALL.id)
+    assert REFUSED.id not in roles.values()
+    assert run.summary()["recommended"] == roles
+    assert run.recommended["most accurate"] == run.best()
+
+
 @pytest.mark.parametrize(
     ("limits", "snapshot"),
     [({}, LARGE), ({"max_params": 1500}, LARGE), ({"max_params": 1499}, SMALL), ({"max_macs": 20_000}, SMALL),

@@ -1,0 +1,63 @@
+"""Which members of a front to look at first: the most accurate, the knee, the smallest within one point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dendrite_automl.front import Objective, accuracy_name
+
+MOST_ACCURATE, KNEE, SMALLEST = "most accurate", "knee", "smallest within one point"
+_POINT = 0.01
+_LEAST_ERROR = 1e-3  # so that a perfect validation split has a logarithm
+
+Row = Mapping[str, Any]
+
+
+def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str, Row]:
+    """A member for each role; one member may have several.
+
+    Costs are those of the first objective to be minimised (parameters if there is none); ties go to the lower cost, then to the
+    smaller id.
+
+    Args:
+        rows: members of a front, as `Run.front_rows`.
+
+    Returns:
+        By role, in the order to show; empty for an empty front.
+
+    Source:
+        The knee is the member farthest from the line between the smallest and the most accurate member, both axes scaled to
+        [0, 1]: the rule of Satopaa et al. 2011 ("Kneedle"), without smoothing. Both axes are logarithmic here, the error
+        (1 - accuracy) as well as the cost: halving either counts the same anywhere on the front. With plain accuracy, a front
+        that reaches down to chance would have its knee among networks that nobody ships.
+    """
+    if not rows:
+        return {}
+    accuracy, cost = accuracy_name(objectives), next((o.name for o in objectives if o.direction == "min"), "params")
+
+    def order(row: Row) -> tuple[float, float, str]:
+        return -row[accuracy], row[cost], row["snapshot"]
+
+    best = min(rows, key=order)
+    close = [row for row in rows if row[accuracy] >= best[accuracy] - _POINT]
+    smallest = min(close, key=lambda row: (row[cost], *order(row)))
+    least = min(rows, key=lambda row: (row[cost], *order(row)))
+
+    def error_of(row: Row) -> float:
+        return math.log(max(1 - row[accuracy], _LEAST_ERROR))
+
+    def cost_of(row: Row) -> float:
+        return math.log(max(row[cost], 1e-9))
+
+    def gain(row: Row) -> float:
+        return _share(error_of(row), error_of(least), error_of(best)) - _share(cost_of(row), cost_of(least), cost_of(best))
+
+    knee = min(rows, key=lambda row: (-gain(row), *order(row)))
+    return {MOST_ACCURATE: best, KNEE: knee, SMALLEST: smallest}
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """Where a value lies between two others: 0 at the first, 1 at the second; 1 if they are equal."""
+    return 1.0 if high == low else (value - low) / (high - low)
