@@ -10,6 +10,7 @@ from dendrite_automl.front import Objective, accuracy_name
 
 MOST_ACCURATE, KNEE, SMALLEST = "most accurate", "knee", "smallest within one point"
 _POINT = 0.01
+_WORST = 3.0  # times the best error, for a knee
 _LEAST_ERROR = 1e-3  # so that a perfect validation split has a logarithm
 
 Row = Mapping[str, Any]
@@ -30,8 +31,9 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
     Source:
         The knee is the member farthest from the line between the smallest and the most accurate member, both axes scaled to
         [0, 1]: the rule of Satopaa et al. 2011 ("Kneedle"), without smoothing. Both axes are logarithmic here, the error
-        (1 - accuracy) as well as the cost: halving either counts the same anywhere on the front. With plain accuracy, a front
-        that reaches down to chance would have its knee among networks that nobody ships.
+        (1 - accuracy) as well as the cost: halving either counts the same anywhere on the front. Members with more than three
+        times the best error are left out of it: on a front that reaches down to chance, the knee would otherwise be a network
+        that nobody ships.
     """
     if not rows:
         return {}
@@ -43,7 +45,6 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
     best = min(rows, key=order)
     close = [row for row in rows if row[accuracy] >= best[accuracy] - _POINT]
     smallest = min(close, key=lambda row: (row[cost], *order(row)))
-    least = min(rows, key=lambda row: (row[cost], *order(row)))
 
     def error_of(row: Row) -> float:
         return math.log(max(1 - row[accuracy], _LEAST_ERROR))
@@ -54,7 +55,9 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
     def gain(row: Row) -> float:
         return _share(error_of(row), error_of(least), error_of(best)) - _share(cost_of(row), cost_of(least), cost_of(best))
 
-    knee = min(rows, key=lambda row: (-gain(row), *order(row)))
+    bent = [row for row in rows if error_of(row) <= error_of(best) + math.log(_WORST)]
+    least = min(bent, key=lambda row: (row[cost], *order(row)))
+    knee = min(bent, key=lambda row: (-gain(row), *order(row)))
     return {MOST_ACCURATE: best, KNEE: knee, SMALLEST: smallest}
 
 

@@ -86,7 +86,7 @@ def test_the_page_is_whole_small_and_needs_nothing_else(run: Run) -> None:
 
 
 def test_recommended_members_say_what_for(run: Run) -> None:
-    assert make_page(run).count("<b>most accurate") == 1
+    assert make_page(run).count('<span class="role">most accurate') == 1
 
 
 def test_what_users_name_is_text_and_never_markup(run: Run) -> None:

@@ -19,12 +19,14 @@ def names(rows: list[dict[str, Any]], objectives: str = "val_accuracy,params,mac
 
 
 def test_each_role_has_the_member_that_its_rule_names() -> None:
-    rows = front((0.950, 2000), (0.945, 1200), (0.930, 500), (0.80, 300), (0.50, 100))
+    rows = front((0.950, 2000), (0.945, 1700), (0.930, 700), (0.87, 400), (0.50, 100))
     assert names(rows) == {MOST_ACCURATE: "0-0", KNEE: "2-0", SMALLEST: "1-0"}
 
 
 def test_a_front_that_reaches_down_to_chance_has_its_knee_where_networks_are_worth_shipping() -> None:
     rows = front((0.984, 1898), (0.979, 1370), (0.958, 666), (0.73, 207), (0.36, 168))
+    assert names(rows)[KNEE] == "1-0"
+    rows = front((0.914, 1614), (0.905, 1212), (0.893, 861), (0.882, 730), (0.874, 650), (0.763, 244), (0.45, 134))
     assert names(rows)[KNEE] == "2-0"
 
 
