@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.clips import Source, decode_all, feature_shape, read_features, read_heads
@@ -22,6 +23,8 @@ OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features")
 BACKGROUND = "_background_noise_"  # of Speech Commands; its clips become a class of this name
 _SPANS = {"train": (0.0, 0.64), "val": (0.64, 0.8), "test": (0.8, 1.0)}  # of a background recording
 _LONGEST_SECONDS = 60.0  # of a clip
+_WHOLE = 0.95  # of the training recordings fit in a clip
+_MOST_MEDIANS = 2.0
 _RATE_HZ = 16_000.0
 
 
@@ -29,11 +32,11 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     """A task from a folder of recordings; inputs are [features, frames], each feature standardised by train.
 
     Any rate and any number of channels: recordings become the mean of their channels at `rate_hz` (default 16 kHz). One clip
-    is taken from each recording: its middle, or all of it with zeros on both sides if it is shorter; the length of a clip is
-    the median of the training recordings. With `window_seconds` a clip is that long, and a longer recording gives several
-    clips, `stride_seconds` apart (default: end to end), all of them in one split. Splits: see `find_recordings`. A folder
-    `_background_noise_` becomes a class of that name: clips end to end from its recordings, the first 64 % of each for
-    training, the next 16 % for validation, the rest for test.
+    is taken from each recording: its middle, or all of it with zeros on both sides if it is shorter. A clip is as long as 95 %
+    of the training recordings at most are, so that words keep their ends, but no longer than twice their median. With
+    `window_seconds` a clip is that long, and a longer recording gives several clips, `stride_seconds` apart (default: end to
+    end), all of them in one split. Splits: see `find_recordings`. A folder `_background_noise_` becomes a class of that name:
+    clips end to end from its recordings, the first 64 % of each for training, the next 16 % for validation, the rest for test.
 
     The test recordings are decoded here and dropped, so that a broken one is found before a search; their features are
     computed when export opens them. Silent recordings in train and validation are left out, unless their class has no
@@ -114,9 +117,9 @@ def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[
     rate = settings.rate_hz
     if options.window_seconds is None and options.stride_seconds is not None:
         raise RequestError(f"stride: expected together with a window, got {options.stride_seconds:g} s alone; add --window")
-    seconds = options.window_seconds or statistics.median(head.seconds for head in heads)
+    seconds = options.window_seconds or _clip_seconds(heads)
     if not settings.frame_samples / rate <= seconds <= _LONGEST_SECONDS:
-        what = "window" if options.window_seconds is not None else f"{folder}: clip length (the median of the recordings)"
+        what = "window" if options.window_seconds is not None else f"{folder}: clip length (of 95 % of the recordings)"
         raise RequestError(
             f"{what}: expected {1000 * settings.frame_samples / rate:g} ms to {_LONGEST_SECONDS:g} s, got {seconds:g} s; "
             "set the length of a clip with --window"
@@ -127,6 +130,12 @@ def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[
     return ClipPlan(
         rate_hz=rate, samples=round(seconds * rate), stride_samples=None if stride is None else round(stride * rate)
     )
+
+
+def _clip_seconds(heads: Sequence[WaveHead]) -> float:
+    """The length that 95 % of the recordings do not exceed, one of theirs; at most twice the median, for a few long ones."""
+    seconds = [head.seconds for head in heads]
+    return float(min(np.quantile(seconds, _WHOLE, method="higher"), _MOST_MEDIANS * np.median(seconds)))
 
 
 def _sources(recordings: Sequence[Recording], heads: dict[Path, WaveHead], plan: ClipPlan, split: str) -> list[Source]:

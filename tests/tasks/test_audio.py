@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.tasks import clips
+from dendrite_automl.tasks import audio, clips
 from dendrite_automl.tasks.audio import BACKGROUND, read_audio
 from dendrite_automl.tasks.features import FeatureSettings, compute_features
 from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.recordings import find_recordings
 from dendrite_automl.tasks.task import Split, Task
+from dendrite_automl.tasks.waves import WaveHead
 
 from .sounds import RATE, tone, write_classes, write_wave
 
@@ -95,6 +96,19 @@ def test_one_clip_is_the_middle_of_a_long_recording_and_a_short_one_stands_betwe
     everything = np.concatenate([raw(task, split) for split in (task.train, task.val, task.open_test())])
     for wave in (long[1200:5200], np.pad(short, 800)):
         assert np.abs(everything - features_of(task, wave)).max((1, 2)).min() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([0.5] * 10 + [0.9] * 10, 0.9),  # the longer half keeps its ends
+        ([0.5] * 39 + [0.9], 0.5),  # one in forty is longer
+        ([0.5] * 3 + [100.0], 1.0),  # one outlier of few does not decide
+        ([0.5], 0.5),
+    ],
+)
+def test_a_clip_is_as_long_as_nearly_all_recordings(lengths: list[float], expected: float) -> None:
+    assert audio._clip_seconds([WaveHead(rate_hz=RATE, frames=round(RATE * one)) for one in lengths]) == expected
 
 
 def test_a_window_cuts_long_recordings_into_clips_that_stay_in_one_split(tmp_path: Path) -> None:
