@@ -114,7 +114,7 @@ class Plan:
         return RunInfo(
             settings=tuple(self.settings().items()),
             budget=self.goal.budget,
-            device=self.device,
+            device_figures=tuple(self.device.to_json().items()) if self.device else None,
             space=SpaceInfo(
                 name=self.space.name, sha256=self.space.digest, text=self.space.text, code_sha256=code_digest(self.space)
             ),

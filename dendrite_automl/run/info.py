@@ -51,6 +51,7 @@ class RunInfo:
 
     Attributes:
         settings: pairs (name, plain value) of `SearchSettings`, defaults filled in: the request.
+        device_figures: pairs (figure, value) of the device profile, as the run was given it; None without a device.
         reference: pairs (objective, worst value): the corner that hypervolume is measured from.
         command: the command line, or the Python call, that repeats the search.
         teacher: one line about the teacher; None without one.
@@ -67,7 +68,7 @@ class RunInfo:
     command: str
     created: str
     versions: tuple[tuple[str, str], ...]
-    device: DeviceProfile | None = None
+    device_figures: tuple[tuple[str, Any], ...] | None = None
     teacher: str | None = None
     ray_folder: str | None = None
     optimism: float | None = None
@@ -82,6 +83,15 @@ class RunInfo:
     def arms(self) -> tuple[str, ...]:
         """The arms that were searched."""
         return tuple(self.request["arms"])
+
+    @property
+    def device(self) -> DeviceProfile | None:
+        """The device of the budget.
+
+        Raises:
+            RequestError: an earlier version wrote the profile, without figures that are needed now. Reading results does not.
+        """
+        return None if self.device_figures is None else DeviceProfile.from_json(dict(self.device_figures))
 
     @property
     def goal(self) -> Goal:
@@ -104,7 +114,7 @@ class RunInfo:
             "format": FORMAT,
             "request": {name: list(value) if isinstance(value, tuple) else value for name, value in self.settings},
             "budget": self.budget.to_json(),
-            "device": self.device.to_json() if self.device else None,
+            "device": dict(self.device_figures) if self.device_figures is not None else None,
             "space": {name: getattr(self.space, name) for name in ("name", "sha256", "text", "code_sha256")},
             "data": {
                 "name": self.data.name,
@@ -136,9 +146,11 @@ class RunInfo:
         return cls(
             settings=tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in data["request"].items()),
             budget=Budget.from_json(data["budget"]),
-            device=DeviceProfile.from_json(data["device"]) if data.get("device") else None,
+            device_figures=tuple(data["device"].items()) if data.get("device") else None,
             space=SpaceInfo(**space),
-            data=DataInfo(name=about["name"], about=about["about"], sha256=about["sha256"], notes=tuple(about["notes"])),
+            data=DataInfo(
+                name=about["name"], about=about["about"], sha256=about["sha256"], notes=tuple(about.get("notes", ()))
+            ),
             versions=tuple(data["versions"].items()),
             reference=tuple(data["reference"].items()),
             created=data["created"],

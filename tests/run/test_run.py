@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dendrite_automl.devices import get_device
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume, parse_objectives
 from dendrite_automl.run import FRONT_COLUMNS, Journal, Run, check_free_space, create_run, load_run
@@ -314,6 +315,18 @@ def change_format(run: Run, number: int) -> None:
 def test_a_run_of_another_format_is_refused(run: Run) -> None:
     change_format(run, 99)
     assert "expected format 2, got 99; use the version that wrote it" in error_of(lambda: Run.open(run.path))
+
+
+def test_a_run_is_read_that_knew_neither_notes_nor_all_figures_of_a_device(run: Run) -> None:
+    info = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    del info["data"]["notes"]
+    device = get_device("rp2040").to_json()
+    del device["int8_macs_per_second"]
+    (run.path / "run.json").write_text(json.dumps({**info, "device": device}), encoding="utf-8")
+    opened = Run.open(run.path)
+    assert (opened.info.data.notes, len(opened.summary()["front"])) == ((), 3)
+    assert opened.info.to_json()["device"] == device
+    assert "int8_macs_per_second: expected it" in error_of(lambda: opened.info.device)
 
 
 def test_a_run_of_before_confirmations_is_refused_for_its_format_and_not_as_damaged(run: Run) -> None:
