@@ -140,8 +140,8 @@ class OwnSettings(TypedDict, total=False):
             metavar="PATH",
             read=read_data,
             help="your data: an .npz (X_train, y_train, X_test, y_test, optionally X_val, y_val, groups_train, classes); a "
-            ".csv or .parquet with --target; a folder with one sub-folder of .wav, .png, .jpg or .csv files per class; a "
-            "folder of IDX files; or module:function, which returns arrays, torch Datasets or a Task",
+            ".csv or .parquet with --target; a folder with one sub-folder of .wav, .flac, .ogg, .mp3, .png, .jpg or .csv files "
+            "per class; a folder of IDX files; or module:function, which returns arrays, torch Datasets or a Task",
         ),
     ]
     space: Annotated[
@@ -214,6 +214,24 @@ class CommonSettings(TypedDict, total=False):
         str | None, Setting(group=DATA, metavar="F", help="sampling rate of a time series or of audio, such as 50Hz or 16kHz")
     ]
     features: Annotated[str | None, Setting(group=DATA, metavar="NAME", help="audio features, such as mfcc")]
+    label_pattern: Annotated[
+        str | None,
+        Setting(
+            group=DATA,
+            metavar="P",
+            help="recordings or images directly in one folder: where the class is in their names, such as "
+            '"{label}_{speaker}_{index}.wav"',
+        ),
+    ]
+    groups: Annotated[
+        str | None,
+        Setting(
+            group=DATA,
+            metavar="FIELD",
+            help="keep recordings or images of one group in one split: a field of --label-pattern, such as speaker; for class "
+            'folders a pattern whose first field is the group, such as "{speaker}_{index}"',
+        ),
+    ]
     image_size: Annotated[
         str | None,
         Setting(

@@ -20,6 +20,7 @@ from dendrite_automl.run import Run, RunInfo
 from dendrite_automl.settings import flag_of, known_settings
 from dendrite_automl.space import SearchSpace, parse_space
 from dendrite_automl.tasks import ReadOptions
+from dendrite_automl.tasks.naming import Naming
 from dendrite_automl.tasks.reading import parse_colour, parse_hertz, parse_seconds, parse_size
 
 TEACHERS = ("none", "auto", "given")
@@ -201,6 +202,7 @@ def _parse_effort(asked: Mapping[str, Any]) -> Effort:
 
 
 def _parse_reading(asked: Mapping[str, Any]) -> ReadOptions:
+    Naming.make(asked["label_pattern"], asked["groups"])
     return ReadOptions(
         target=asked["target"],
         recording=asked["recording"],
@@ -208,6 +210,8 @@ def _parse_reading(asked: Mapping[str, Any]) -> ReadOptions:
         stride_seconds=parse_seconds(asked["stride"], "--stride"),
         rate_hz=parse_hertz(asked["rate"], "--rate"),
         features=asked["features"],
+        label_pattern=asked["label_pattern"],
+        groups=asked["groups"],
         image_size=parse_size(asked["image_size"], "--image-size"),
         colour=parse_colour(asked["colour"], "--colour"),
     )

@@ -6,7 +6,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
 from dendrite_automl.tasks.task import (
     SPLIT_SEED,
     VAL_SHARE,
@@ -40,6 +41,7 @@ class Origin:
         where: names the data in errors.
         preprocessing: what was done to the raw data before they became arrays.
         notes: as in `Task`.
+        names: what to call the examples of a split in notes; by their index if it is missing.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Origin:
     where: str
     preprocessing: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def load_npz(path: str | Path) -> Task:
@@ -126,22 +129,28 @@ def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, rerea
         if data.x.shape[1:] != splits["train"].x.shape[1:]:
             shapes = tuple(splits["train"].x.shape[1:]), tuple(data.x.shape[1:])
             raise RequestError(f"{where}: X_{split}: expected examples of shape {shapes[0]} as in X_train, got {shapes[1]}")
-    train = splits["train"]
+    train, names = splits["train"], dict(origin.names)
     if "val" in splits:
         val = splits["val"]
     else:
         rest, held = _cut_validation(train.y, arrays.get("groups_train"), labels, where)
         train, val = Split(x=train.x[rest], y=train.y[rest]), Split(x=train.x[held], y=train.y[held])
+        if "train" in names:
+            names["train"], names["val"] = ([names["train"][i] for i in part] for part in (rest, held))
     scale = fit_standardisation(train.x)
+    classes = _class_names(arrays, labels, where)
+    constant = _constant_note(train.x)
+    train, val = _scaled(train, scale), _scaled(val, scale)
+    leaks = split_notes(train, val, lambda: digest_examples(splits["test"].x, scale), len(splits["test"]), names)
     return make_task(
         name=origin.name,
         about=origin.about,
-        classes=_class_names(arrays, labels, where),
-        train=_scaled(train, scale),
-        val=_scaled(val, scale),
+        classes=classes,
+        train=train,
+        val=val,
         preprocessing={**origin.preprocessing, "standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
         open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale),
-        notes=(*origin.notes, *_constant_note(train.x)),
+        notes=(*leaks, *origin.notes, *constant, *class_notes(train.y, val.y, classes)),
     )
 
 

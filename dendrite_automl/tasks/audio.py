@@ -1,25 +1,28 @@
-"""Folders of WAV files, one sub-folder per class, as features: MFCC or log-mel [rows, frames]."""
+"""Folders of WAV, FLAC, OGG and MP3 files as features, MFCC or log-mel [rows, frames]; classes by folder or file name."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.tasks.clips import Source, decode_all, feature_shape, read_features, read_heads
+from dendrite_automl.tasks.clips import Source, check_features, feature_shape, read_features, read_heads
 from dendrite_automl.tasks.features import FeatureSettings
 from dendrite_automl.tasks.folders import file_names
+from dendrite_automl.tasks.leakage import class_notes, split_notes
+from dendrite_automl.tasks.naming import Naming
 from dendrite_automl.tasks.reading import ReadOptions
-from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed
+from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed, speaker_notes
 from dendrite_automl.tasks.task import Split, Task, check_size, fit_standardisation, make_task
-from dendrite_automl.tasks.waves import ClipPlan, WaveHead
+from dendrite_automl.tasks.waves import SUFFIXES, ClipPlan, WaveHead, is_nearly_silent
 
-OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features")
+OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features", "label_pattern", "groups")
 BACKGROUND = "_background_noise_"  # of Speech Commands; its clips become a class of this name
 _SPANS = {"train": (0.0, 0.64), "val": (0.64, 0.8), "test": (0.8, 1.0)}  # of a background recording
 _LONGEST_SECONDS = 60.0  # of a clip
@@ -35,12 +38,14 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     is taken from each recording: its middle, or all of it with zeros on both sides if it is shorter. A clip is as long as 95 %
     of the training recordings at most are, so that words keep their ends, but no longer than twice their median. With
     `window_seconds` a clip is that long, and a longer recording gives several clips, `stride_seconds` apart (default: end to
-    end), all of them in one split. Splits: see `find_recordings`. A folder `_background_noise_` becomes a class of that name:
-    clips end to end from its recordings, the first 64 % of each for training, the next 16 % for validation, the rest for test.
+    end), all of them in one split. Splits: see `find_recordings`. With `label_pattern` the files are directly in the folder,
+    and their names tell the class; `groups` is the field of it that must not be in two splits, or a pattern for files in class
+    folders whose first field is that. A folder `_background_noise_` becomes a class of that name: clips end to end from its
+    recordings, the first 64 % of each for training, the next 16 % for validation, the rest for test.
 
-    The test recordings are decoded here and dropped, so that a broken one is found before a search; their features are
-    computed when export opens them. Silent recordings in train and validation are left out, unless their class has no
-    others; `notes` names them.
+    The test recordings are decoded here and dropped, so that a broken one is found before a search; of their features only
+    hashes are kept until export opens them, to find those that also occur in train. Silent recordings in train and validation
+    are left out, unless their class has no others; `notes` names them.
 
     Raises:
         RequestError: no such folder, an option that does not apply to it, or recordings that cannot be read, by name.
@@ -49,11 +54,12 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     options.refuse_all_but(OPTIONS, f"{folder}, a folder of recordings")
     _need_library()
     settings = FeatureSettings.make(options.features or "mfcc", _rate(options))
-    recordings = find_recordings(folder, ".wav")
+    naming = Naming.make(options.label_pattern, options.groups)
+    recordings = find_recordings(folder, SUFFIXES, naming)
     heads = read_heads([one.path for one in recordings], folder)
     plan = _make_plan(options, settings, [heads[one.path] for one in recordings if one.split == "train"], folder)
     parts = {split: _sources(recordings, heads, plan, split) for split in _SPANS}
-    notes = [_length_note(parts["train"] + parts["val"], plan)]
+    notes = [*speaker_notes(recordings, naming.group), *_length_notes([s for part in parts.values() for s in part], plan)]
     background, note = _background(folder, plan)
     notes.append(note)
     for split, sources in background.items():
@@ -63,15 +69,19 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         clips = sum(len(source.starts) for source in sources)
         check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", "take a longer --stride")
     tested = parts["test"]
-    decode_all(tested, plan, folder)
-    heard = {}
-    silent: list[str] = []
-    for split in ("train", "val"):
-        heard[split], left_out = read_features(parts[split], plan, settings, classes, folder).without_silence()
-        silent += [str(parts[split][i].path.relative_to(folder)) for i in left_out]
-    if silent:
-        notes.append(f"left out of training and validation because they are silent: {listed(silent)}")
+    read = {split: read_features(parts[split], plan, settings, classes, folder) for split in ("train", "val")}
+    heard: dict[str, Split] = {}
+    origins: dict[str, NDArray[np.int64]] = {"test": np.arange(len(tested)).repeat([len(source.starts) for source in tested])}
+    for split, found in read.items():
+        heard[split], origins[split] = found.without_silence()
+    notes.append(_left_out_note(parts, origins, folder))
     scale = fit_standardisation(heard["train"].x)
+    train, val = (Split(x=scale.apply(heard[split].x), y=heard[split].y) for split in ("train", "val"))
+    digests, test_level = check_features(tested, plan, settings, scale, folder)
+    notes.append(_quiet_note(parts, {**{split: found.level for split, found in read.items()}, "test": test_level}, folder))
+    notes += class_notes(train.y, val.y, classes)
+    names = {split: [_name(parts[split][i], folder) for i in which] for split, which in origins.items()}
+    notes = [*split_notes(train, val, lambda: digests, len(digests), names), *notes]
 
     def open_test() -> Split:
         part = read_features(tested, plan, settings, classes, folder)
@@ -81,8 +91,8 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         name=folder.resolve().name,
         about=f"{folder.resolve().name} (user data): {len(recordings):,} recordings, {settings.preset}",
         classes=classes,
-        train=Split(x=scale.apply(heard["train"].x), y=heard["train"].y),
-        val=Split(x=scale.apply(heard["val"].x), y=heard["val"].y),
+        train=train,
+        val=val,
         preprocessing={
             "audio": {
                 "rate_hz": plan.rate_hz,
@@ -151,7 +161,7 @@ def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], 
     place = folder / BACKGROUND
     if not place.is_dir():
         return {}, ""
-    names = [name for name in file_names(place) if name.lower().endswith(".wav")]
+    names = [name for name in file_names(place) if name.lower().endswith(SUFFIXES)]
     heads = read_heads([place / name for name in names], folder)
     end_to_end = replace(plan, stride_samples=plan.samples)
     parts: dict[str, list[Source]] = {split: [] for split in _SPANS}
@@ -166,10 +176,50 @@ def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], 
     return parts, f"{BACKGROUND}: a class of {sum(counts.values()):,} clips from {len(heads):,} recordings"
 
 
-def _length_note(sources: Sequence[Source], plan: ClipPlan) -> str:
+def _length_notes(sources: Sequence[Source], plan: ClipPlan) -> list[str]:
+    """The range of the recordings' lengths, and what becomes of those that are not as long as a clip."""
+    lengths = [source.head.seconds for source in sources]
     sizes = [(source.head.frames, plan.native(plan.samples, source.head)) for source in sources]
     longer, shorter = sum(frames > size for frames, size in sizes), sum(frames < size for frames, size in sizes)
-    done = ([f"the middle of {longer:,} longer recordings is used"] if longer and plan.stride_samples is None else []) + (
-        [f"{shorter:,} shorter ones are padded with zeros on both sides"] if shorter else []
+    low, high = f"{min(lengths):.3g}", f"{max(lengths):.3g}"
+    notes = [f"{len(sources):,} recordings of {low if low == high else f'{low} to {high}'} s"]
+    if plan.stride_samples is None:
+        done = (
+            f"{longer:,} longer recordings ({longer / len(sources):.1%}) keep only their middle" if longer else "none is longer"
+        )
+        enough = f"enough for {_WHOLE:.0%} of the training recordings or twice their median"
+        chosen = f"clips of {plan.samples / plan.rate_hz:.3g} s, {enough}: {done}"
+        notes.append(chosen + (f", {_padded(shorter)}" if shorter else ""))
+    elif shorter:
+        notes.append(f"clips of {plan.samples / plan.rate_hz:.3g} s: {_padded(shorter)}")
+    return notes
+
+
+def _padded(shorter: int) -> str:
+    return f"{shorter:,} shorter ones are padded with zeros on both sides"
+
+
+def _left_out_note(parts: Mapping[str, Sequence[Source]], kept: Mapping[str, NDArray[np.int64]], folder: Path) -> str:
+    found = {split: np.isin(np.arange(len(parts[split])), kept[split]) for split in ("train", "val")}
+    silent = [
+        _name(source, folder) for split in ("train", "val") for i, source in enumerate(parts[split]) if not found[split][i]
+    ]
+    return f"left out of training and validation because they are silent: {listed(silent)}" if silent else ""
+
+
+def _quiet_note(parts: Mapping[str, Sequence[Source]], levels: Mapping[str, NDArray[np.float64]], folder: Path) -> str:
+    quiet = [
+        _name(source, folder)
+        for split, found in levels.items()
+        for source, is_quiet in zip(parts[split], is_nearly_silent(found), strict=True)
+        if is_quiet
+    ]
+    return (
+        f"{len(quiet):,} recordings give silent or nearly silent clips (RMS below -60 dBFS), the first is {quiet[0]}"
+        if quiet
+        else ""
     )
-    return f"clips of {plan.samples / plan.rate_hz:g} s: {', '.join(done)}" if done else ""
+
+
+def _name(source: Source, folder: Path) -> str:
+    return str(source.path.relative_to(folder))

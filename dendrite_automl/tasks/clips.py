@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.feature_cache import load_or_compute
 from dendrite_automl.tasks.features import FeatureSettings, compute_features
+from dendrite_automl.tasks.leakage import digest_examples
 from dendrite_automl.tasks.recordings import listed
-from dendrite_automl.tasks.task import Split
-from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, read_clips, read_head
+from dendrite_automl.tasks.task import Split, Standardisation
+from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, level, read_clips, read_head
 
 _BATCH_SAMPLES = 2**19  # samples whose features are computed together: 32 clips of one second
-_CACHE_VERSION = 1  # raise it with any change to what is computed
+_CACHE_VERSION = 2  # raise it with any change to what is computed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,19 +40,20 @@ class Clips:
     """Clips of a split: features x [N, rows, frames], classes y [N], index of the `source` [N] that each comes from.
 
     Attributes:
-        silent: whether a source is silent, by its index.
+        silent: whether a source is silent, by its index; `level`: the RMS of its loudest clip, 1 is full scale.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     source: NDArray[np.int64]
     silent: NDArray[np.bool_]
+    level: NDArray[np.float64]
 
     def without_silence(self) -> tuple[Split, NDArray[np.int64]]:
-        """Clips of the sources that are not silent, and of silent ones if their class has no others; the sources left out."""
+        """Clips of the sources that are not silent, and of silent ones if their class has no others; their sources."""
         heard = ~self.silent[self.source]
         kept = heard | ~np.isin(self.y, np.unique(self.y[heard]))
-        return Split(x=self.x[kept], y=self.y[kept]), np.setdiff1d(self.source, self.source[kept])
+        return Split(x=self.x[kept], y=self.y[kept]), self.source[kept]
 
 
 def read_heads(paths: Sequence[Path], folder: Path) -> dict[Path, WaveHead]:
@@ -74,45 +76,54 @@ def read_heads(paths: Sequence[Path], folder: Path) -> dict[Path, WaveHead]:
 def _refuse(broken: Sequence[str], folder: Path) -> None:
     if broken:
         raise RequestError(
-            f"{folder}: expected readable WAV files, got {len(broken):,} that cannot be read: {listed(broken)}; "
+            f"{folder}: expected readable sound files, got {len(broken):,} that cannot be read: {listed(broken)}; "
             "repair or remove them"
         )
 
 
-def decode_all(sources: Sequence[Source], plan: ClipPlan, folder: Path) -> None:
-    """Read every clip and discard it.
+def check_features(
+    sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, scale: Standardisation, folder: Path
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Read every clip and keep no more than the hash of its standardised features, [N], and the level of each source.
 
     Raises:
         RequestError: some files cannot be read.
     """
-    broken: list[str] = []
-    for _ in _clips(sources, plan, folder, broken):
-        pass
-    _refuse(broken, folder)
+
+    def compute() -> dict[str, NDArray[Any]]:
+        found = _compute(sources, plan, settings, folder)
+        return {"digests": digest_examples(found["x"], scale), "level": found["level"]}
+
+    count = sum(len(source.starts) for source in sources)
+    key = _cache_key(sources, plan, settings, folder, f"digests {scale.mean} {scale.std}")
+    found = load_or_compute(key, {"digests": (count,), "level": (len(sources),)}, compute)
+    return found["digests"], found["level"]
 
 
 def _clips(
     sources: Sequence[Source], plan: ClipPlan, folder: Path, broken: list[str]
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Index of the source and clip, one after another; the names of sources that cannot be read are added to `broken`."""
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Index of the source, start and clip, one after another; the names of sources that cannot be read go to `broken`."""
     for i, source in enumerate(sources):
         try:
-            for clip in read_clips(source.path, source.head, plan, list(source.starts)):
-                yield i, clip
+            clips = read_clips(source.path, source.head, plan, list(source.starts))
+            for start, clip in zip(source.starts, clips, strict=True):
+                yield i, start, clip
         except BrokenWave as error:
             broken.append(f"{source.path.relative_to(folder)} ({error})")
 
 
 def _compute(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path) -> dict[str, NDArray[Any]]:
-    """Features `x` [N, rows, frames] of all clips, and for each source whether it is `silent`; few clips are held at a time."""
+    """Features `x` [N, rows, frames] of all clips; for each source whether it is `silent`, and its `level`."""
     count = sum(len(source.starts) for source in sources)
     x = np.empty((count, *feature_shape(plan, settings)), np.float32)
-    silent = np.ones(len(sources), bool)
+    silent, loudest = np.ones(len(sources), bool), np.zeros(len(sources))
     broken: list[str] = []
     done, batch = 0, []
     together = max(1, _BATCH_SAMPLES // plan.samples)
-    for i, clip in _clips(sources, plan, folder, broken):
+    for i, start, clip in _clips(sources, plan, folder, broken):
         silent[i] &= is_silent(clip)
+        loudest[i] = max(loudest[i], level(clip, start, sources[i].head, plan))
         batch.append(clip)
         if len(batch) == together:
             x[done : done + len(batch)] = compute_features(np.stack(batch), settings)
@@ -120,7 +131,7 @@ def _compute(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSetting
     _refuse(broken, folder)
     if batch:
         x[done:] = compute_features(np.stack(batch), settings)
-    return {"x": x, "silent": silent}
+    return {"x": x, "silent": silent, "level": loudest}
 
 
 def read_features(
@@ -132,19 +143,25 @@ def read_features(
         RequestError: some files cannot be read; the message names the first of them.
     """
     clips = np.array([len(source.starts) for source in sources])
-    shapes = {"x": (int(clips.sum()), *feature_shape(plan, settings)), "silent": (len(sources),)}
+    shapes = {"x": (int(clips.sum()), *feature_shape(plan, settings)), "silent": (len(sources),), "level": (len(sources),)}
     found = load_or_compute(
         _cache_key(sources, plan, settings, folder), shapes, lambda: _compute(sources, plan, settings, folder)
     )
     place = {name: i for i, name in enumerate(classes)}
     y = np.array([place[source.label] for source in sources], np.int64)
-    return Clips(x=found["x"], y=y.repeat(clips), source=np.arange(len(sources)).repeat(clips), silent=found["silent"])
+    return Clips(
+        x=found["x"],
+        y=y.repeat(clips),
+        source=np.arange(len(sources)).repeat(clips),
+        silent=found["silent"],
+        level=found["level"],
+    )
 
 
-def _cache_key(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path) -> str:
+def _cache_key(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSettings, folder: Path, what: str = "") -> str:
     """Hash of the content of the files and of everything that is done to it."""
     versions = [_CACHE_VERSION, importlib.metadata.version("librosa"), importlib.metadata.version("soxr")]
-    digest = hashlib.sha256(json.dumps([versions, settings.to_json(), plan.rate_hz, plan.samples]).encode())
+    digest = hashlib.sha256(json.dumps([versions, settings.to_json(), plan.rate_hz, plan.samples, what]).encode())
     contents: dict[Path, str] = {}
     for source in sources:
         if source.path not in contents:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.arrays import load_npz
-from dendrite_automl.tasks.folders import file_names, split_folders, sub_folders
+from dendrite_automl.tasks.folders import file_names, flat_folders, split_folders, sub_folders
 from dendrite_automl.tasks.idx import has_idx, read_idx
 from dendrite_automl.tasks.images import SUFFIXES as IMAGES
 from dendrite_automl.tasks.objects import from_function
@@ -17,13 +17,14 @@ from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.tables import SUFFIXES as TABLES
 from dendrite_automl.tasks.tables import read_table
 from dendrite_automl.tasks.task import Task
+from dendrite_automl.tasks.waves import SUFFIXES as SOUNDS
 from dendrite_automl.user_code import is_function_name
 
 EXPECTED = (
-    "an .npz, a .csv or .parquet, a folder with one sub-folder per class of .wav, .png, .jpg or .csv files, "
-    "a folder of IDX files, or module:function"
+    "an .npz, a .csv or .parquet, a folder with one sub-folder per class of .wav, .flac, .ogg, .mp3, .png, .jpg or .csv files, "
+    "a folder of recordings or images with --label-pattern, a folder of IDX files, or module:function"
 )
-_READERS = {".wav": "audio", ".csv": "series", **dict.fromkeys(IMAGES, "images")}  # by what class folders hold
+_READERS = {".csv": "series", **dict.fromkeys(SOUNDS, "audio"), **dict.fromkeys(IMAGES, "images")}  # by what class folders hold
 _LOOKED_AT = 20  # class folders whose contents are inspected
 
 
@@ -48,7 +49,7 @@ def read_data(path: str, options: ReadOptions) -> Task:
     if has_idx(place):
         options.refuse_all_but((), f"{path}, a folder of IDX files")
         return read_idx(place)
-    return _folder_reader(place)(path, options)
+    return _folder_reader(place, options)(path, options)
 
 
 def _read_file(file: Path, options: ReadOptions) -> Task:
@@ -62,16 +63,25 @@ def _read_file(file: Path, options: ReadOptions) -> Task:
     raise RequestError(f"data: expected {EXPECTED}; got the file {file}")
 
 
-def _folder_reader(folder: Path) -> Callable[[str, ReadOptions], Task]:
-    """The reader for what the class folders hold."""
-    classes = [path for split in split_folders(folder).values() for path in sub_folders(split)] or sub_folders(folder)
+def _folder_reader(folder: Path, options: ReadOptions) -> Callable[[str, ReadOptions], Task]:
+    """The reader for what the class folders hold, or with a label pattern the folder itself."""
+    if options.label_pattern is not None:
+        classes = list(flat_folders(folder).values())
+    else:
+        classes = [path for split in split_folders(folder).values() for path in sub_folders(split)] or sub_folders(folder)
     found = {Path(name).suffix.lower() for path in classes[:_LOOKED_AT] for name in file_names(path)} & _READERS.keys()
     chosen = {_READERS[suffix] for suffix in found}
     if len(chosen) == 1:
         return _reader(chosen.pop())
     if chosen:
         raise RequestError(f"{folder}: expected files of one kind in the class folders, got {', '.join(sorted(found))}")
-    held = f"{len(classes)} folders without such files" if classes else f"{len(file_names(folder))} files and no folder"
+    if options.label_pattern is not None:
+        raise RequestError(
+            f"{folder}: expected recordings or images directly in it for --label-pattern, got {len(file_names(folder)):,} "
+            "other files; leave it out if they are in class folders"
+        )
+    flat = f"{len(file_names(folder))} files and no folder; if their names tell the class, add --label-pattern"
+    held = f"{len(classes)} folders without such files" if classes else flat
     raise RequestError(f"{folder}: expected {EXPECTED}; got {held}")
 
 

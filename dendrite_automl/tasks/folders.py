@@ -77,6 +77,12 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
+def flat_folders(folder: Path) -> dict[str, Path]:
+    """For files directly in folders: those named train, test and val by split, if there are two or more; else "" and itself."""
+    named = {_SPLITS[path.name.lower()]: path for path in sub_folders(folder) if path.name.lower() in _SPLITS}
+    return named if "train" in named and len(named) > 1 else {"": folder}
+
+
 def read_folder(folder: Path, suffixes: tuple[str, ...]) -> FolderSplits:
     """Files with one of the suffixes, by split; without a test split a fifth of each class is split off, fixed for good.
 

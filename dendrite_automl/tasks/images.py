@@ -1,4 +1,4 @@
-"""Folders of PNG and JPEG images, one sub-folder per class, through Pillow; only one image at a time is held at full size."""
+"""Folders of PNG and JPEG images, classes by folder or file name, through Pillow; one image at a time at full size."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.arrays import Origin, make_array_task
-from dendrite_automl.tasks.folders import LabelledFiles, read_folder
+from dendrite_automl.tasks.folders import FolderSplits, LabelledFiles, read_folder
+from dendrite_automl.tasks.naming import Naming
 from dendrite_automl.tasks.reading import ReadOptions
+from dendrite_automl.tasks.recordings import find_recordings, speaker_notes
 from dendrite_automl.tasks.task import Task, check_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-OPTIONS = ("image_size", "colour")
+OPTIONS = ("image_size", "colour", "label_pattern", "groups")
 _GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 _SMALL = 64  # images of one size up to this many pixels per side keep it
 _DEFAULT_SIZE = (32, 32)
@@ -47,14 +49,14 @@ def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
     Without `image_size`: their common size if it is at most 64 pixels per side, else 32x32 (bilinear, the aspect ratio is not
     kept). Without `colour`: as they are, if all are alike. Images are rotated according to their EXIF data; transparency is
     dropped. Splits: the folders train, test and val if present; else a fifth of each class is the locked test split, and a
-    fifth of the rest validation, fixed for good.
+    fifth of the rest validation, fixed for good. With `label_pattern` or `groups`: as `find_recordings` does it.
 
     Raises:
         RequestError: an image that cannot be read, a class with too few, grey mixed with colour, or an option for other data.
     """
     folder, options = Path(path), options or ReadOptions()
     options.refuse_all_but(OPTIONS, f"{folder}, a folder of images")
-    splits = read_folder(folder, SUFFIXES)
+    splits, shared = _find(folder, Naming.make(options.label_pattern, options.groups))
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     paths = [file for part in parts.values() if part is not None for file in part.paths]
     form, notes = _choose_form([_read_head(file) for file in paths], options, str(folder))
@@ -76,9 +78,26 @@ def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
         about=f"images of {folder.resolve().name} (user data)",
         where=str(folder),
         preprocessing={"image": image},
-        notes=tuple(notes),
+        notes=(*shared, *notes),
+        names={
+            name: [str(file.relative_to(folder)) for file in part.paths] for name, part in parts.items() if part is not None
+        },
     )
     return make_array_task(arrays, origin, reread=lambda: _load(splits.test, "test", form))
+
+
+def _find(folder: Path, naming: Naming) -> tuple[FolderSplits, tuple[str, ...]]:
+    """The files of each split, and notes on groups in two of them."""
+    if naming.pattern is None:
+        return read_folder(folder, SUFFIXES), ()
+    found = find_recordings(folder, SUFFIXES, naming)
+
+    def part(split: str) -> LabelledFiles:
+        mine = [one for one in found if one.split == split]
+        return LabelledFiles(paths=tuple(one.path for one in mine), labels=tuple(one.label for one in mine))
+
+    splits = FolderSplits(train=part("train"), val=part("val"), test=part("test"), passed_over=0)
+    return splits, speaker_notes(found, naming.group) if naming.group else ()
 
 
 def _choose_form(heads: Sequence[tuple[tuple[int, int], str]], options: ReadOptions, where: str) -> tuple[_Form, list[str]]:

@@ -18,6 +18,8 @@ FLAGS = {
     "stride_seconds": "--stride",
     "rate_hz": "--rate",
     "features": "--features",
+    "label_pattern": "--label-pattern",
+    "groups": "--groups",
     "image_size": "--image-size",
     "colour": "--colour",
 }
@@ -33,6 +35,8 @@ class ReadOptions:
         window_seconds: length of a window of a recording; `stride_seconds`: from one window's start to the next.
         rate_hz: samples per second of a time series; for audio, the rate that recordings are resampled to.
         features: for audio, such as `mfcc`, `log-mel` or a preset's name.
+        label_pattern: names of files directly in one folder, such as `{label}_{speaker}_{index}.wav`.
+        groups: a field of `label_pattern`, or for files in class folders a pattern whose first field is the group.
         image_size: (height, width) in pixels that images are resized to.
         colour: `grey` or `rgb`.
     """
@@ -43,6 +47,8 @@ class ReadOptions:
     stride_seconds: float | None = None
     rate_hz: float | None = None
     features: str | None = None
+    label_pattern: str | None = None
+    groups: str | None = None
     image_size: tuple[int, int] | None = None
     colour: str | None = None
 

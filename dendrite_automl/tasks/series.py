@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
 from dendrite_automl.tasks.logs import Piece, like, make_log, measure_rate, read_frame
 from dendrite_automl.tasks.long_table import read_long_table
 from dendrite_automl.tasks.reading import FLAGS, ReadOptions
-from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed
+from dendrite_automl.tasks.recordings import Recording, class_names, find_recordings, listed, speaker_notes
 from dendrite_automl.tasks.task import Split, Task, check_members, check_size, fit_standardisation, make_task
 
 OPTIONS = ("window_seconds", "stride_seconds", "rate_hz")
@@ -71,11 +72,12 @@ def read_series(path: str | Path, options: ReadOptions) -> Task:
         pieces = read_long_table(place, options)
         return _make(place, options, lambda split: pieces[split], lambda: read_long_table(place, options)["test"])
     options.refuse_all_but(OPTIONS, f"{place}, a folder of CSV files")
-    recordings = find_recordings(place, ".csv")
+    recordings = find_recordings(place, (".csv",))
     _check_durations(options)
-    return _make(
+    task = _make(
         place, options, lambda split: _read_files(recordings, split, place), lambda: _read_files(recordings, "test", place)
     )
+    return replace(task, notes=(*speaker_notes(recordings), *task.notes))
 
 
 def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable[[], Iterable[Piece]]) -> Task:
@@ -83,18 +85,20 @@ def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable
     parts = {split: _cut(read(split), plan, f"{place.name}: {split}") for split in ("train", "val", "test")}
     classes = class_names([piece_label for part in parts.values() for piece_label in part.labels])
     check_members(_indices(parts["train"].labels, classes), classes, 1, f"{place.name}: windows of train")
-    train, val = parts["train"], parts["val"]
-    scale = fit_standardisation(train.x)
+    windows, scale = (parts["train"], parts["val"]), fit_standardisation(parts["train"].x)
 
     def split_of(windows: _Windows) -> Split:
         return Split(x=scale.apply(windows.x), y=_indices(windows.labels, classes))
 
+    train, val = map(split_of, windows)
+    test = parts["test"].x
+    leaks = split_notes(train, val, lambda: digest_examples(test, scale), len(test))
     return make_task(
         name=place.resolve().stem if place.is_file() else place.resolve().name,
         about=f"{place.resolve().name} (user data): windows of {plan.samples} samples at {plan.rate_hz:g} Hz",
         classes=classes,
-        train=split_of(train),
-        val=split_of(val),
+        train=train,
+        val=val,
         preprocessing={
             "series": {
                 "channels": list(plan.channels),
@@ -105,7 +109,7 @@ def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable
             "standardise": {"mean": list(scale.mean), "std": list(scale.std)},
         },
         open_test=lambda: split_of(_cut(reread_test(), plan, f"{place.name}: test")),
-        notes=_notes(train, val, plan),
+        notes=(*leaks, *_notes(*windows, plan), *class_notes(train.y, val.y, classes)),
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.columns import encode, fit_columns
+from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
 from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_splits, make_task
 
@@ -60,16 +61,24 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
             raise RequestError(f"{file.name}: expected the same {len(y):,} rows as when the search began; got another table")
         return split(again, _classes(again[target], f"{file.name}: column {target!r}")[1], rows[2])
 
-    split(features, y, rows[2])  # the test rows are checked now, and dropped
+    train, val = split(features, y, rows[0]), split(features, y, rows[1])
+    test = split(features, y, rows[2])  # the test rows are checked now, and dropped
+    lines = {name: [f"row {i + 1:,}" for i in part] for name, part in zip(("train", "val", "test"), rows, strict=True)}
+    leaks = split_notes(train, val, lambda: digest_examples(test.x), len(test), lines)
     return make_task(
         name=file.stem,
         about=f"{file.name}, target {target} (user data)",
         classes=names,
-        train=split(features, y, rows[0]),
-        val=split(features, y, rows[1]),
+        train=train,
+        val=val,
         preprocessing={"columns": [column.to_json() for column in columns]},
         open_test=open_test,
-        notes=(*counted, *notes),
+        notes=(
+            *(f"{leak}, unless equal rows are natural for these columns" for leak in leaks),
+            *counted,
+            *notes,
+            *class_notes(train.y, val.y, names),
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""WAV files read in pieces, through soundfile: one channel, one rate; a long file is never held in memory whole."""
+"""WAV, FLAC, OGG and MP3 files read in pieces, through soundfile: one channel, one rate; never all of a long file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+_LONGEST_FRAMES = 2**40  # more is a header that does not know the length
+_SLACK_FRAMES = {".mp3": 1152}  # one block: lengths and positions are no more exact than that
+_NEAR_SILENCE = 1e-3  # RMS, -60 dB of full scale
 _SILENCE = 2 / 32768  # peak to peak: two steps of 16 bits
 
 
@@ -69,12 +73,16 @@ def read_head(path: Path) -> WaveHead:
 
     if not path.is_file():  # opening a pipe would block
         raise BrokenWave("not a file" if path.exists() else "missing, or a broken link")
+    if not path.stat().st_size:
+        raise BrokenWave("empty")
     try:
         info = soundfile.info(str(path))
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise BrokenWave(_reason(error, path)) from None
     if info.frames < 1 or info.samplerate < 1:
         raise BrokenWave("no samples")
+    if info.frames > _LONGEST_FRAMES:
+        raise BrokenWave("its header does not tell the length")
     return WaveHead(rate_hz=info.samplerate, frames=info.frames)
 
 
@@ -82,7 +90,7 @@ def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) ->
     """Clips [samples] in [-1, 1]: the mean of all channels, resampled to the plan's rate, zeros around a short recording.
 
     Raises:
-        BrokenWave: it cannot be decoded, or holds NaN or infinity.
+        BrokenWave: it cannot be decoded, is shorter than its header says, or holds NaN or infinity.
     """
     import soundfile
 
@@ -92,6 +100,9 @@ def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) ->
             for start in starts:
                 file.seek(max(0, start))
                 frames = file.read(min(size, head.frames), dtype="float32", always_2d=True)  # [frames, channels]
+                expected = min(size, head.frames - max(0, start))
+                if len(frames) < expected - _SLACK_FRAMES.get(path.suffix.lower(), 0):
+                    raise BrokenWave(f"its header says {head.frames:,} samples, but it ends before that")
                 if not np.isfinite(frames).all():
                     raise BrokenWave("NaN or infinity")
                 wave = np.zeros(size, np.float32)
@@ -107,6 +118,18 @@ def is_silent(clip: NDArray[np.float32]) -> bool:
     return bool(np.ptp(clip) <= _SILENCE)
 
 
+def level(clip: NDArray[np.float32], start: int, head: WaveHead, plan: ClipPlan) -> float:
+    """RMS of a clip without its mean and without the zeros around a short recording; 1 is full scale."""
+    before = round(max(0, -start) * plan.rate_hz / head.rate_hz)
+    body = clip[before : max(before + 1, len(clip) - before)]
+    return float(body.std(dtype=np.float64))
+
+
+def is_nearly_silent(rms: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a level is below -60 dB of full scale."""
+    return rms < _NEAR_SILENCE
+
+
 def _at_rate(wave: NDArray[np.float32], rate_hz: int, plan: ClipPlan) -> NDArray[np.float32]:
     """Resampled, and exactly as long as planned: rounding may leave a sample too many or too few."""
     if rate_hz != plan.rate_hz:
@@ -118,4 +141,6 @@ def _at_rate(wave: NDArray[np.float32], rate_hz: int, plan: ClipPlan) -> NDArray
 
 def _reason(error: Exception, path: Path) -> str:
     text = " ".join(str(getattr(error, "error_string", error)).split())
+    if "not a regular file" in text:  # of libsndfile on an MP3 without a single block
+        return "not recognised as sound"
     return text.replace(str(path), path.name).rstrip(".") or type(error).__name__

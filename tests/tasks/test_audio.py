@@ -59,7 +59,10 @@ def test_a_folder_of_classes_becomes_a_task(tmp_path: Path) -> None:
     assert (audio["rate_hz"], audio["clip_samples"], audio["stride_samples"]) == (RATE, RATE // 2, None)
     assert read(tmp_path / "My sounds – é").fingerprint == task.fingerprint
     assert json.loads(json.dumps(task.preprocessing)) == task.preprocessing
-    assert task.notes == ()
+    assert task.notes == (
+        "20 recordings of 0.5 s",
+        "clips of 0.5 s, enough for 95% of the training recordings or twice their median: none is longer",
+    )
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
@@ -155,7 +158,7 @@ def test_without_lists_no_speaker_stands_in_two_splits(tmp_path: Path) -> None:
     (folder / "validation_list.txt").unlink()
     (folder / "testing_list.txt").unlink()
     speakers: dict[str | None, set[str]] = {}
-    for one in find_recordings(folder, ".wav"):
+    for one in find_recordings(folder, (".wav",)):
         speakers.setdefault(one.split, set()).add(one.group)
     assert {split: len(names) for split, names in speakers.items()} == {"train": 6, "val": 2, "test": 2}
     assert len(set.union(*speakers.values())) == 10
@@ -177,7 +180,7 @@ def test_splits_that_the_folder_brings_are_kept(tmp_path: Path, export: bool) ->
 def test_the_test_recordings_influence_nothing_and_are_read_when_opened(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "a")
     before = read(folder)
-    tested = [one.path for one in find_recordings(folder, ".wav") if one.split == "test"]
+    tested = [one.path for one in find_recordings(folder, (".wav",)) if one.split == "test"]
     for path in tested:
         write_wave(path, tone(3000, 2.0))
     after = read(folder)
@@ -194,7 +197,9 @@ def test_features_are_computed_once_and_a_spoilt_cache_does_no_harm(
     folder = write_classes(tmp_path / "a", each=4)
     first = read(folder)
     files = sorted(cache.rglob("*.npz"))
-    assert len(files) == 2  # training and validation; the test split stays closed
+    assert len(files) == 3  # training, validation, and of the test split hashes alone
+    with np.load(files[0]) as a, np.load(files[1]) as b, np.load(files[2]) as c:
+        assert sorted("x" in found for found in (a, b, c)) == [False, True, True]
     computed: list[int] = []
 
     def count(waves: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -205,7 +210,7 @@ def test_features_are_computed_once_and_a_spoilt_cache_does_no_harm(
     shutil.copytree(folder, tmp_path / "b")  # the content counts, not the path
     assert (read(tmp_path / "b").fingerprint, computed) == (first.fingerprint, [])
     read(folder, features="log-mel")
-    assert len(computed) == 2
+    assert len(computed) == 3
     whole = files[0].read_bytes()
     for spoilt in (b"", whole[: len(whole) // 2], whole[:-400] + bytes(400), whole[:300] + b"\xff" * 50 + whole[350:]):
         files[0].write_bytes(spoilt)
@@ -221,19 +226,19 @@ def test_features_are_computed_once_and_a_spoilt_cache_does_no_harm(
 def test_a_changed_recording_is_computed_anew(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "a")
     before = read(folder)
-    trained = next(one.path for one in find_recordings(folder, ".wav") if one.split == "train")
+    trained = next(one.path for one in find_recordings(folder, (".wav",)) if one.split == "train")
     write_wave(trained, tone(2000))
     assert read(folder).fingerprint != before.fingerprint
 
 
 def test_silent_recordings_are_left_out_by_name_unless_a_class_has_no_others(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "a", each=10)
-    quiet = [one.path for one in find_recordings(folder, ".wav") if one.split != "test" and one.label == "low"][:2]
+    quiet = [one.path for one in find_recordings(folder, (".wav",)) if one.split != "test" and one.label == "low"][:2]
     for path in quiet:
         write_wave(path, np.full(RATE // 2, 0.25))
     task = read(folder)
     assert (len(task.train) + len(task.val), len(task.open_test())) == (14, 4)
-    (note,) = task.notes
+    (note,) = [note for note in task.notes if "left out" in note]
     assert "because they are silent" in note
     assert all(f"low/{path.name}" in note for path in quiet)
     for i in range(10):
@@ -261,7 +266,7 @@ def test_a_class_without_variation_in_a_feature_trains_all_the_same(tmp_path: Pa
 
 def test_a_file_of_two_gigabytes_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_classes(tmp_path / "a", each=4)
-    trained = next(one.path for one in find_recordings(folder, ".wav") if one.split == "train" and one.label == "low")
+    trained = next(one.path for one in find_recordings(folder, (".wav",)) if one.split == "train" and one.label == "low")
     size = 2 * 10**9
     head = struct.pack(
         "<4sI4s4sIHHIIHH4sI", b"RIFF", size + 36, b"WAVE", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size
@@ -274,7 +279,7 @@ def test_a_file_of_two_gigabytes_is_read_in_pieces(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(clips, "_content", lambda path, folder: path.name)  # hashing it takes seconds
     task = read(folder)
     assert len(task.train) == 4
-    assert "the middle of 1 longer recordings is used" in task.notes[0]
+    assert "1 longer recordings (12.5%) keep only their middle" in task.notes[1]
 
 
 def spoil(name: str, content: bytes | None) -> Callable[[Path], None]:
@@ -330,7 +335,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no folder": (shutil.rmtree, {}, "expected a folder, got "),
     "empty folder": (remove_all, {}, "expected at least 2 classes, got 0"),
     "one class": (spoil("low", None), {}, "expected at least 2 classes, got 1"),
-    "class without files": (spoil("empty/readme.txt", b"x"), {}, "empty: expected .wav files of this class, got none"),
+    "class without files": (spoil("empty/readme.txt", b"x"), {}, "empty: expected .wav or .flac or .ogg or .mp3 files of this"),
     "class with one recording": (keep_one, {}, 'expected at least 3 examples of each class, got 1 of "low"'),
     "very many classes": (many_classes, {}, "expected at most 1,000 classes, got 1,502"),
     "odd class name": (lambda folder: (folder / "low").rename(folder / "l\no"), {}, "expected class folders with printable"),

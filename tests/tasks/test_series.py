@@ -184,7 +184,7 @@ def test_no_window_lies_across_a_gap_and_short_recordings_are_named(tmp_path: Pa
         table = pd.read_csv(path)
         table.loc[table["z"] >= 80, "time"] += 3.0
         table.to_csv(path, index=False)
-    path = next(one.path for one in find_recordings(folder, ".csv") if one.split == "train")
+    path = next(one.path for one in find_recordings(folder, (".csv",)) if one.split == "train")
     pd.read_csv(path)[:30].to_csv(path, index=False)
     task = read(folder)
     windows = np.concatenate([raw(task, split) for split in splits_of(task)])
