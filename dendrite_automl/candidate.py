@@ -141,8 +141,8 @@ def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -
     return Candidate(
         arm=arm,
         space=space.name,
-        backbone=space.backbone,
-        network=tuple(space.section(point, "network").items()),
+        backbone=space.family_of(point),
+        network=tuple(space.network_of(point).items()),
         training=tuple(space.section(point, "training").items()),
         stages=stages,
     )

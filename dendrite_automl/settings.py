@@ -150,7 +150,7 @@ class OwnSettings(TypedDict, total=False):
             group=SEARCH,
             metavar="NAME|PATH",
             read=read_space,
-            help="search space (default: one that suits the data; see `automl spaces`)",
+            help="search space (default: auto, one that suits the data; see `automl spaces`)",
         ),
     ]
     teacher: Annotated[
@@ -159,7 +159,7 @@ class OwnSettings(TypedDict, total=False):
             group=SEARCH,
             metavar="T",
             read=read_teacher,
-            help="auto: train the largest network of the space first, and let all others learn from it too; none (default)",
+            help="auto: first train a network larger than the budget, and let all others learn from it too; none (default)",
         ),
     ]
 
@@ -297,7 +297,12 @@ class CommonSettings(TypedDict, total=False):
     ]
     epochs: Annotated[
         int | None,
-        Setting(group=EFFORT, metavar="E", read=read_count, help="epochs of each trial, over all of its stages (default: 30)"),
+        Setting(
+            group=EFFORT,
+            metavar="E",
+            read=read_count,
+            help="epochs of each trial, over all of its stages (default: 30; for small sets as many as a thousand steps take)",
+        ),
     ]
     replicates: Annotated[
         int | None,

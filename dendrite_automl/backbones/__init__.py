@@ -57,12 +57,20 @@ def check_space(space: SearchSpace, input_shape: tuple[int, ...], classes: int) 
     Raises:
         RequestError: unknown backbone or knob, a value that the backbone refuses, or an input that it cannot take.
     """
+    for name in space.families if len(space.families) > 1 else ():
+        if name not in BACKBONES:
+            raise RequestError(f'space "{space.name}": backbone: expected a list of {", ".join(BACKBONES)}; got "{name}" in it')
+    for part in space.by_family():
+        _check_family(part.unscaled(), input_shape, classes, {scale.name for scale in part.scales})
+
+
+def _check_family(space: SearchSpace, input_shape: tuple[int, ...], classes: int, sizes: set[str]) -> None:
     where = f'space "{space.name}"'
     build = _find_builder(where, space.backbone, input_shape)
     knobs = {knob.name: knob.choices for knob in space.knobs if knob.section == "network"}
     _check_names(where, space.backbone, build, set(knobs))
     first = {name: choices[0] for name, choices in knobs.items()}
-    needed = {name: first[name] for name in first if name in _required(build)}
+    needed = {name: first[name] for name in first if name in _required(build) | sizes}
     # First with the others at the backbone's defaults, so that a value that is wrong by itself is the one that is named.
     for others in (needed, first):
         for name, choices in sorted(knobs.items(), key=lambda knob: knob[0] not in needed):

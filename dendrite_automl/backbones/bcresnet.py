@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, conv, nonlinear, strided, to_logits
+from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
 
 RANKS = (2, 3)
 
@@ -38,7 +38,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    channels: int,
+    channels: float,
     levels: int = 2,
     blocks: int = 2,
     growth: float = 1.5,
@@ -54,7 +54,8 @@ def build(
 
     Args:
         input_shape: [frequency, time] or [channels, frequency, time].
-        channels: of the stem and the first level.
+        channels: of the stem and the first level. Parts of a channel are rounded up in some levels, down in others; see
+            `scaled`.
         levels: number of levels; their convolutions over time are dilated by 1, 2, 4, …
         blocks: blocks per level.
         growth: factor on the channels from level to level.
@@ -85,17 +86,20 @@ def build(
         return nonlinear("bcresnet", nonlinearity)
 
     layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
-    layers += [*conv(2, (1, *input_shape)[-3], channels, 5, stride=(2, stride), norm=norm), act()]
+    narrow, wide = scaled(channels, places=levels), channels
+    layers += [*conv(2, (1, *input_shape)[-3], narrow, 5, stride=(2, stride), norm=norm), act()]
     height, steps = strided(input_shape[-2], 2), strided(input_shape[-1], stride)
     for level in range(levels):
-        out = round(channels * growth) if level else channels
+        if level:
+            wide = round(wide * growth) if channels == int(channels) else wide * growth
+        out = scaled(wide, place=level, places=levels)
         for block in range(blocks):
             halve = 2 if level and not block else 1
             height = strided(height, halve)
-            before = None if block else nn.Sequential(*conv(2, channels, out, norm=norm), act())
+            before = None if block else nn.Sequential(*conv(2, narrow, out, norm=norm), act())
             over_frequency = conv(2, out, out, (3, 1), stride=(halve, 1), depthwise=True, norm=norm)
             over_time = conv(2, out, out, (1, kernel), dilation=(1, 2**level), depthwise=True, norm=norm)
             over_time += [act(), *conv(2, out, out, norm="none")]
             layers.append(Broadcasted(before, nn.Sequential(*over_frequency), nn.Sequential(*over_time), height, act()))
-            channels = out
-    return nn.Sequential(*layers, *to_logits("bcresnet", head, channels, (height, steps), classes))
+            narrow = out
+    return nn.Sequential(*layers, *to_logits("bcresnet", head, narrow, (height, steps), classes))

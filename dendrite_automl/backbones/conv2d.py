@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, check_word, conv, nonlinear, to_logits
+from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, check_word, conv, nonlinear, scaled, to_logits
 from dendrite_automl.errors import RequestError
 
 RANKS = (2, 3)
@@ -19,7 +19,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    filters: int,
+    filters: float,
     blocks: int = 3,
     growth: str = "double_once",
     kernel: int = 3,
@@ -32,7 +32,8 @@ def build(
 
     Args:
         input_shape: [height, width] or [channels, height, width].
-        filters: output channels of the first block; `growth` gives those of the following ones.
+        filters: output channels of the first block; `growth` gives those of the following ones. Parts of a channel are
+            rounded up in some blocks, down in others; see `scaled`.
         blocks: 1 to 3.
         growth: constant | double_once | double.
         kernel: side length of every kernel, odd.
@@ -55,13 +56,14 @@ def build(
     layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
     if blocks > len(_GROWTH[growth]):
         raise RequestError(f"conv2d: blocks: expected at most {len(_GROWTH[growth])}, got {blocks}")
-    for factor in _GROWTH[growth][:blocks]:
+    for place, factor in enumerate(_GROWTH[growth][:blocks]):
         if min(height, width) < 2:
             raise RequestError(f"conv2d: blocks: expected at most the halvings that {input_shape} allows, got {blocks}")
         # Pooling comes before the nonlinearity, which then has less to compute.
-        layers += conv(2, channels, filters * factor, kernel, norm=norm)
+        out = scaled(filters, factor, place=place, places=blocks)
+        layers += conv(2, channels, out, kernel, norm=norm)
         layers += [nn.MaxPool2d(2), nonlinear("conv2d", nonlinearity)]
-        channels, height, width = filters * factor, height // 2, width // 2
+        channels, height, width = out, height // 2, width // 2
     if not hidden:
         return nn.Sequential(*layers, *to_logits("conv2d", head, channels, (height, width), classes))
     layers += to_logits("conv2d", head, channels, (height, width), hidden)

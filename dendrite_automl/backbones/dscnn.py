@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from torch import nn
 
-from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, conv, nonlinear, plan_blocks, strided, to_logits
+from dendrite_automl.backbones.parts import (
+    AsImage,
+    check_at_least,
+    check_odd,
+    conv,
+    nonlinear,
+    plan_blocks,
+    scaled,
+    strided,
+    to_logits,
+)
 
 RANKS = (2, 3)
 
@@ -13,7 +23,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    channels: int,
+    channels: float,
     blocks: int = 3,
     kernel: int = 3,
     stride: int = 2,
@@ -27,7 +37,7 @@ def build(
 
     Args:
         input_shape: [height, width] or [channels, height, width].
-        channels: of the stem.
+        channels: of the stem. Parts of a channel are rounded up in some layers, down in others; see `scaled`.
         blocks: separable blocks ([depthwise 3x3, norm, nonlinearity], [pointwise, norm, nonlinearity]).
         kernel: side length of the stem's kernel, odd.
         stride: of the stem, in both directions.
@@ -52,10 +62,11 @@ def build(
         return nonlinear("dscnn", nonlinearity)
 
     layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
-    layers += [*conv(2, (1, *input_shape)[-3], channels, kernel, stride=stride, norm=norm), act()]
+    wide = scaled(channels, places=blocks + 1)
+    layers += [*conv(2, (1, *input_shape)[-3], wide, kernel, stride=stride, norm=norm), act()]
     sizes = tuple(strided(size, stride) for size in input_shape[-2:])
     for out, step in planned:
-        layers += [*conv(2, channels, channels, 3, stride=step, depthwise=True, norm=norm), act()]
-        layers += [*conv(2, channels, out, norm=norm), act()]
-        channels, sizes = out, tuple(strided(size, step) for size in sizes)
-    return nn.Sequential(*layers, *to_logits("dscnn", head, channels, sizes, classes))
+        layers += [*conv(2, wide, wide, 3, stride=step, depthwise=True, norm=norm), act()]
+        layers += [*conv(2, wide, out, norm=norm), act()]
+        wide, sizes = out, tuple(strided(size, step) for size in sizes)
+    return nn.Sequential(*layers, *to_logits("dscnn", head, wide, sizes, classes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from dendrite_automl.backbones.parts import (
@@ -12,6 +14,7 @@ from dendrite_automl.backbones.parts import (
     conv,
     nonlinear,
     plan_blocks,
+    scaled,
     strided,
     to_logits,
 )
@@ -23,7 +26,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    channels: int,
+    channels: float,
     blocks: int = 3,
     expansion: int = 2,
     kernel: int = 3,
@@ -41,7 +44,7 @@ def build(
 
     Args:
         input_shape: [height, width] or [channels, height, width].
-        channels: of the stem.
+        channels: of the stem. Parts of a channel widen the insides of some blocks; see `scaled`.
         expansion: 1 leaves out the first pointwise convolution.
         kernel: side length of the depthwise kernels, odd.
         stride: of the stem, in both directions.
@@ -60,18 +63,19 @@ def build(
     """
     check_at_least("invres2d", {"channels": (channels, 1), "stride": (stride, 1), "expansion": (expansion, 1)})
     check_odd("invres2d", "kernel", kernel)
-    planned = plan_blocks("invres2d", channels, blocks, halvings, growth)
+    planned = plan_blocks("invres2d", channels, blocks, halvings, growth, residual=True)
 
     def act() -> nn.Module:
         return nonlinear("invres2d", nonlinearity)
 
     layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
-    layers += [*conv(2, (1, *input_shape)[-3], channels, 3, stride=stride, norm=norm), act()]
+    narrow, spread = scaled(channels, places=halvings + 1), channels / math.floor(channels)
+    layers += [*conv(2, (1, *input_shape)[-3], narrow, 3, stride=stride, norm=norm), act()]
     sizes = tuple(strided(size, stride) for size in input_shape[-2:])
-    for out, step in planned:
-        wide = channels * expansion
-        body = [*conv(2, channels, wide, norm=norm), act()] if expansion > 1 else []
+    for place, (out, step) in enumerate(planned):
+        wide = scaled(narrow * expansion, spread, place=place, places=blocks) if expansion > 1 else narrow
+        body = [*conv(2, narrow, wide, norm=norm), act()] if expansion > 1 else []
         body += [*conv(2, wide, wide, kernel, stride=step, depthwise=True, norm=norm), act(), *conv(2, wide, out, norm=norm)]
-        layers += [Residual(nn.Sequential(*body))] if (out, step) == (channels, 1) else body
-        channels, sizes = out, tuple(strided(size, step) for size in sizes)
-    return nn.Sequential(*layers, *to_logits("invres2d", head, channels, sizes, classes))
+        layers += [Residual(nn.Sequential(*body))] if (out, step) == (narrow, 1) else body
+        narrow, sizes = out, tuple(strided(size, step) for size in sizes)
+    return nn.Sequential(*layers, *to_logits("invres2d", head, narrow, sizes, classes))

@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from dendrite_automl.backbones.parts import NORMS, Residual, check_at_least, check_word, nonlinear
+from dendrite_automl.backbones.parts import NORMS, Residual, check_at_least, check_word, nonlinear, scaled
 
 RANKS = (1, 2, 3)
 
@@ -15,7 +15,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    hidden: int,
+    hidden: float,
     depth: int = 1,
     residual: bool = False,
     nonlinearity: str = "relu",
@@ -25,7 +25,7 @@ def build(
 
     Args:
         input_shape: any; it is flattened.
-        hidden: units of each hidden layer.
+        hidden: units of each hidden layer. Parts of a unit are rounded up in some layers, down in others; see `scaled`.
         depth: number of hidden layers; 0 is a linear classifier.
         residual: the output of each hidden layer but the first is added to its input.
         nonlinearity: relu | leaky_relu | hard_swish | tanh.
@@ -43,9 +43,10 @@ def build(
     layers: list[nn.Module] = [nn.Flatten()]
     features = math.prod(input_shape)
     for place in range(depth):
-        block: list[nn.Module] = [nn.Linear(features, hidden)]
-        block += [nn.BatchNorm1d(hidden)] if norm == "batch" else []
+        units = math.floor(hidden) if residual else scaled(hidden, place=place, places=depth)
+        block: list[nn.Module] = [nn.Linear(features, units)]
+        block += [nn.BatchNorm1d(units)] if norm == "batch" else []
         block.append(nonlinear("mlp", nonlinearity))
         layers += [Residual(nn.Sequential(*block))] if residual and place else block
-        features = hidden
+        features = units
     return nn.Sequential(*layers, nn.Linear(features, classes))

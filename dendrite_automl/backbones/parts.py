@@ -55,6 +55,19 @@ def check_at_least(family: str, limits: Mapping[str, tuple[float, float]]) -> No
             raise RequestError(f"{family}: {name}: expected at least {least}, got {value}")
 
 
+def scaled(size: float, factor: float = 1.0, *, place: int = 0, places: int = 1) -> int:
+    """Channels of one of the `places` layers that a size scales: size * factor; at least 1.
+
+    What is left over from a whole number is rounded up in some layers and down in others, each with its own threshold, so
+    that a growing size adds a channel to one layer after another, and parameters rise in small steps. Whole numbers stay as
+    they are.
+
+    Args:
+        place: of the layer, from 0.
+    """
+    return max(1, math.floor(round(size * factor, 6) + (place + 1) / (places + 1)))
+
+
 def check_odd(family: str, name: str, value: int) -> None:
     """Refuse a kernel that has no centre.
 
@@ -137,8 +150,15 @@ def strided(size: int, stride: int) -> int:
     return -(-size // stride)
 
 
-def plan_blocks(family: str, channels: int, blocks: int, halvings: int, growth: float) -> list[tuple[int, int]]:
+def plan_blocks(
+    family: str, channels: float, blocks: int, halvings: int, growth: float, *, residual: bool = False
+) -> list[tuple[int, int]]:
     """Output channels and stride of each block: the first `halvings` of them halve the map and multiply the channels.
+
+    Whole `channels` times `growth` are rounded; others as in `scaled`.
+
+    Args:
+        residual: blocks of one level have the same channels, so that a block's input can be added to its output.
 
     Raises:
         RequestError: a knob is out of range.
@@ -146,4 +166,10 @@ def plan_blocks(family: str, channels: int, blocks: int, halvings: int, growth: 
     check_at_least(family, {"blocks": (blocks, 1), "halvings": (halvings, 0), "growth": (growth, 1)})
     if halvings > blocks:
         raise RequestError(f"{family}: halvings: expected at most the {blocks} blocks, got {halvings}")
-    return [(round(channels * growth ** min(place + 1, halvings)), 2 if place < halvings else 1) for place in range(blocks)]
+    planned, whole = [], channels == int(channels)
+    for place in range(blocks):
+        level = min(place + 1, halvings)
+        out, which = channels * growth**level, level if residual else place + 1
+        many = halvings if residual else blocks
+        planned.append((round(out) if whole else scaled(out, place=which, places=many + 1), 2 if place < halvings else 1))
+    return planned

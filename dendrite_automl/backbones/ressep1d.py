@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
-from dendrite_automl.backbones.parts import Residual, check_at_least, check_odd, conv, nonlinear, strided, to_logits
+from dendrite_automl.backbones.parts import Residual, check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
 from dendrite_automl.backbones.sepconv1d import depthwise_alone
 
 RANKS = (2,)
@@ -14,7 +16,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    channels: int,
+    channels: float,
     blocks: int = 3,
     kernel: int = 9,
     stride: int = 2,
@@ -27,7 +29,8 @@ def build(
 
     Args:
         input_shape: [channels, time].
-        channels: of the stem and of every block, so that each residual is the identity.
+        channels: of the stem and of every block, so that each residual is the identity. Parts of a channel widen the
+            insides of some blocks; see `scaled`.
         blocks: number of residual blocks.
         kernel: length of the first depthwise kernel, odd; each block adds 2.
         stride: of the stem.
@@ -52,13 +55,14 @@ def build(
     def act() -> nn.Module:
         return nonlinear("ressep1d", nonlinearity)
 
-    layers = [*conv(1, input_shape[0], channels, 5, stride=stride, norm=norm), act()]
-    wide = channels * expansion
-    for size in range(kernel, kernel + 2 * blocks, 2):
+    narrow = math.floor(channels)
+    layers = [*conv(1, input_shape[0], narrow, 5, stride=stride, norm=norm), act()]
+    for place, size in enumerate(range(kernel, kernel + 2 * blocks, 2)):
+        wide = scaled(channels, expansion, place=place, places=blocks)
         if expansion == 1:
-            body = [depthwise_alone(channels, size), *conv(1, channels, channels, norm=norm)]
+            body = [depthwise_alone(narrow, size), *conv(1, narrow, narrow, norm=norm)]
         else:
-            body = [*conv(1, channels, wide, norm=norm), act()]
-            body += [*conv(1, wide, wide, size, depthwise=True, norm=norm), act(), *conv(1, wide, channels, norm=norm)]
+            body = [*conv(1, narrow, wide, norm=norm), act()]
+            body += [*conv(1, wide, wide, size, depthwise=True, norm=norm), act(), *conv(1, wide, narrow, norm=norm)]
         layers.append(Residual(nn.Sequential(*body), act()))
-    return nn.Sequential(*layers, *to_logits("ressep1d", head, channels, (strided(input_shape[1], stride),), classes))
+    return nn.Sequential(*layers, *to_logits("ressep1d", head, narrow, (strided(input_shape[1], stride),), classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from dendrite_automl.backbones.parts import check_at_least, check_odd, conv, nonlinear, strided, to_logits
+from dendrite_automl.backbones.parts import check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
 from dendrite_automl.errors import RequestError
 
 RANKS = (2,)
@@ -15,7 +15,8 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    width: float,
+    width: float = 1.0,
+    channels: float | None = None,
     blocks: int = 3,
     kernel: int = 9,
     stride: int = 2,
@@ -27,7 +28,9 @@ def build(
 
     Args:
         input_shape: [channels, time].
-        width: multiplier on 4 stem and 8 block channels.
+        width: multiplier on 4 stem and 8 block channels, each rounded.
+        channels: instead of `width` if given: of the blocks; the stem has half of them. Parts of a channel are rounded up in
+            some layers, down in others; see `scaled`.
         blocks: number of separable blocks (depthwise, pointwise, norm, nonlinearity).
         kernel: length of the first depthwise kernel, odd; each block adds 2.
         stride: of the stem.
@@ -42,17 +45,23 @@ def build(
         After MatchboxNet (Majumdar & Ginsburg 2020) and SparkNet (Svirsky et al. 2023): 1-D time-channel separable
         convolutions with kernels that grow with depth; here without residuals.
     """
-    if not 0 < width < float("inf"):
-        raise RequestError(f"sepconv1d: width: expected a number > 0, got {width}")
     check_at_least("sepconv1d", {"blocks": (blocks, 1), "stride": (stride, 1)})
     check_odd("sepconv1d", "kernel", kernel)
-    channels, out = max(1, round(_STEM * width)), max(1, round(_BLOCK * width))
-    layers = [*conv(1, input_shape[0], channels, 5, stride=stride, norm=norm), nonlinear("sepconv1d", nonlinearity)]
-    for block in range(blocks):
-        layers += [depthwise_alone(channels, kernel + 2 * block), *conv(1, channels, out, norm=norm)]
+    if not 0 < width < float("inf"):
+        raise RequestError(f"sepconv1d: width: expected a number > 0, got {width}")
+    if channels is None:
+        stem, *outs = [max(1, round(size * width)) for size in (_STEM, *[_BLOCK] * blocks)]
+    else:
+        check_at_least("sepconv1d", {"channels": (channels, 1)})
+        factors = (_STEM / _BLOCK, *[1.0] * blocks)
+        stem, *outs = [scaled(channels, factor, place=i, places=blocks + 1) for i, factor in enumerate(factors)]
+    layers = [*conv(1, input_shape[0], stem, 5, stride=stride, norm=norm), nonlinear("sepconv1d", nonlinearity)]
+    inside = stem
+    for block, out in enumerate(outs):
+        layers += [depthwise_alone(inside, kernel + 2 * block), *conv(1, inside, out, norm=norm)]
         layers.append(nonlinear("sepconv1d", nonlinearity))
-        channels = out
-    return nn.Sequential(*layers, *to_logits("sepconv1d", head, channels, (strided(input_shape[1], stride),), classes))
+        inside = out
+    return nn.Sequential(*layers, *to_logits("sepconv1d", head, inside, (strided(input_shape[1], stride),), classes))
 
 
 def depthwise_alone(channels: int, size: int) -> nn.Conv1d:

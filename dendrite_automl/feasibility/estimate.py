@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 import torch
 from torch import nn
 
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
-from dendrite_automl.measure import measure_cost
+from dendrite_automl.measure import count_macs, count_params, folded_copy, measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.result import Cost
@@ -32,14 +34,41 @@ def estimate_costs(
         CandidateFailed: a stage cannot be carried out.
         RequestError: a placement does not suit the network.
     """
+    stages = _after_stages(candidate, input_shape, classes, pretrained)
+    return [measure_cost(model, input_shape, device) for model in stages]
+
+
+def measure_last(
+    candidate: Candidate,
+    input_shape: tuple[int, ...],
+    classes: int,
+    device: DeviceProfile | None = None,
+    *,
+    names: Collection[str] = (),
+) -> dict[str, float]:
+    """Costs of the last network of a candidate; without memory and latency, which take most of the time, if not in `names`.
+
+    Raises:
+        CandidateFailed, RequestError: as for `estimate_costs`.
+    """
+    *_, model = _after_stages(candidate, input_shape, classes, None)
+    if not set(names) <= {"params", "macs"}:
+        costs = measure_cost(model, input_shape, device).values()
+        return {name: float(value) for name, value in costs.items() if value is not None}
+    folded = folded_copy(model)
+    return {"params": count_params(folded), "macs": count_macs(folded, input_shape)}
+
+
+def _after_stages(
+    candidate: Candidate, input_shape: tuple[int, ...], classes: int, pretrained: nn.Module | None
+) -> Iterator[nn.Module]:
+    """The untrained network after each stage: one network, changed in place."""
     torch.manual_seed(0)
     model = build_network(candidate, input_shape, classes, pretrained)
-    costs = []
     for stage in candidate.stages:
         if stage.op == "grow":
             kind, placement, activation = str(stage.kind), str(stage.placement), str(stage.activation)
             add_untrained_(model, kind=kind, placement=placement, activation=activation)
         elif stage.op != "fit":
             take_out_(stage.op, [model], torch.zeros(1, *input_shape), ratio=float(stage.ratio or 0))
-        costs.append(measure_cost(model, input_shape, device))
-    return costs
+        yield model

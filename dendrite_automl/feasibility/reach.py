@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from torch import nn
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.candidate import make_candidate
+from dendrite_automl.candidate import Candidate, make_candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import BudgetUnreachable, CandidateFailed, RequestError
-from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.feasibility.estimate import estimate_costs, measure_last
+from dendrite_automl.feasibility.sizing import Sizer
 from dendrite_automl.front import Objective
 from dendrite_automl.result import Cost
-from dendrite_automl.space import Point, SearchSpace
+from dendrite_automl.space import SIZE, Point, SearchSpace
 
 _PASSES = 2
-_SAMPLES = 64
+_SAMPLES, _SAMPLES_SOLVED = 64, 12
+_NOTHING = Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
 
 
 class Reach:
@@ -44,11 +47,11 @@ class Reach:
             device,
             pretrained,
         )
+        self._parts = [part.unscaled() for part in space.by_family()]
 
     def costs(self, point: Point) -> list[Cost]:
-        """Costs after each stage of the baseline candidate of a point: dendrites only add to them."""
-        candidate = make_candidate(self.space, point, arm="baseline", epochs=1000)
-        return estimate_costs(candidate, self.input_shape, self.classes, self.device, self.pretrained)
+        """Costs after each stage of the baseline candidate of a point, its size included: dendrites only add to them."""
+        return self._costs(self.space, point)
 
     def check(self, budget: Budget) -> None:
         """Make sure that some network of the space fits the budget.
@@ -71,8 +74,7 @@ class Reach:
         space that fit.
         """
         limits = dict(budget.limits)
-        rng = random.Random(0)
-        costs = [self._fit_cost(self.space.sample(rng)) for _ in range(_SAMPLES if self.pretrained is None else 1)]
+        costs = self._sampled(budget)
         inside = [cost for cost in costs if budget.fits(cost.values())] or costs
         reference = {}
         for objective in objectives:
@@ -83,54 +85,93 @@ class Reach:
                 reference[objective.name] = float(limits.get(objective.name, largest))
         return reference
 
-    def _fit_cost(self, point: Point) -> Cost:
-        return self.costs({**point, "stages": "fit"})[0]
+    def _sampled(self, budget: Budget) -> list[Cost]:
+        """Costs of random networks; those whose size is solved fill the budget, which takes longer to find."""
+        rng = random.Random(0)
+        if not self.space.scales:
+            many = _SAMPLES if self.pretrained is None else 1
+            return [self._fit_cost(self.space, self.space.sample(rng)) for _ in range(many)]
+        sizer = self.sizer(budget)
+        costs = []
+        for _ in range(_SAMPLES_SOLVED):
+            point = {**self.space.sample(rng), "stages": "fit", SIZE: 1.0}
+            candidate = sizer.solve(point, lambda solved: make_candidate(self.space, solved, arm="baseline", epochs=1000))
+            costs += estimate_costs(candidate, self.input_shape, self.classes, self.device)
+        return costs
+
+    def sizer(self, budget: Budget) -> Sizer:
+        """Solves sizes for a budget."""
+        names = dict(budget.limits)
+
+        def measure(candidate: Candidate) -> dict[str, float]:
+            return measure_last(candidate, self.input_shape, self.classes, self.device, names=names)
+
+        return Sizer(self.space, budget, measure)
+
+    def _costs(self, space: SearchSpace, point: Point) -> list[Cost]:
+        candidate = make_candidate(space, point, arm="baseline", epochs=1000)
+        return estimate_costs(candidate, self.input_shape, self.classes, self.device, self.pretrained)
+
+    def _fit_cost(self, space: SearchSpace, point: Point) -> Cost:
+        return self._costs(space, {**point, "stages": "fit"})[0]
 
     def smallest(self, budget: Budget) -> tuple[float, Cost]:
-        """The least total excess and the costs of its network, by descent along one knob after another; 0 ends it at once.
+        """The least total excess over all backbones, and the costs of its network; 0 ends it at once."""
+        best = math.inf, _NOTHING
+        for space in self._parts:
+            best = min(best, self._smallest(space, budget), key=lambda found: found[0])
+            if best[0] == 0:
+                break
+        return best
+
+    def _smallest(self, space: SearchSpace, budget: Budget) -> tuple[float, Cost]:
+        """The same for one backbone, by descent along one knob after another.
 
         Exact if each knob moves the costs in one direction whatever the values of the others, as in the shipped spaces.
         """
-        knobs = [k for k in self.space.knobs if k.section != "training" and (len(k.choices) > 1 or k.name == "stages")]
-        point = {knob.name: knob.choices[0] for knob in self.space.knobs}
+        knobs = [k for k in space.knobs if k.section != "training" and (len(k.choices) > 1 or k.name == "stages")]
+        point = {knob.name: knob.choices[0] for knob in space.knobs}
         point["stages"] = "fit"
-        best = self._excess(point, budget)
+        best = self._excess(space, point, budget)
         for _ in range(_PASSES):
             for knob in knobs:
                 for choice in knob.choices:
                     if best[0] == 0:
                         return best
-                    found = self._excess({**point, knob.name: choice}, budget)
+                    found = self._excess(space, {**point, knob.name: choice}, budget)
                     if found[0] < best[0]:
                         best, point = found, {**point, knob.name: choice}
         return best
 
-    def largest(self) -> tuple[Point, Cost]:
-        """The largest network before a stage changes it, and its point: one knob after another is raised, from two corners.
+    def largest(self) -> tuple[Candidate, Cost]:
+        """The largest network before a stage changes it: for each backbone one knob after another is raised, from two corners.
 
         Source: coordinate ascent. From the first choices alone it would miss a knob that does nothing until another one is
         large (hidden units without layers).
         """
-        first = {**{knob.name: knob.choices[0] for knob in self.space.knobs}, "stages": "fit"}
-        most = {**first, **{k.name: max(k.choices) for k in self.space.knobs if k.section == "network" and k.is_numeric}}
-        return max((self._ascend(point) for point in (first, most)), key=lambda found: found[1].params)
+        found = []
+        for space in self._parts:
+            first = {**{knob.name: knob.choices[0] for knob in space.knobs}, "stages": "fit"}
+            most = {**first, **{k.name: max(k.choices) for k in space.knobs if k.section == "network" and k.is_numeric}}
+            found += [self._ascend(space, point) for point in (first, most)]
+        return max(found, key=lambda candidate: candidate[1].params)
 
-    def _ascend(self, point: Point) -> tuple[Point, Cost]:
-        best = Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
-        for knob in [knob for knob in self.space.knobs if knob.section == "network"] * _PASSES:
+    def _ascend(self, space: SearchSpace, point: Point) -> tuple[Candidate, Cost]:
+        best = _NOTHING
+        for knob in [knob for knob in space.knobs if knob.section == "network"] * _PASSES:
             for choice in knob.choices:
                 try:
-                    cost = self._fit_cost({**point, knob.name: choice})
+                    cost = self._fit_cost(space, {**point, knob.name: choice})
                 except (CandidateFailed, RequestError):
                     continue
                 if cost.params > best.params:
                     best, point = cost, {**point, knob.name: choice}
-        return point, best
+        return make_candidate(space, point, arm="baseline", epochs=1000), best
 
-    def _excess(self, point: Point, budget: Budget) -> tuple[float, Cost]:
+    def _excess(self, space: SearchSpace, point: Point, budget: Budget) -> tuple[float, Cost]:
         try:
-            costs = self.costs(point)
+            costs = self._costs(space, point)
         except (CandidateFailed, RequestError):
-            return float("inf"), Cost(params=0, macs=0, flash_bytes=0, peak_ram_bytes=0)
+            return math.inf, _NOTHING
         options = [(sum(max(0.0, over) for _, over in budget.excess(cost.values())), cost) for cost in costs]
         return min(options, key=lambda option: option[0])

@@ -53,7 +53,7 @@ class Repairer:
 
     def check(self, candidate: Candidate) -> Feasibility:
         """Whether some snapshot of the candidate can fit."""
-        key = (candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
+        key = (candidate.backbone, candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._known:
             self._known[key] = self._check(candidate)
         return self._known[key]

@@ -17,7 +17,7 @@ from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.repair import Repairer
 from dendrite_automl.networks.foreign import check_foreign
 from dendrite_automl.result import Cost
-from dendrite_automl.space import SearchSpace
+from dendrite_automl.space import Point, SearchSpace
 from dendrite_automl.tasks import TASKS
 
 SAMPLES = 100
@@ -54,7 +54,12 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
     classes = count_classes(space)
     reach = Reach(space, space.input_shape, classes, device)
     rng = random.Random(0)
-    candidates = [make_candidate(space, space.sample(rng), arm="dendritic", epochs=1000) for _ in range(SAMPLES)]
+    sizer = reach.sizer(budget)
+
+    def design(point: Point) -> Candidate:
+        return make_candidate(space, point, arm="dendritic", epochs=1000)
+
+    candidates = [sizer.solve(space.sample(rng), design) for _ in range(SAMPLES)]
 
     @functools.cache
     def estimate(candidate: Candidate) -> list[Cost]:
@@ -76,7 +81,8 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
         "input_shape": list(space.input_shape),
         "classes": classes,
         "points": space.size,
-        "knobs": {knob.name: list(knob.choices) for knob in space.knobs},
+        "knobs": {knob.name: list(knob.choices) for knob in space.knobs}
+        | {scale.key: [scale.low, scale.high] for scale in space.scales},
         "anchors": len(space.anchors),
         "smallest": {"params": smallest.params, "macs": smallest.macs},
         "largest": {"params": largest.params, "macs": largest.macs},

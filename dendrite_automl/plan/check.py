@@ -103,13 +103,14 @@ def _check_schedule_knobs(plan: Plan) -> None:
         for choice in knobs[name]:
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
-    network = {knob.name: knob.choices[0] for knob in space.knobs if knob.section == "network"}
-    model = plan.pretrained.model if plan.pretrained else build_backbone(space.backbone, input_shape, classes, network)
-    for placement in knobs["placement"]:
-        try:
-            find_layers(model, str(placement))
-        except RequestError as error:
-            raise RequestError(f'{where}: knob "placement": {error}') from None
+    for part in space.by_family():
+        network = {knob.name: knob.choices[0] for knob in part.unscaled().knobs if knob.section == "network"}
+        model = plan.pretrained.model if plan.pretrained else build_backbone(part.backbone, input_shape, classes, network)
+        for placement in knobs["placement"]:
+            try:
+                find_layers(model, str(placement))
+            except RequestError as error:
+                raise RequestError(f'{where}: knob "placement": {error}') from None
 
 
 def _check_epochs(plan: Plan) -> None:

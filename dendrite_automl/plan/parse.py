@@ -38,7 +38,7 @@ class Effort:
     Attributes:
         trials: candidates in total; `NO_TRIAL_LIMIT` if only the time limit ends the search.
         seconds: time limit of search and confirmation; None for none.
-        epochs: of a trial's whole schedule.
+        epochs: of a trial's whole schedule; if they are not given, `resolve` fits them to the data.
         replicates: seeds that each candidate is trained with.
         confirm: maximum number of fresh seeds that the front is retrained with.
     """

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+from dataclasses import replace
 
+from dendrite_automl.backbones import check_space
 from dendrite_automl.budget import Budget
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Goal
 from dendrite_automl.networks.pretrained import check_pretrained
 from dendrite_automl.plan.compress_space import compress_space
-from dendrite_automl.plan.parse import Request
+from dendrite_automl.plan.parse import Effort, Request
 from dendrite_automl.plan.plan import Plan
 from dendrite_automl.space import SearchSpace, Value, load_space
 from dendrite_automl.space.narrow import add_knobs, narrow_space
 from dendrite_automl.tasks import TASKS, Task, from_objects, load_task, read_data
+from dendrite_automl.train.fit import batch_of
 
-_SPACE_FOR_TASK = {"keywords": "keywords_sepconv1d", "digits": "digits_conv2d"}
-# For other data, by number of axes: the space for up to this many steps, or pixels per side, and the one for larger inputs.
+AUTO = "auto"
+_STEPS, _BATCH = 1000, 64
+# By number of axes of the data: the space for up to this many steps, or pixels per side, and the one for larger inputs.
 _SPACE_FOR_RANK = {
     1: ("tabular_mlp", 0, "tabular_mlp"),
-    2: ("keywords_sepconv1d", 128, "series_ressep1d"),
-    3: ("digits_conv2d", 15, "images_conv2d"),
+    2: ("auto_sequences", 128, "series_ressep1d"),
+    3: ("auto_images", 0, "auto_images"),
 }
 # What a teacher adds to a space that does not define these knobs itself.
 _LEARN_FROM_TEACHER: dict[str, list[Value]] = {"distill": [0.5], "temperature": [2.0]}
@@ -40,14 +45,25 @@ def resolve(request: Request) -> Plan:
     goal = Goal(objectives=request.objectives, budget=budget)
     _check_latency(goal, device)
     task = _find_task(request)
+    effort = request.effort if request.asked["epochs"] is not None else fit_epochs(request.effort, len(task.train))
     return Plan(
-        request=request,
+        request=replace(request, effort=effort),
         task=task,
         space=_find_space(request, task, budget, device),
         goal=goal,
         device=device,
         pretrained=request.pretrained,
     )
+
+
+def fit_epochs(effort: Effort, examples: int) -> Effort:
+    """The effort with enough epochs for about a thousand steps of a trial, of batches of 64; never fewer than the default.
+
+    Measured (benchmarks/README.md): small sets need more epochs than large ones, and what a front's members need beyond that,
+    `finish` gives them.
+    """
+    steps = -(-examples // batch_of(examples, _BATCH))
+    return replace(effort, epochs=max(effort.epochs, -(-_STEPS // steps)))
 
 
 def _check_latency(goal: Goal, device: DeviceProfile | None) -> None:
@@ -86,13 +102,23 @@ def _find_space(request: Request, task: Task, budget: Budget, device: DeviceProf
     elif isinstance(request.space, SearchSpace):
         space = request.space
     else:
-        space = load_space(request.space or _default_space(request, task))
+        name = _suited_space(task) if request.space is None or request.space == AUTO else request.space
+        space = _suited_families(load_space(name), task)
     if request.teacher != "none":
         space = add_knobs(space, "training", _LEARN_FROM_TEACHER)
     return narrow_space(space, request.set_knobs)
 
 
-def _default_space(request: Request, task: Task) -> str:
-    built_in = request.data_path is None and request.data_in_memory is None
+def _suited_families(space: SearchSpace, task: Task) -> SearchSpace:
+    """A space with several backbones, without those that cannot be built for the data, as for too many halvings of few rows."""
+    suited = []
+    for part in space.by_family() if len(space.families) > 1 else ():
+        with contextlib.suppress(RequestError):
+            check_space(part, task.input_shape, len(task.classes))
+            suited.append(part.backbone)
+    return narrow_space(space, [f"family={','.join(suited)}"] if 0 < len(suited) < len(space.families) else ())
+
+
+def _suited_space(task: Task) -> str:
     up_to, size, beyond = _SPACE_FOR_RANK[len(task.input_shape)]
-    return _SPACE_FOR_TASK.get(task.name if built_in else "", up_to if task.input_shape[-1] <= size else beyond)
+    return up_to if task.input_shape[-1] <= size else beyond

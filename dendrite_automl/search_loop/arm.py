@@ -114,10 +114,10 @@ class ArmStudy:
         self._add(point, TrialState.PRUNED, None, excess)
 
     def _neighbour(self) -> Point:
-        """A random member of the front with one knob moved, or two: a number to an adjacent one, a string to any other."""
+        """A random member of the front with one or two of its knobs moved: numbers to adjacent ones, strings to any others."""
         rows = [row | {"point": point} for point, row in self._inside]
         point = dict(self._rng.choice(pareto_front(rows, self._objectives))["point"])
-        knobs = [knob for knob in self._space.knobs if len(knob.choices) > 1]
+        knobs = [knob for knob in self._space.active_knobs(point) if len(knob.choices) > 1]
         for knob in self._rng.sample(knobs, min(len(knobs), self._rng.choice((1, 1, 2)))):
             here = knob.choices.index(point[knob.name])
             near = [i for i in range(len(knob.choices)) if i != here and (abs(i - here) == 1 or not knob.is_numeric)]

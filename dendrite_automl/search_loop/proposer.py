@@ -43,6 +43,7 @@ class Proposer:
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan, self._ledger = plan, ledger
+        self._sizer = plan.reach().sizer(plan.goal.budget)
         self._repairer = Repairer(plan.space, plan.goal.budget, self._estimate)
         self._costs: dict[object, list[Cost]] = {}  # by network and schedule, whatever the training
         seen = ledger.started
@@ -154,10 +155,13 @@ class Proposer:
         return Surrogate(plan.space, plan.goal, seed=seed, design=design, costs=self._known_costs)
 
     def _design(self, point: Point, *, arm: str) -> Candidate:
-        return make_candidate(self._plan.space, point, arm=arm, epochs=self._plan.effort.epochs)
+        def design(solved: Point) -> Candidate:
+            return make_candidate(self._plan.space, solved, arm=arm, epochs=self._plan.effort.epochs)
+
+        return self._sizer.solve(point, design)
 
     def _estimate(self, candidate: Candidate) -> list[Cost]:
-        key = (candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
+        key = (candidate.backbone, candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._costs:
             plan = self._plan
             self._costs[key] = estimate_costs(candidate, plan.task.input_shape, plan.classes, plan.device, plan.start)

@@ -128,8 +128,16 @@ def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: S
     if teacher is None and kind == "given":
         raise RequestError(f"teacher: expected the one that {run.path} began with, got none; pass it again")
     if teacher is None:
-        progress.say("training a teacher: the largest network of the space")
-        teacher = find_teacher(plan.space, plan.task, plan.effort, metric=plan.metric, stopped=stop.search_now)
+        progress.say("training a teacher: a network larger than the budget")
+        teacher = find_teacher(
+            plan.space,
+            plan.task,
+            plan.effort,
+            plan.goal.budget,
+            plan.device,
+            metric=plan.metric,
+            stopped=stop.search_now,
+        )
     if teacher is not None:
         journal.keep_teacher(teacher.to_bytes())
         journal.update(teacher=teacher.about)

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.front import Goal
 from dendrite_automl.result import Cost
-from dendrite_automl.space import Point, SearchSpace
+from dendrite_automl.space import FAMILY, SIZE, Point, SearchSpace
 
 Floats = NDArray[np.float64]
 
@@ -171,15 +171,19 @@ class Surrogate:
 
     def _input(self, candidate: Candidate, stages: Sequence[int], cost: Cost, share: float) -> Floats:
         """What the process sees of a network: its knobs, what was done to it so far, its costs, its share of the epochs."""
-        values = dict(candidate.network) | dict(candidate.training)
+        values = dict(candidate.network) | dict(candidate.training) | {FAMILY: candidate.backbone}
         gone = [candidate.stages[stage] for stage in stages]
         grown = [stage for stage in gone if stage.op == "grow"]
         row: list[float] = []
         for knob in self._space.knobs:
-            if len(knob.choices) > 1 and knob.section != "schedule":
-                place = knob.choices.index(values[knob.name])
+            if len(knob.choices) == 1 or knob.section == SIZE:  # sizes follow as costs
+                continue
+            if knob.family not in ("", candidate.backbone):  # another backbone's
+                row += [0.0] * (1 if knob.is_numeric else len(knob.choices))
+            elif knob.section != "schedule":
+                place = knob.choices.index(values[knob.word])
                 row += [place / (len(knob.choices) - 1)] if knob.is_numeric else np.eye(len(knob.choices))[place].tolist()
-            elif len(knob.choices) > 1 and knob.name in _WORDS:
+            elif knob.name in _WORDS:
                 row += [float(bool(grown) and getattr(grown[0], knob.name) == choice) for choice in knob.choices]
         for word in ("shrink", "prune"):
             row.append(2 * sum(stage.ratio or 0.0 for stage in gone if stage.op == word))

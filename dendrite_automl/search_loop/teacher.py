@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,16 +13,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import nn
 
-from dendrite_automl.candidate import make_candidate, trial_seed
+from dendrite_automl.budget import Budget
+from dendrite_automl.candidate import Candidate, Stage, make_candidate, trial_seed
+from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.reach import Reach
+from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.plan import Effort
-from dendrite_automl.space import SearchSpace
+from dendrite_automl.space import SIZE, Point, SearchSpace
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict
 
 _KEY = "logits"
+_TIMES = 6  # the budget: what networks of 1,300 parameters learnt most from had 9,600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +82,44 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
     return Teacher(logits=logits.float().numpy(), about=f"given, {100 * right:.1f} % correct on the training set")
 
 
-def find_teacher(space: SearchSpace, task: Task, effort: Effort, *, metric: str, stopped: Callable[[], bool]) -> Teacher | None:
-    """Train the largest network of a space, once, as an ensemble of replicates; None if stopped before its end.
+def design_teacher(reach: Reach, budget: Budget, *, epochs: int, point: Point | None = None) -> Candidate:
+    """A network to learn from: a plain one of six times the budget, or the largest of a space whose sizes are listed.
 
-    The budget does not apply to it. It is trained with the first choices of [training], and without a teacher of its own.
+    Args:
+        point: whose knobs it has, apart from the size and the schedule; default: those of the space's first anchor.
+    """
+    space = reach.space
+    point = point or (dict(space.anchors[0]) if space.anchors else {knob.name: knob.choices[0] for knob in space.knobs})
+    if space.scale_of(point) is None:
+        candidate, _ = reach.largest()
+    else:
+        limits = tuple((name, _TIMES * limit) for name, limit in (budget if budget.limits else WITHOUT_BUDGET).limits)
+        plain = {**point, "stages": "fit", SIZE: 1.0}
+        candidate = reach.sizer(Budget(limits=limits)).solve(
+            plain, lambda solved: make_candidate(space, solved, arm="baseline", epochs=epochs)
+        )
+    return replace(candidate, stages=(Stage(op="fit", epochs=epochs),))
+
+
+def find_teacher(
+    space: SearchSpace,
+    task: Task,
+    effort: Effort,
+    budget: Budget,
+    device: DeviceProfile | None = None,
+    *,
+    metric: str,
+    stopped: Callable[[], bool],
+) -> Teacher | None:
+    """Train a network of a space that is larger than the budget, as an ensemble of replicates; None if stopped before its end.
+
+    It is trained with the first choices of [training], and without a teacher of its own.
 
     Raises:
         CandidateFailed: its training diverged.
     """
     classes = len(task.classes)
-    point, _ = Reach(space, task.input_shape, classes).largest()
-    candidate = make_candidate(space, point, arm="baseline", epochs=effort.epochs)
+    candidate = design_teacher(Reach(space, task.input_shape, classes, device), budget, epochs=effort.epochs)
     settings = FitSettings.from_knobs({**dict(candidate.training), "distill": 0.0})
     data = Data.from_splits(task.train, task.val, classes, metric)
     models = []

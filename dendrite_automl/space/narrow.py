@@ -7,10 +7,11 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.space.read import parse_space
-from dendrite_automl.space.space import Knob, SearchSpace, Value
+from dendrite_automl.space.space import FAMILY, SIZE, Knob, Scale, SearchSpace, Value
 from dendrite_automl.space.toml import to_text, to_toml
 
 GRAMMAR = "KNOB=VALUE, KNOB=A,B, KNOB=LOW:HIGH or KNOB!=A,B"
@@ -22,7 +23,8 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
 
     `knob=a,b` keeps these choices and `knob!=a,b` all others; instead of a value, `low:high` names the numbers from low to
     high (inclusive; one side may be empty). `knob=value` fixes a knob, even to a value that the space does not list.
-    Anchors with a value that was removed are dropped.
+    Anchors with a value that was removed are dropped. A solved size takes one range, or one value, which fixes it. In a space
+    with several backbones, `kernel=5` means the knob of every backbone that has it, `dscnn.kernel=5` that of one.
 
     Raises:
         RequestError: a setting does not match the grammar, its knob or values are unknown, or it leaves nothing.
@@ -33,14 +35,76 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
     knobs = {knob.name: knob for knob in space.knobs}
     choices = {knob.name: knob.choices for knob in space.knobs}
     for setting in settings:
-        name, excludes, values = _parse(str(setting), knobs)
-        fixed_anew = choices[name] == knobs[name].choices and not excludes
-        choices[name] = _narrowed(choices[name], values, f'set: "{setting}"', excludes=excludes, fixed_anew=fixed_anew)
-        data[knobs[name].section][name] = list(choices[name]) if len(choices[name]) > 1 else choices[name][0]
+        where, (names, excludes, values) = f'set: "{setting}"', _parse(str(setting), space)
+        for name in names:
+            if "." in name and name.rpartition(".")[0] not in data["backbone"]:
+                continue  # of a backbone that an earlier setting has left out
+            scale = next((scale for scale in space.scales if name == scale.key), None)
+            if scale is not None:
+                _narrow_scale(data, scale, values, where, excludes=excludes)
+            else:
+                anew = choices[name] == knobs[name].choices and not excludes
+                choices[name] = _narrowed(choices[name], values, where, excludes=excludes, fixed_anew=anew)
+                _set(data, knobs[name], list(choices[name]) if len(choices[name]) > 1 else choices[name][0])
     kept = {name: set(map(repr, left)) for name, left in choices.items()}
-    anchors = data.get("anchors", [])
-    data["anchors"] = [anchor for anchor in anchors if all(repr(value) in kept[name] for name, value in anchor.items())]
+    data["anchors"] = [anchor for anchor in data.get("anchors", []) if _is_kept(anchor, kept)]
     return parse_space(to_toml(data), where="set")
+
+
+def _set(data: dict[str, Any], knob: Knob, entry: Any) -> None:
+    """Write what is left of a knob into a space's entries."""
+    if knob.section == FAMILY:
+        data["backbone"] = entry if isinstance(entry, list) else [entry]
+        for section in ("network", "size"):
+            data[section] = {
+                name: part
+                for name, part in data.get(section, {}).items()
+                if not isinstance(part, dict) or name in data["backbone"]
+            }
+    elif knob.section == SIZE:
+        data["size"]["shares"] = entry
+    elif knob.family:
+        data[knob.section].setdefault(knob.family, {})[knob.word] = entry
+    else:
+        data[knob.section][knob.name] = entry
+
+
+def _narrow_scale(data: dict[str, Any], scale: Scale, values: list[str], where: str, *, excludes: bool) -> None:
+    """Narrow the limits of a solved size, or fix it, which makes it a knob like others."""
+    solved, given = data.get("size", {}), data.setdefault("network", {})
+    if scale.family:
+        solved, given = solved.get(scale.family, {}), given.setdefault(scale.family, {})
+    if scale.name not in solved:
+        raise RequestError(f"{where}: {scale.name}: expected one setting of a size that is solved, got two")
+    low, colon, high = values[0].partition(":")
+    numbers = [scale.low if not low else _number(low), (scale.high if not high else _number(high)) if colon else _number(low)]
+    if excludes or len(values) > 1 or not all(number > 0 for number in numbers) or (colon and numbers[0] >= numbers[1]):
+        raise RequestError(
+            f"{where}: {scale.name}: expected one value or a range from low to high, such as "
+            f"{scale.name}={scale.low:g}:{scale.high:g}, because this size is solved"
+        )
+    if colon:
+        solved[scale.name] = numbers
+        return
+    given[scale.name] = int(numbers[0]) if numbers[0].is_integer() else numbers[0]
+    del solved[scale.name]
+    if scale.family and not solved:
+        del data["size"][scale.family]
+    if set(data["size"]) <= {"shares"}:  # no size is left to solve
+        del data["size"]
+        data["anchors"] = [
+            {name: value for name, value in anchor.items() if name != SIZE} for anchor in data.get("anchors", [])
+        ]
+
+
+def _is_kept(anchor: Mapping[str, Any], kept: Mapping[str, set[str]]) -> bool:
+    """Whether every value of an anchor is still a choice; a size that is fixed now was none of the anchor's making."""
+    family = anchor.get(FAMILY)
+    for name, value in anchor.items():
+        known = kept.get(name, kept.get(f"{family}.{name}"))
+        if known is not None and repr(value) not in known:
+            return False
+    return True
 
 
 def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Value]]) -> SearchSpace:
@@ -52,20 +116,23 @@ def add_knobs(space: SearchSpace, section: str, knobs: Mapping[str, Sequence[Val
     return parse_space(to_toml({"anchors": [], **data}), where=space.name)
 
 
-def _parse(setting: str, knobs: Mapping[str, Knob]) -> tuple[str, bool, list[str]]:
-    """Knob, whether the values are excluded, and the values as strings."""
+def _parse(setting: str, space: SearchSpace) -> tuple[list[str], bool, list[str]]:
+    """Full names of the knobs, whether the values are excluded, and the values as strings."""
     match = _SETTING.fullmatch(setting)
     if not match:
         raise RequestError(f'set: expected {GRAMMAR}; got "{setting}"')
     name, text = match["name"], match["values"]
-    if name not in knobs:
-        close = difflib.get_close_matches(name, knobs, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"expected one of {', '.join(knobs)}"
+    full = {knob.name: knob.choices for knob in space.knobs} | {scale.key: () for scale in space.scales}
+    names = [name] if name in full else [known for known in full if known.partition(".")[2] == name]
+    if not names:
+        words = dict.fromkeys([*full, *(known.rpartition(".")[2] for known in full)])
+        close = difflib.get_close_matches(name, words, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"expected one of {', '.join(full)}"
         raise RequestError(f'set: "{setting}": unknown knob "{name}"; {hint}')
-    values = [text] if text in knobs[name].choices else [part.strip() for part in text.split(",")]
+    values = [text] if text in full[names[0]] else [part.strip() for part in text.split(",")]
     if not all(values):
         raise RequestError(f'set: "{setting}": expected {GRAMMAR}; got an empty value')
-    return name, match["sign"] == "!=", values
+    return names, match["sign"] == "!=", values
 
 
 def _narrowed(

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from dendrite_automl.errors import RequestError, SpaceError
-from dendrite_automl.space.space import CLASS_WEIGHTS, LR_SCHEDULES, STAGE_WORDS, Knob, SearchSpace, Value
+from dendrite_automl.space.space import (
+    CLASS_WEIGHTS,
+    FAMILY,
+    LR_SCHEDULES,
+    SHARES,
+    SIZE,
+    STAGE_WORDS,
+    Knob,
+    Scale,
+    SearchSpace,
+    Value,
+)
 
 _PACKAGE = Path(__file__).parent.parent
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
@@ -102,8 +113,9 @@ def _parse(text: str, where: str) -> SearchSpace:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpaceError(f"{where}: expected TOML: {error}") from None
-    words = {key: _text(data, key, where) for key in ("name", "description", "source", "task", "backbone")}
-    unknown = set(data) - set(words) - {"input_shape", "network", "schedule", "training", "anchors"}
+    words = {key: _text(data, key, where) for key in ("name", "description", "source", "task")}
+    families = _families(data, where)
+    unknown = set(data) - set(words) - {"backbone", "input_shape", "network", "size", "schedule", "training", "anchors"}
     if unknown:
         raise SpaceError(f'{where}: unknown entry "{sorted(unknown)[0]}"; see search_spaces/README.md')
     shape = data.get("input_shape")
@@ -111,7 +123,11 @@ def _parse(text: str, where: str) -> SearchSpace:
         raise SpaceError(
             f"{where}: input_shape: expected a list of 1 to 3 whole numbers >= 1, got {shape!r}", entry="input_shape"
         )
-    knobs = tuple(knob for section in ("network", "schedule", "training") for knob in _knobs(data, section, where))
+    scales = _scales(data, families, where)
+    knobs = (
+        *_size_knobs(data, families, scales, where),
+        *(knob for section in ("network", "schedule", "training") for knob in _knobs(data, section, where, families)),
+    )
     names = [knob.name for knob in knobs]
     for name in names:
         if names.count(name) > 1:
@@ -124,7 +140,9 @@ def _parse(text: str, where: str) -> SearchSpace:
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise SpaceError(f"{where}: anchors: expected points, each under its own [[anchors]], got {entries!r}", entry="anchors")
     anchors = tuple(_anchor(entry, knobs, where) for entry in entries)
-    return SearchSpace(input_shape=tuple(shape), knobs=knobs, anchors=anchors, text=text, **words)
+    return SearchSpace(
+        families=families, input_shape=tuple(shape), knobs=knobs, scales=scales, anchors=anchors, text=text, **words
+    )
 
 
 def _folder() -> Path:
@@ -144,14 +162,77 @@ def _text(data: dict[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _knobs(data: dict[str, Any], section: str, where: str) -> list[Knob]:
-    entries = data.get(section, {})
+def _families(data: dict[str, Any], where: str) -> tuple[str, ...]:
+    """The backbones: one, or a list of different ones, whose sections are divided."""
+    given = data.get("backbone")
+    if not isinstance(given, list):
+        return (_text(data, "backbone", where),)
+    if not given or len(set(map(repr, given))) != len(given) or not all(isinstance(name, str) and name for name in given):
+        raise SpaceError(f"{where}: backbone: expected a string or a list of different ones, got {given!r}", entry="backbone")
+    return tuple(given)
+
+
+def _section(data: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    entries = data.get(name, {})
     if not isinstance(entries, dict):
-        raise SpaceError(f"{where}: [{section}]: expected a section of knobs, got {entries!r}")
-    return [_knob(name, section, value, where) for name, value in entries.items()]
+        raise SpaceError(f"{where}: [{name}]: expected a section of knobs, got {entries!r}")
+    return entries
 
 
-def _knob(name: str, section: str, value: Any, where: str) -> Knob:
+def _parts(data: dict[str, Any], section: str, families: tuple[str, ...], where: str) -> list[tuple[str, dict[str, Any]]]:
+    """A section's entries by family; in a space whose sections are not divided, and in those for all, of the family ""."""
+    entries = _section(data, section, where)
+    if not isinstance(data["backbone"], list) or section in ("schedule", "training"):
+        return [("", entries)]
+    for name, part in entries.items():
+        if name not in families or not isinstance(part, dict):
+            raise SpaceError(
+                f"{where}: [{section}]: expected a section for each of {', '.join(families)}, such as "
+                f"[{section}.{families[0]}]; got {name}",
+                entry=name,
+            )
+    return list(entries.items())
+
+
+def _knobs(data: dict[str, Any], section: str, where: str, families: tuple[str, ...]) -> list[Knob]:
+    return [
+        _knob(name, section, value, where, family)
+        for family, entries in _parts(data, section, families, where)
+        for name, value in entries.items()
+    ]
+
+
+def _scales(data: dict[str, Any], families: tuple[str, ...], where: str) -> tuple[Scale, ...]:
+    """The solved sizes: one entry `name = [low, high]` for each backbone that has one."""
+    entries = _section(data, "size", where)
+    shown = {**data, "size": {name: value for name, value in entries.items() if name != "shares"}}
+    scales = []
+    for family, part in _parts(shown, "size", families, where):
+        if len(part) > 1:
+            raise SpaceError(f"{where}: [size]: expected one size to solve, got {', '.join(part)}", entry=list(part)[1])
+        for name, limits in part.items():
+            numbers = isinstance(limits, list) and all(_follows(value, "positive") for value in limits)
+            if not (numbers and len(limits) == 2 and limits[0] < limits[1]):
+                raise _wrong(where, name, f"expected two numbers > 0, such as [2, 64], in [size], got {limits!r}")
+            scales.append(Scale(name=name, low=float(limits[0]), high=float(limits[1]), family=family))
+    return tuple(scales)
+
+
+def _size_knobs(data: dict[str, Any], families: tuple[str, ...], scales: tuple[Scale, ...], where: str) -> list[Knob]:
+    """The knobs that choose a backbone, and a share of the budget."""
+    knobs = [Knob(name=FAMILY, section=FAMILY, choices=families)] if isinstance(data["backbone"], list) else []
+    shares = _section(data, "size", where).get("shares", list(SHARES) if scales else None)
+    if shares is None:
+        return knobs
+    if not scales:
+        raise _wrong(where, "shares", "expected a size to solve beside it in [size], such as channels = [2, 64]; got none")
+    shares = shares if isinstance(shares, list) else [shares]
+    if not shares or len(set(shares)) != len(shares) or not all(_follows(value, "positive") and value <= 1 for value in shares):
+        raise _wrong(where, "shares", f"expected different numbers above 0, up to 1, got {shares!r}")
+    return [*knobs, Knob(name=SIZE, section=SIZE, choices=tuple(shares))]
+
+
+def _knob(name: str, section: str, value: Any, where: str, family: str) -> Knob:
     choices = value if isinstance(value, list) else [value]
     if not choices or len(set(map(repr, choices))) != len(choices):
         raise _wrong(where, name, f"expected one value or a list of different ones, got {value!r}")
@@ -162,7 +243,7 @@ def _knob(name: str, section: str, value: Any, where: str) -> Knob:
         if not (_is_value(choice) if rules is None else _follows(choice, rules[name])):
             expected = "a number, a string or true/false" if rules is None else _EXPECTED[rules[name]]
             raise _wrong(where, name, f"expected {expected}, got {choice!r}; see search_spaces/README.md")
-    return Knob(name=name, section=section, choices=tuple(choices))
+    return Knob(name=f"{family}.{name}" if family else name, section=section, choices=tuple(choices), family=family)
 
 
 def _follows(value: Any, rule: str) -> bool:
@@ -207,8 +288,13 @@ def _check_needed(knobs: tuple[Knob, ...], where: str) -> None:
 
 
 def _anchor(entry: dict[str, Any], knobs: tuple[Knob, ...], where: str) -> tuple[tuple[str, Value], ...]:
-    """A full point: the anchor's values, and the first choice of every knob that it leaves out."""
+    """A full point: the anchor's values, and the first choice of every knob that it leaves out.
+
+    In a space with several backbones, the knobs of the anchor's own may be named without the backbone.
+    """
     by_name = {knob.name: knob for knob in knobs}
+    family = entry.get(FAMILY)
+    entry = {name if name in by_name else f"{family}.{name}" if family else name: value for name, value in entry.items()}
     for name, value in entry.items():
         if name not in by_name:
             raise SpaceError(f'{where}: anchors: unknown knob "{name}"; expected one of {", ".join(by_name)}')

@@ -16,9 +16,15 @@ def to_toml(data: Mapping[str, Any]) -> str:
     """A space's entries as the text of its file, without comments.
 
     Args:
-        data: texts, numbers and lists at the top; sections as dicts; `anchors`, a sequence of dicts.
+        data: texts, numbers and lists at the top; sections as dicts, which may hold dicts; `anchors`, a sequence of dicts.
     """
-    sections = {f"[{name}]": entries for name, entries in data.items() if isinstance(entries, dict)}
+    sections: dict[str, Mapping[str, Any]] = {}
+    for name, entries in data.items():
+        if isinstance(entries, dict):
+            parts = {key: part for key, part in entries.items() if isinstance(part, dict)}
+            own = {key: value for key, value in entries.items() if key not in parts}
+            sections |= {f"[{name}]": own} if own or not parts else {}
+            sections |= {f"[{name}.{_key(key)}]": part for key, part in parts.items()}
     plain = {name: value for name, value in data.items() if name != "anchors" and not isinstance(value, dict)}
     blocks = [_to_lines(plain), *([head, *_to_lines(entries)] for head, entries in sections.items())]
     blocks += [["[[anchors]]", *_to_lines(anchor)] for anchor in data.get("anchors", ())]
@@ -26,7 +32,11 @@ def to_toml(data: Mapping[str, Any]) -> str:
 
 
 def _to_lines(entries: Mapping[str, Any]) -> list[str]:
-    return [f"{key if _BARE_KEY.fullmatch(key) else _quoted(key)} = {_to_toml_value(value)}" for key, value in entries.items()]
+    return [f"{_key(key)} = {_to_toml_value(value)}" for key, value in entries.items()]
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _quoted(name)
 
 
 def _to_toml_value(value: Any) -> str:

@@ -140,7 +140,7 @@ def train_epochs(
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     examples = len(data.x)
-    size = min(settings.batch_size, max(_LEAST_BATCH, examples // _LEAST_STEPS))
+    size = batch_of(examples, settings.batch_size)
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
     steps = epochs * -(-used // size)
     schedule = _make_schedule(optimizer, settings, steps)
@@ -167,6 +167,11 @@ def train_epochs(
             optimizer.step()
             schedule.step()
         yield losses.detach().mean(0).tolist()
+
+
+def batch_of(examples: int, most: int) -> int:
+    """Batch size for a training set: at most `most`; less if that would give fewer than 16 batches, but not below 8."""
+    return min(most, max(_LEAST_BATCH, examples // _LEAST_STEPS))
 
 
 def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:

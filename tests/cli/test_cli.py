@@ -47,7 +47,7 @@ def npz(**changes: object) -> None:
         (["--space", "keywords_sepconv1d", "--task", "digits"], "2 axes"),
         (["--set", "width"], "expected KNOB=VALUE, KNOB=A,B, KNOB=LOW:HIGH or KNOB!=A,B"),
         (["--set"], "expected one argument"),
-        (["--set", "widht=1"], 'did you mean "width"?'),
+        (["--set", "chanels=1"], 'did you mean "channels"?'),
         (["--set", "blocks=2:3", "--set", "blocks!=2,3"], "expected at least one of 2, 3"),
         (["--set", "kernel=8"], 'knob "kernel" = 8: sepconv1d: kernel: expected an odd number >= 1, got 8'),
         (["--set", "kind=perforatd"], "expected one of gradient, perforated"),

@@ -55,17 +55,18 @@ def test_a_plan_has_the_narrowed_space_and_keeps_it_whole() -> None:
 
 
 def test_settings_of_a_default_space_are_those_of_the_space_that_suits_the_data() -> None:
-    assert {knob.name: knob.choices for knob in make(space=None).space.knobs}["filters"] == (4, 6, 8)
+    narrowed = make(space=None, set_knobs=["conv2d.filters=4:8"]).space
+    assert ("conv2d.filters", 4.0, 8.0) in [(scale.key, scale.low, scale.high) for scale in narrowed.scales]
 
 
 @pytest.mark.parametrize(
     ("shape", "space"),
     [
         ((7,), "tabular_mlp"),
-        ((3, 128), "keywords_sepconv1d"),
+        ((13, 128), "auto_sequences"),
         ((3, 129), "series_ressep1d"),
-        ((1, 8, 8), "digits_conv2d"),
-        ((3, 28, 28), "images_conv2d"),
+        ((1, 8, 8), "auto_images"),
+        ((3, 28, 28), "auto_images"),
     ],
 )
 def test_rank_and_size_of_data_choose_the_space(shape: tuple[int, ...], space: str) -> None:
@@ -73,6 +74,13 @@ def test_rank_and_size_of_data_choose_the_space(shape: tuple[int, ...], space: s
     in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
     plan = make_plan({"budget": "1k-params", "data": in_memory})
     assert plan.space == load_space(space)
+    assert make_plan({"budget": "1k-params", "data": in_memory, "space": "auto"}).space == plan.space
+
+
+def test_backbones_that_the_data_is_too_small_for_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    in_memory = (rng.normal(size=(40, 3, 90)), np.arange(40) % 2, rng.normal(size=(10, 3, 90)), np.arange(10) % 2)
+    assert make_plan({"budget": "1k-params", "data": in_memory}).space.families == ("sepconv1d", "ressep1d", "dscnn")
 
 
 @pytest.mark.parametrize("none", [None, (), []])
@@ -89,8 +97,8 @@ def test_one_setting_may_be_a_text_alone() -> None:
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("filters=0", 'knob "filters" = 0: conv2d: filters: expected at least 1, got 0'),
-        ("filters=2.5", 'knob "filters": conv2d cannot be built with 2.5'),
+        ("filters=0", "filters: expected one value or a range"),
+        ("kernel=2.5", 'knob "kernel" = 2.5: conv2d: kernel: expected an odd number'),
         ("growth=triple", 'growth: expected one of constant, double_once, double, got "triple"'),
         ("placement=tail", 'knob "placement": expected one of head, convs, all'),
         ("activation=gelu", 'knob "activation": expected one of'),

@@ -5,9 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from dendrite_automl.budget import Budget
 from dendrite_automl.errors import RequestError
+from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.plan import Effort, make_plan
-from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, find_teacher
+from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, design_teacher, find_teacher
+from dendrite_automl.space import load_space
 from dendrite_automl.tasks import Task, from_arrays
 from tests.factories import make_space, make_space_text
 
@@ -22,16 +26,26 @@ def make_task(shape: tuple[int, ...] = (6,)) -> Task:
 def test_the_largest_network_is_trained_and_its_replicates_speak_together() -> None:
     task, space = make_task(), make_space(learning_rate=0.05)
     effort = Effort(epochs=6, replicates=2)
-    teacher = find_teacher(space, task, effort, metric="accuracy", stopped=lambda: False)
+    teacher = find_teacher(space, task, effort, Budget(), metric="accuracy", stopped=lambda: False)
     assert teacher is not None
     largest = 6 * 40 + 40 + 40 * 40 + 40 + 40 * 3 + 3
     assert teacher.about.startswith(f"2 networks of {largest:,} parameters")
     assert teacher.logits.shape == (len(task.train), 3)
     assert (teacher.logits.argmax(1) == task.train.y).mean() > 0.9
-    again = find_teacher(space, task, effort, metric="accuracy", stopped=lambda: False)
+    again = find_teacher(space, task, effort, Budget(), metric="accuracy", stopped=lambda: False)
     assert again is not None
     assert np.array_equal(again.logits, teacher.logits)
-    assert find_teacher(space, task, effort, metric="accuracy", stopped=lambda: True) is None
+    assert find_teacher(space, task, effort, Budget(), metric="accuracy", stopped=lambda: True) is None
+
+
+def test_a_teacher_has_six_times_the_budget_where_sizes_are_solved() -> None:
+    space = load_space("auto_sequences")
+    candidate = design_teacher(Reach(space, (13, 50), 6), Budget.parse("2k-params,1M-macs"), epochs=40)
+    assert (candidate.backbone, str(candidate.stages[0]), candidate.epochs) == (dict(space.anchors[0])["family"], "fit", 40)
+    [cost] = estimate_costs(candidate, (13, 50), 6)
+    assert max(cost.params / 12_000, cost.macs / 6_000_000) == pytest.approx(0.95, abs=0.05)
+    point = {**dict(space.anchors[0]), "family": "sepconv1d"}
+    assert design_teacher(Reach(space, (13, 50), 6), Budget(), epochs=40, point=point).backbone == "sepconv1d"
 
 
 def test_what_a_teacher_says_survives_a_run_folder() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.space import SearchSpace, Value, available_spaces, load_space, parse_space
+from dendrite_automl.space import FAMILY, SearchSpace, Value, available_spaces, load_space, parse_space
 from dendrite_automl.space.narrow import narrow_space
 from tests.factories import make_space, make_space_text
 
-SPACE = parse_space(load_space("keywords_sepconv1d").text.replace("2.5, 3.0, 4.0, 6.0, 8.0", "2.5"), where="narrower")
+WIDTHS = "[0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5]"
+SOLVED = load_space("keywords_sepconv1d")
+LISTED = re.sub(r"\[size\].*\n.*\n\n", "", SOLVED.text.replace("[network]\n", f"[network]\nwidth = {WIDTHS}\n"))
+SPACE = parse_space(LISTED.replace("size = 1.0", "width = 1.0").replace("size = 0.55", "width = 1.5"), where="listed")
 SPACES = {name: load_space(name) for name in available_spaces()}
 
 
@@ -152,7 +156,8 @@ def test_true_and_false_have_no_other_values() -> None:
 @given(data=st.data(), space=st.sampled_from(list(SPACES.values())), seed=st.integers())
 def test_narrowing_never_adds_a_choice_and_the_text_says_all(data: st.DataObject, space: SearchSpace, seed: int) -> None:
     settings, left = [], {}
-    for knob in data.draw(st.lists(st.sampled_from(space.knobs), unique_by=lambda knob: knob.name)):
+    knobs = [knob for knob in space.knobs if knob.name != FAMILY]  # without a backbone its knobs go too
+    for knob in data.draw(st.lists(st.sampled_from(knobs), unique_by=lambda knob: knob.name)):
         values = data.draw(st.lists(st.sampled_from(knob.choices), min_size=1, unique=True))
         sign = data.draw(st.sampled_from(["=", "!="] if len(values) < len(knob.choices) else ["="]))
         settings.append(f"{knob.name}{sign}{','.join(map(str, values))}")
@@ -192,3 +197,53 @@ def test_a_switch_is_turned_on_where_the_space_lists_it_as_off() -> None:
     space = make_space(depth=False)
     assert [choices(narrow_space(space, [text]), "depth") for text in ("depth=true", "depth=True")] == [(True,), (True,)]
     assert '; got "1"' in error_of("depth=1", space=space)
+
+
+def size_of(space: SearchSpace) -> list[tuple[str, float, float]]:
+    return [(scale.key, scale.low, scale.high) for scale in space.scales]
+
+
+@pytest.mark.parametrize(
+    ("setting", "low", "high"), [("channels=4:8", 4.0, 8.0), ("channels=:8", 2.0, 8.0), ("channels=4.5:", 4.5, 64.0)]
+)
+def test_a_solved_size_takes_a_range(setting: str, low: float, high: float) -> None:
+    narrowed = narrow_space(SOLVED, [setting])
+    assert size_of(narrowed) == [("channels", low, high)]
+    assert len(narrowed.anchors) == len(SOLVED.anchors)
+
+
+def test_a_solved_size_that_is_fixed_is_a_knob_like_others() -> None:
+    narrowed = narrow_space(SOLVED, ["channels=8", "blocks=3"])
+    assert (size_of(narrowed), choices(narrowed, "channels")) == ([], (8,))
+    assert not any(knob.name == "size" for knob in narrowed.knobs)
+
+
+@pytest.mark.parametrize(
+    "setting", ["channels=8:4", "channels!=8", "channels=4,8", "channels=-1", "channels=a", "channels=0:8"]
+)
+def test_a_solved_size_takes_nothing_else(setting: str) -> None:
+    assert "expected one value or a range from low to high, such as channels=2:64, because this size is solved" in error_of(
+        setting, space=SOLVED
+    )
+    assert "got two" in error_of("channels=8", "channels=4:8", space=SOLVED)
+
+
+AUTO = load_space("auto_sequences")
+
+
+def test_backbones_are_left_out_with_their_knobs_sizes_and_anchors() -> None:
+    narrowed = narrow_space(AUTO, ["family=dscnn", "kernel=3"])
+    assert narrowed.families == ("dscnn",)
+    assert {knob.family for knob in narrowed.knobs} == {"", "dscnn"}
+    assert size_of(narrowed) == [("dscnn.channels", 2.0, 64.0)]
+    assert {dict(anchor)["family"] for anchor in narrowed.anchors} == {"dscnn"}
+    assert parse_space(narrowed.text, where="run.json") == narrowed
+
+
+def test_a_knob_is_that_of_one_backbone_or_of_all_that_have_it() -> None:
+    assert choices(narrow_space(AUTO, ["dscnn.kernel=3"]), "ressep1d.kernel") == choices(AUTO, "ressep1d.kernel")
+    everywhere = narrow_space(AUTO, ["nonlinearity=relu", "kernel=5"])
+    assert {knob.choices for knob in everywhere.knobs if knob.word == "nonlinearity"} == {("relu",)}
+    assert {knob.choices for knob in everywhere.knobs if knob.word == "kernel"} == {(5,)}
+    assert size_of(narrow_space(AUTO, ["channels=8:"]))[0] == ("sepconv1d.channels", 8.0, 64.0)
+    assert 'did you mean "kernel"?' in error_of("kernl=5", space=AUTO)

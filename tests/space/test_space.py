@@ -51,6 +51,8 @@ def error_of(text: str) -> str:
 
 def test_the_shipped_spaces_are_those_of_the_catalogue() -> None:
     assert SPACES.keys() == {
+        "auto_images",
+        "auto_sequences",
         "digits_conv2d",
         "images_conv2d",
         "images_dscnn",
@@ -88,8 +90,8 @@ def test_every_anchor_is_a_full_point(space: SearchSpace) -> None:
 
 
 @on_every_space
-def test_every_space_starts_from_two_published_designs(space: SearchSpace) -> None:
-    assert len(space.anchors) == 2
+def test_every_space_starts_from_published_designs(space: SearchSpace) -> None:
+    assert 2 <= len(space.anchors) <= 8
 
 
 @on_every_space
@@ -131,7 +133,7 @@ def test_an_anchor_gives_the_very_value_of_the_knob(value: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["name", "description", "source", "task", "backbone"])
-@pytest.mark.parametrize("value", [None, "3", '""', "[1]"])
+@pytest.mark.parametrize("value", [None, "3", '""', "{a = 1}"])
 def test_a_missing_or_wrong_text_entry_is_named(key: str, value: str | None) -> None:
     line = re.search(rf"^{key} = .*$", SMALL, re.MULTILINE)
     assert line
@@ -284,3 +286,72 @@ def test_class_weights_are_one_of_three_words() -> None:
     for bad in ('"heavy"', "true", "2", '""', '["none", "even"]'):
         with pytest.raises(RequestError, match=r"class_weights.*expected one of auto, none, balanced"):
             parse(bad)
+
+
+DIVIDED = (
+    SMALL.replace('"mlp"', '["mlp", "conv2d"]')
+    .replace("[network]\nhidden", "[network.mlp]\ndepth")
+    .replace("[4, 8]", "[0, 1]\n[network.conv2d]\nblocks = [1, 2]\nkernel = [3, 5]\n[size.mlp]\nhidden = [1, 64]")
+)
+
+
+def test_a_space_with_several_backbones_has_their_knobs_and_sizes() -> None:
+    space = parse_space(DIVIDED, where="x")
+    assert space.families == ("mlp", "conv2d")
+    assert [knob.name for knob in space.knobs][:5] == ["family", "size", "mlp.depth", "conv2d.blocks", "conv2d.kernel"]
+    point = space.sample(random.Random(0)) | {"family": "mlp", "mlp.depth": 1}
+    assert space.network_of(point) == {"depth": 1}
+    assert space.network_of(space.with_size(point, 7.5)) == {"depth": 1, "hidden": 7.5}
+    other = point | {"family": "conv2d"}
+    assert space.scale_of(other) is None
+    assert space.with_size(other, 7.5) == other
+    assert set(space.network_of(other)) == {"blocks", "kernel"}
+    assert {knob.name for knob in space.active_knobs(other)} >= {"family", "conv2d.kernel"}
+    assert not {knob.name for knob in space.active_knobs(other)} & {"size", "mlp.depth"}
+
+
+def test_each_backbone_has_a_space_of_its_own() -> None:
+    mlp, conv = parse_space(DIVIDED, where="x").by_family()
+    assert (mlp.backbone, [knob.name for knob in mlp.knobs][:2]) == ("mlp", ["size", "depth"])
+    assert [(scale.key, scale.high) for scale in mlp.scales] == [("hidden", 64.0)]
+    assert [knob.choices for knob in mlp.unscaled().knobs if knob.name == "hidden"] == [(1.0, 64.0)]
+    assert not conv.scales
+    [alone] = parse_space(SMALL, where="x").by_family()
+    assert alone == parse_space(SMALL, where="x")
+
+
+def test_an_anchor_names_the_knobs_of_its_own_backbone_without_it() -> None:
+    [anchor] = parse_space(DIVIDED + '[[anchors]]\nfamily = "conv2d"\nkernel = 5\n', where="x").anchors
+    assert dict(anchor)["conv2d.kernel"] == 5
+    assert dict(anchor)["size"] == 1.0
+    assert 'unknown knob "mlp.kernel"' in error_of(DIVIDED + '[[anchors]]\nfamily = "mlp"\nkernel = 5\n')
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("[1, 64]", "[64, 1]", 'knob "hidden": expected two numbers > 0, such as [2, 64], in [size], got [64, 1]'),
+        ("[1, 64]", "8", "in [size], got 8"),
+        ("[1, 64]", '["a", "b"]', "in [size], got ['a', 'b']"),
+        ("[1, 64]", "[1, 64]\nwidth = [1, 2]", "[size]: expected one size to solve, got hidden, width"),
+        ("[size.mlp]", "[size.cnn]", "expected a section for each of mlp, conv2d, such as [size.mlp]; got cnn"),
+        ("[network.conv2d]", "[network.cnn]", "such as [network.mlp]; got cnn"),
+        ('"mlp", "conv2d"', '"mlp", "mlp"', "backbone: expected a string or a list of different ones"),
+        (
+            "[schedule]",
+            "[size]\nshares = [2]\n[schedule]",
+            'knob "shares": expected different numbers above 0, up to 1, got [2]',
+        ),
+    ],
+)
+def test_what_is_wrong_with_sizes_and_backbones_is_said(before: str, after: str, says: str) -> None:
+    assert before in DIVIDED
+    assert says in error_of(DIVIDED.replace(before, after))
+
+
+def test_shares_need_a_size() -> None:
+    assert "expected a size to solve beside it" in error_of(changed("[schedule]", "[size]\nshares = [1.0, 0.5]\n[schedule]"))
+    text = changed("hidden = [4, 8]", "depth = 1").replace(
+        "[schedule]", "[size]\nhidden = [1, 8]\nshares = [1.0, 0.5]\n[schedule]"
+    )
+    assert [knob.choices for knob in parse_space(text, where="x").knobs if knob.name == "size"] == [(1.0, 0.5)]
