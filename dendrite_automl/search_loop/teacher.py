@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import nn
 
-from dendrite_automl.candidate import make_candidate, trial_seed
+from dendrite_automl.candidate import Candidate, make_candidate, trial_seed
 from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.networks.build import build_network
@@ -99,6 +99,15 @@ def find_teacher(space: SearchSpace, task: Task, effort: Effort, *, metric: str,
     for _ in fit_replicates_(models, data, settings, epochs=effort.epochs, seed=seed):
         if stopped():
             return None
+    return ask_together(models, candidate, data)
+
+
+def ask_together(models: list[nn.Module], candidate: Candidate, data: Data) -> Teacher:
+    """The mean outputs of trained networks of one design.
+
+    Raises:
+        CandidateFailed: a logit is not finite.
+    """
     mean = statistics.fmean(accuracy(model, data.x_val, data.y_val) for model in models)
     together = _Ensemble(models)
     params = sum(parameter.numel() for parameter in models[0].parameters())
