@@ -7,7 +7,7 @@ from pathlib import Path
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.confirmed import confirmed_rows, final_front
+from dendrite_automl.run.finished import final_front, reported_rows
 
 
 def write_report(journal: Journal) -> list[Path]:
@@ -22,7 +22,7 @@ def write_report(journal: Journal) -> list[Path]:
     goal = run.info.goal
     front = final_front(run, goal)
     title = f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}"
-    reported = [*confirmed_rows(run, goal), *(row for row in front if row["val_accuracy_selected"] is None)]
+    reported = reported_rows(run, goal)
     plots = [run.path / "front.png", run.path / "front.svg"]
     for path in plots:
         rows = [snapshot.values() for snapshot in run.snapshots()]

@@ -83,9 +83,8 @@ class TeacherTrainer(Trainings):
         least = measured.train_seconds * (FINISH_TIMES + _TIMES * epochs / max(1, measured.trained_epochs))
         if (left := self._how.seconds_left()) >= least:
             return True
-        self._how.say(
-            f"no finish: a teacher and one network would take more than {least:.0f} s, and {max(0, left):.0f} s are left"
-        )
+        needed = f"a teacher and one network would take more than {least:.0f} s"
+        self._how.say(f"no finish: {needed}, and {max(0, left):.0f} s are left; finish later with --resume --finish distill")
         return False
 
 

@@ -102,9 +102,8 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
         try:
-            export_and_log(
-                journal, ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, pretrained=plan.start), progress
-            )
+            export = ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, pretrained=plan.start)
+            export_and_log(journal, export, progress)
         except OSError as error:
             what = f"{error.strerror or error}; make room and continue with --resume"
             raise AutoMLError(f"search: cannot write the front into {run.path}: {what}") from None
