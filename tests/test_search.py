@@ -16,7 +16,7 @@ import dendrite_automl as da
 from dendrite_automl.run import FRONT_COLUMNS
 
 DIGITS = ["--budget", "2k-params", "--task", "digits", "--space", "digits_conv2d", "--seed", "0", "--workers", "1"]
-SEARCH = ["search", *DIGITS, "--epochs", "8", "--replicates", "2"]
+SEARCH = ["search", *DIGITS, "--epochs", "8", "--replicates", "2", "--finish", "none"]
 
 
 def automl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -177,7 +177,16 @@ def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.M
     x = rng.normal(size=(240, 6)) + y[:, None]
     data = (x[:180], np.array(["a", "b", "c"])[y[:180]], x[180:], np.array(["a", "b", "c"])[y[180:]])
     run = da.search(
-        data=data, budget="300-params", trials=3, epochs=10, replicates=2, confirm=2, arms="dendritic", workers=1, out="mine"
+        data=data,
+        budget="300-params",
+        trials=3,
+        epochs=10,
+        replicates=2,
+        confirm=2,
+        finish="none",
+        arms="dendritic",
+        workers=1,
+        out="mine",
     )
     assert list(run.front.columns) == list(FRONT_COLUMNS)
     assert (run.front["params"] <= 300).all()
