@@ -140,7 +140,7 @@ def describe_retraining(run: Run) -> str:
     text = f" | {retrained} retrained" if retrained else ""
     if (progress := finish_progress(run)) is not None:
         done, members = progress
-        text += f" | finishing {done + 1} of {members}" if done < members else f" | {members} of {members} finished"
+        text += f" | finishing {done + 1} of {members}" if done < members else f" | {members} trained long"
     return text
 
 
