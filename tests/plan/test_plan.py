@@ -14,7 +14,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.plan import Plan, make_plan
-from dendrite_automl.run import Run, SpaceInfo, create_run
+from dendrite_automl.run import Journal, Run, SpaceInfo, create_run
 from dendrite_automl.settings import known_settings
 from dendrite_automl.space import load_space
 from dendrite_automl.space.narrow import narrow_space
