@@ -216,6 +216,7 @@ def search_front(name: str, task: Task, budget: str, trials: int, workers: int |
             space=None if name != "keywords" else "keywords_sepconv1d",
             budget=budget,
             arms="baseline",
+            finish="none",  # the predictions of a run are those of the confirmation
             objectives="val_accuracy,params",
             trials=trials,
             epochs=EPOCHS[name],

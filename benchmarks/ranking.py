@@ -29,7 +29,7 @@ from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, pareto_front
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import confirmed_rows, final_front
+from dendrite_automl.run.confirmed import confirmed_front, confirmed_rows
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import Rung, run_trial
@@ -47,7 +47,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for task in options.tasks.split(",") if not options.render else ():
         with tempfile.TemporaryDirectory() as folder:
-            run = da.search(budget=BUDGET, task=task, out=Path(folder) / "run")
+            run = da.search(budget=BUDGET, task=task, finish="none", out=Path(folder) / "run")
             results[task] = {
                 "date": date.today().isoformat(),
                 "torch": torch.__version__,
@@ -68,7 +68,7 @@ def measure(run: Run, task_name: str) -> list[dict[str, Any]]:
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     inside = [row for snapshot in snapshots.values() if goal.budget.fits(row := snapshot.values())]
     selected = {row["snapshot"] for row in pareto_front(inside, goal.objectives)}
-    final = {row["snapshot"] for row in final_front(run, goal)}
+    final = {row["snapshot"] for row in confirmed_front(run, goal)}
     confirmed = {row["snapshot"]: row["val_accuracy"] for row in confirmed_rows(run, goal)}
     rows = []
     for name in sorted(selected | final):

@@ -18,7 +18,7 @@ from dendrite_automl.plan import make_plan
 from dendrite_automl.run import Journal, Run, load_run
 from dendrite_automl.search_loop.callbacks import Callbacks
 from dendrite_automl.search_loop.process_state import restored
-from dendrite_automl.search_loop.session import finish, make_progress, run_search
+from dendrite_automl.search_loop.session import export_and_log, make_progress, run_search
 from dendrite_automl.settings import CommonSettings, SearchSettings
 from dendrite_automl.space import PRETRAINED
 from dendrite_automl.tasks import TASKS
@@ -125,7 +125,7 @@ def export_run(
             try:
                 if snapshot is not None:
                     return [export_snapshot(journal, export, snapshot)]
-                return finish(journal, export, make_progress(run))
+                return export_and_log(journal, export, make_progress(run))
             except OSError as error:
                 raise AutoMLError(f"export: cannot write into {run.path}: {error.strerror or error}; make room") from None
 

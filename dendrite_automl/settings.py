@@ -292,7 +292,7 @@ class CommonSettings(TypedDict, total=False):
             metavar="T",
             read=read_seconds,
             flag="time",
-            help="time limit for search and confirmation, such as 90s, 10m or 2h; the export follows",
+            help="time limit for search, confirmation and finish, such as 90s, 10m or 2h; the export follows",
         ),
     ]
     epochs: Annotated[
@@ -320,6 +320,15 @@ class CommonSettings(TypedDict, total=False):
             metavar="S",
             read=read_whole,
             help="maximum number of fresh seeds for retraining the front and its close rivals (default: 8; 0: none)",
+        ),
+    ]
+    finish: Annotated[
+        str | None,
+        Setting(
+            group=EFFORT,
+            metavar="F",
+            help="distill (default): train the front's networks four times as long after the confirmation, learning from an "
+            "ensemble of a large network; none",
         ),
     ]
     seed: Annotated[
@@ -354,7 +363,7 @@ class CommonSettings(TypedDict, total=False):
             group=WHERE,
             read=read_switch,
             is_kept=False,
-            help="continue the run in --out; larger --trials or --confirm, or one more arm, extend it",
+            help="continue the run in --out; larger --trials or --confirm, --finish, or one more arm, extend it",
         ),
     ]
     callbacks: Sequence[Any]  # of ray.tune.Callback; each snapshot is one result

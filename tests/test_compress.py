@@ -125,3 +125,18 @@ def test_a_network_whose_file_counts_otherwise_is_refused(tmp_path: Path) -> Non
     model = Scaled(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
     with pytest.raises(RequestError, match="its code computes with weights or constants outside of its layers"):
         da.compress(model, task="digits", out=tmp_path / "run")
+
+
+def test_the_front_is_finished_with_the_network_itself_as_its_teacher(run: da.Run) -> None:
+    assert run.info.request["finish"] == "distill"
+    assert run.info.finish_teacher is None
+    finished = run.finished()
+    assert finished
+    for row in run.front_rows():
+        design, trained = finished[row["snapshot"]]
+        assert (dict(design.training)["distill"], trained.measurement.params) == (0.9, row["params"])
+        assert row["val_accuracy"] >= (row["val_accuracy_searched"] or 0)
+        said = json.loads((Path(row["artifact"]) / "artifact.json").read_text())["provenance"]["finish"]
+        assert (said is not None) == row["finished"]
+        assert said is None or said["teacher"].startswith("given")
+    assert not (run.path / "finish_teacher.safetensors").exists()

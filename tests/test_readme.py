@@ -61,7 +61,7 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
 
 
 def test_the_pipelines_page_searches_with_callbacks_as_printed(tmp_path: Path) -> None:
-    small = "trials=2, epochs=8, replicates=2, confirm=2, workers=1"
+    small = 'trials=2, epochs=8, replicates=2, confirm=2, finish="none", workers=1'
     out = run_block(block_with("trials=40").replace("trials=40", small), tmp_path)
     assert "on the front" in out
     assert (Path(out.splitlines()[-1].split()[0]) / "model.onnx").is_file()
@@ -73,13 +73,13 @@ def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
 
 
 def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> None:
-    small = "trials=2, epochs=10, replicates=2, confirm=2, workers=1"
+    small = 'trials=2, epochs=10, replicates=2, confirm=2, finish="none", workers=1'
     seed = "import torch; torch.manual_seed(0)\n"  # with few trials it depends on the weights whether one fits
     assert "snapshot" in run_block(seed + block_with("trials=30").replace("trials=30", small), tmp_path)
 
 
 def test_the_estimator_works_in_a_pipeline_as_printed(tmp_path: Path) -> None:
-    small = "trials=2, epochs=10, replicates=2, confirm=0, workers=1"
+    small = 'trials=2, epochs=10, replicates=2, confirm=0, finish="none", workers=1'
     score, size, *_ = run_block(block_with("trials=20").replace("trials=20", small), tmp_path).split()
     assert float(score) > 0.7
     assert int(size) > 100

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ import dendrite_automl as da
 from dendrite_automl.run import FRONT_COLUMNS
 
 DIGITS = ["--budget", "2k-params", "--task", "digits", "--space", "digits_conv2d", "--seed", "0", "--workers", "1"]
-SEARCH = ["search", *DIGITS, "--epochs", "8", "--replicates", "2"]
+SEARCH = ["search", *DIGITS, "--epochs", "8", "--replicates", "2", "--finish", "none"]
 
 
 def automl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -133,6 +135,44 @@ def test_resume_refuses_what_contradicts_the_run(first: dict, folder: Path) -> N
     assert "expected 0 as in R, got 5" in done.stderr
 
 
+def test_a_finished_run_is_what_it_was_and_a_resume_finishes_an_earlier_one(first: dict, folder: Path) -> None:
+    assert all(member["finished"] is None for member in first["front"])
+    assert first["finish_epochs"] == 0
+    shutil.copytree(folder / "R", folder / "F")
+    started = json.loads((folder / "F" / "run.json").read_text())
+    del started["request"]["finish"]  # as an earlier version left it
+    (folder / "F" / "run.json").write_text(json.dumps(started))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dendrite_automl.cli", "search", "--resume", "--out", "F", "--finish", "distill"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not da.load_run(folder / "F").finished():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    half = da.load_run(folder / "F")
+    done = automl("search", "--resume", "--out", "F", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    run = da.load_run(folder / "F")
+    assert "training a teacher" not in done.stderr
+    assert run.finished().keys() >= {member["snapshot"] for member in json.loads(done.stdout)["front"]}
+    assert {name: half.finished()[name] for name in half.finished()}.items() <= run.finished().items()
+    assert run.info.finish_teacher.startswith("2 networks of")
+    assert sum(line["record"] == "teacher" for line in run.confirmations) == 1
+    assert json.loads(done.stdout)["confirmation_epochs"] == first["confirmation_epochs"]
+    assert json.loads(done.stdout)["finish_epochs"] == run.finish_epochs() > 0
+    assert any(row["finished"] for row in run.front_rows())
+    best = run.front_rows()[0]
+    assert automl("verify", best["artifact"], cwd=folder).returncode == 0
+    assert automl("export", "F", "--snapshot", best["snapshot"], cwd=folder).returncode == 0
+    assert da.load_run(folder / "F").front_rows()[0] == best
+
+
 def test_ctrl_c_exports_what_there_is_and_a_resume_goes_on(folder: Path) -> None:
     arguments = [*SEARCH, "--trials", "200", "--confirm", "0", "--out", "stopped"]
     command = [sys.executable, "-m", "dendrite_automl.cli", *arguments]
@@ -177,7 +217,16 @@ def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.M
     x = rng.normal(size=(240, 6)) + y[:, None]
     data = (x[:180], np.array(["a", "b", "c"])[y[:180]], x[180:], np.array(["a", "b", "c"])[y[180:]])
     run = da.search(
-        data=data, budget="300-params", trials=3, epochs=10, replicates=2, confirm=2, arms="dendritic", workers=1, out="mine"
+        data=data,
+        budget="300-params",
+        trials=3,
+        epochs=10,
+        replicates=2,
+        confirm=2,
+        finish="none",
+        arms="dendritic",
+        workers=1,
+        out="mine",
     )
     assert list(run.front.columns) == list(FRONT_COLUMNS)
     assert (run.front["params"] <= 300).all()

@@ -19,7 +19,7 @@ from dendrite_automl.comparison.records import AccuracyAt, Choice, Comparison, S
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import hypervolume, pareto_front
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import final_front
+from dendrite_automl.run.confirmed import confirmed_front
 
 AXES = ("params", "macs", "peak_ram_bytes")
 _STEPS = 5  # budgets on each axis, each half of the next
@@ -75,7 +75,7 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
         raise RequestError("compare: expected a budget at which both sides have a network, got none; search with more trials")
     axes = {axis: _judge([at for at in accuracy_at if at.axis == axis], words) for axis in AXES}
     axes = {axis: judged for axis, judged in axes.items() if judged}
-    joint = final_front(run, run.info.goal) if other is None else []
+    joint = confirmed_front(run, run.info.goal) if other is None else []
     held = sum(row["arm"] == "dendritic" for row in joint) / len(joint) if joint else _share(first, second, run)
     return Comparison(
         sides=(first.name, second.name),
@@ -96,7 +96,7 @@ def _side(run: Run, name: str, arm: str | None) -> _Side:
     rows = [
         row
         for of in ([arm] if arm else run.info.arms)
-        for row in final_front(run, run.info.goal, arm=of)
+        for row in confirmed_front(run, run.info.goal, arm=of)
         if row["snapshot"] in predicted
     ]
     if not rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.artifact.bundle import export_artifact
-from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
+from dendrite_automl.export.artifact.member import BundleContext, Finish, Member, Validation
 from dendrite_automl.export.predictions import write_predictions
 from dendrite_automl.front import Goal
 from dendrite_automl.networks.weights import load_networks
@@ -22,7 +23,9 @@ from dendrite_automl.report.progress import Progress
 from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Ending, Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.confirmed import confirmed_rows, final_front, optimism
+from dendrite_automl.run.confirmed import optimism
+from dendrite_automl.run.finished import final_front, reported_rows
+from dendrite_automl.run.run import FINISHED
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data
 
@@ -51,7 +54,8 @@ class ExportPlan:
 def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
     """Export every front member, open the test split once, write predictions, tables and report.html.
 
-    Of a member's replicates, from search and confirmation together, the one with the best validation accuracy is exported.
+    Of a member's replicates, the one with the best validation accuracy is exported: of those of the finish, if it is the
+    finished network that is reported; otherwise of those of search and confirmation together.
 
     Args:
         progress: notified of each member, and of artifacts that are refused, which does not affect the others.
@@ -107,8 +111,9 @@ def export_snapshot(journal: Journal, plan: ExportPlan, snapshot_id: str) -> Pat
         hint = f'did you mean "{close[0]}"?' if close else f"see {run.path}/candidates.csv"
         raise RequestError(f'export: snapshot: {run.path} has no "{snapshot_id}"; {hint}')
     snapshot = snapshots[snapshot_id]
-    again = confirmed_rows(run, Goal(objectives=plan.goal.objectives, budget=Budget()))
-    row = next((r for r in again if r["snapshot"] == snapshot_id), snapshot.values() | {"val_accuracy_selected": None})
+    known = reported_rows(run, Goal(objectives=plan.goal.objectives, budget=Budget()))
+    unknown = {**snapshot.values(), "val_accuracy_selected": None, "finished": None, "val_accuracy_searched": None}
+    row = next((r for r in known if r["snapshot"] == snapshot_id), unknown)
     artifact = _export(journal, row, snapshot, _context(run, plan))
     if (run.path / "front.csv").is_file():
         front = run.front_rows()
@@ -155,20 +160,22 @@ def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: 
         ExportStopped: it cannot be written.
     """
     run = journal.run
-    replicates = _replicates(run, snapshot)
+    finish = _finish(run, row)
+    replicates = _replicates(run, snapshot, is_finished=finish is not None)
     best = max(replicates, key=lambda replicate: replicate.accuracy)
     validation = Validation(
         accuracy=row["val_accuracy"],
         error=row["val_accuracy_se"],
         replicates=row["replicates"],
         selected=row["val_accuracy_selected"],
+        searched=row["val_accuracy_searched"],
         exported=best.accuracy,
         chosen_of=len(replicates),
         seed=best.seed,
     )
     candidate = run.candidates()[snapshot.candidate]
     shape, classes = context.task.input_shape, len(context.task.classes)
-    path = run.weights_path(snapshot.id, best.round)
+    path = run.weights_path(snapshot.id, best.training)
     try:
         weights = path.read_bytes()
     except OSError as error:
@@ -177,7 +184,7 @@ def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: 
     scratch = None
     try:
         scratch = journal.new_artifact_folder()
-        member = Member(snapshot=snapshot, candidate=candidate, validation=validation)
+        member = Member(snapshot=snapshot, candidate=candidate, validation=validation, finish=finish)
         artifact = export_artifact(model, member, scratch, context)
         journal.keep_artifact(scratch, snapshot.id)
     except OSError as error:
@@ -194,24 +201,42 @@ class _Replicate:
     """One training of a snapshot.
 
     Attributes:
-        round: of the confirmation; 0 for the search.
-        place: its index among the networks of its round's weights.
-        seed: None if another replicate of its round diverged, which leaves it unknown which seed this is.
+        training: a round of the confirmation, 0 for the search, or `FINISHED`.
+        place: its index among the networks of that training's weights.
+        seed: None if another replicate of that training diverged, which leaves it unknown which seed this is.
     """
 
     accuracy: float
-    round: int
+    training: int | str
     place: int
     seed: int | None
 
 
-def _replicates(run: Run, snapshot: Snapshot) -> list[_Replicate]:
-    """All trainings of a snapshot, those of the search first."""
+def _replicates(run: Run, snapshot: Snapshot, *, is_finished: bool) -> list[_Replicate]:
+    """The trainings of a snapshot that a report is about: of the finish, or of search and confirmation, the former first."""
+    trainings: list[tuple[int | str, Snapshot]] = [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
+    if is_finished:
+        trainings = [(FINISHED, run.finished()[snapshot.id][1])]
     return [
-        _Replicate(accuracy=value, round=number, place=place, seed=None if trained.diverged else trained.seeds[place])
-        for number, trained in [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
+        _Replicate(accuracy=value, training=number, place=place, seed=None if trained.diverged else trained.seeds[place])
+        for number, trained in trainings
         for place, value in enumerate(trained.accuracies)
     ]
+
+
+def _finish(run: Run, row: Mapping[str, Any]) -> Finish | None:
+    """How the finished network of a row was trained; None if the row is about the searched one."""
+    if not row["finished"]:
+        return None
+    design, trained = run.finished()[row["snapshot"]]
+    training = dict(design.training)
+    return Finish(
+        epochs=sum(design.stages[stage].epochs for stage in trained.stages),
+        distill=float(training["distill"]),
+        temperature=float(training["temperature"]),
+        teacher=run.info.finish_teacher or run.info.teacher,
+        seeds=trained.seeds,
+    )
 
 
 def _provenance(run: Run) -> dict[str, Any]:

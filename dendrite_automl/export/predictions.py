@@ -15,7 +15,7 @@ from dendrite_automl.front import Goal
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.confirmed import final_front
+from dendrite_automl.run.confirmed import confirmed_front
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import predict
 
@@ -36,7 +36,7 @@ def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int
     snapshots, confirmed = {s.id: s for s in run.snapshots()}, run.confirmed()
     predicted = {}
     for arm in run.info.arms:
-        for row in final_front(run, goal, arm=arm):
+        for row in confirmed_front(run, goal, arm=arm):
             snapshot = snapshots[row["snapshot"]]
             rounds = [number for number, _ in confirmed.get(snapshot.id, [(0, snapshot)])]
             with contextlib.suppress(OSError, RequestError):

@@ -30,7 +30,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     Args:
         budget: upper limits, as for `search`.
-        device, space, set_knobs, trials, seconds, epochs, replicates, confirm, arms, metric, workers: as for `search`.
+        device, space, set_knobs, trials, seconds, epochs, replicates, confirm, finish, arms, metric, workers: as for `search`.
         int8: predict with the int8 file instead of the float32 one.
         test_size: share of the examples to hold out as the test split.
         out: folder of the run, which must not exist; None: a temporary one, deleted after `fit`.
@@ -58,6 +58,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         epochs: int = 30,
         replicates: int = 4,
         confirm: int = 8,
+        finish: str = "distill",
         arms: str = "dendritic,baseline",
         metric: str = "accuracy",
         int8: bool = False,
@@ -76,6 +77,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.epochs = epochs
         self.replicates = replicates
         self.confirm = confirm
+        self.finish = finish
         self.arms = arms
         self.metric = metric
         self.int8 = int8
@@ -121,6 +123,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
                     epochs=self.epochs,
                     replicates=self.replicates,
                     confirm=self.confirm,
+                    finish=self.finish,
                     arms=self.arms,
                     metric=self.metric,
                     workers=self.workers,

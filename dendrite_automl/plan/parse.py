@@ -25,10 +25,11 @@ from dendrite_automl.tasks.reading import parse_colour, parse_hertz, parse_secon
 
 TEACHERS = ("none", "auto", "given")
 SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
+FINISHES = ("distill", "none")
 NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search
 DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
 _FROM_PYTHON = ("callbacks", "on_snapshot", "on_front")
-_EXTENDS = ("trials", "seconds", "confirm", "arms")  # what --resume may change
+_EXTENDS = ("trials", "seconds", "confirm", "finish", "arms")  # what --resume may change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +38,11 @@ class Effort:
 
     Attributes:
         trials: candidates in total; `NO_TRIAL_LIMIT` if only the time limit ends the search.
-        seconds: time limit of search and confirmation; None for none.
+        seconds: time limit of search, confirmation and finish; None for none.
         epochs: of a trial's whole schedule; if they are not given, `resolve` fits them to the data.
         replicates: seeds that each candidate is trained with.
         confirm: maximum number of fresh seeds that the front is retrained with.
+        finish: one of `FINISHES`: how the front is trained after the confirmation.
     """
 
     trials: int = 40
@@ -48,6 +50,7 @@ class Effort:
     epochs: int = 30
     replicates: int = 4
     confirm: int = 8
+    finish: str = FINISHES[0]
     scheduler: str = SCHEDULERS[0]
     sampler: str = SAMPLERS[0]
     seed: int = 0
@@ -170,7 +173,8 @@ def _extended(asked: Mapping[str, Any], earlier: Run) -> dict[str, Any]:
             raise RequestError(
                 f"resume: {name}: expected {old[name]!r} as in {earlier.path}, got {value!r}; leave it out or start a new run"
             )
-    more = {name: asked[name] for name in ("trials", "confirm") if asked[name] is not None}
+    old["finish"] = old["finish"] or "none"  # of a run made by a version that finished nothing
+    more = {name: asked[name] for name in ("trials", "confirm", "finish") if asked[name] is not None}
     return {**old, **more, "seconds": asked["seconds"], "arms": _extended_arms(asked["arms"], earlier.info, earlier.path)}
 
 
@@ -198,6 +202,7 @@ def _parse_effort(asked: Mapping[str, Any]) -> Effort:
         **said,
         scheduler=_one_of("scheduler", asked["scheduler"], SCHEDULERS),
         sampler=_one_of("sampler", asked["sampler"], SAMPLERS),
+        finish=_one_of("finish", asked["finish"], FINISHES),
     )
 
 

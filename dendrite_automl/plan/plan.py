@@ -101,6 +101,7 @@ class Plan:
             "epochs": effort.epochs,
             "replicates": effort.replicates,
             "confirm": effort.confirm,
+            "finish": effort.finish,
             "scheduler": effort.scheduler,
             "sampler": effort.sampler,
             "teacher": self.request.teacher,
@@ -136,7 +137,7 @@ class Plan:
     def _said(self) -> Mapping[str, Any]:
         """Settings to repeat the search with: what was asked for, and defaults that may differ in another version."""
         settings, asked = self.settings(), self.request.asked
-        pinned = ("epochs", "replicates", "confirm", "scheduler", "sampler", "arms", "seed")
+        pinned = ("epochs", "replicates", "confirm", "finish", "scheduler", "sampler", "arms", "seed")
         said = {name: settings[name] if name in pinned else value for name, value in asked.items()}
         said["trials"] = self.effort.trials if self.effort.seconds is None else None
         said["metric"] = self.metric if self.metric != METRICS[0] else None

@@ -14,6 +14,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.front import Objective, hypervolume, pareto_front
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.run import Run
+from dendrite_automl.run.finished import finish_progress
 
 _EVERY_SECONDS = 5.0  # between two lines in a file
 _LOGGER = logging.getLogger("dendrite_automl")
@@ -120,18 +121,27 @@ class Progress:
         )
         trials = str(self._done()) if self._trials is None else f"{self._done()}/{self._trials}"
         facts = f"trials {trials} | snapshots {len(snapshots)} | {accuracy} | hypervolume {volume:.3f}"
-        again = len(self._run.confirmations)
-        return f"{facts} | {again} retrained" if again else facts
+        return facts + describe_retraining(self._run)
 
     def _left(self, now: float) -> str:
         done = self._done() - self._done_before
         confirming = len(self._run.confirmations) > self._confirmed_before
         estimates = [self._deadline - now] if self._deadline is not None else []
-        if confirming and not estimates:
-            return "confirming the front"  # how many rounds it takes is not known in advance
+        if confirming and not estimates:  # how many rounds a confirmation takes is not known in advance
+            return "confirming the front" if finish_progress(self._run) is None else "finishing the front"
         if done and self._trials is not None and not confirming:
             estimates.append((now - self._start) / done * max(0, self._trials - self._done()))
         return f"about {_clock(max(0.0, min(estimates)))} left" if estimates else "estimating time left"
+
+
+def describe_retraining(run: Run) -> str:
+    """How far confirmation and finish are, to be added to a line; empty before them."""
+    retrained = sum(line["record"] in ("confirmed", "unconfirmed") for line in run.confirmations)
+    text = f" | {retrained} retrained" if retrained else ""
+    if (progress := finish_progress(run)) is not None:
+        done, members = progress
+        text += f" | finishing {done + 1} of {members}" if done < members else f" | {members} trained long"
+    return text
 
 
 def _clock(seconds: float) -> str:

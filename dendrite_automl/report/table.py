@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dendrite_automl.metrics import METRICS
 
+_ON_TEST = ("test_accuracy", "test_accuracy_int8")
 _WIDE = 160  # columns where the output is not a terminal
 
 
@@ -34,18 +35,21 @@ def print_front(
     # not right-aligned: some have an error or a mark, some have neither
     table.add_column("val %", no_wrap=True, min_width=max(map(len, validation), default=0))
     by_int8 = any(row.get("val_accuracy_int8") is not None for row in rows)
-    more = ["val int8 %"] if by_int8 else []
+    finished = any(row.get("finished") for row in rows)
+    more = [*(["before %"] if finished else []), *(["val int8 %"] if by_int8 else [])]
     for name in (*more, "test %", "int8 %", "int8 loss", "params", "MACs", "RAM B", "dendrites"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("schedule")
     for row, known in zip(rows, validation, strict=True):
-        shown = (*(["val_accuracy_int8"] if by_int8 else []), "test_accuracy", "test_accuracy_int8")
-        accuracies = [known, *(_percent(row[name]) for name in shown), _int8_loss(row)]
+        shown = (*(["val_accuracy_searched"] if finished else []), *(["val_accuracy_int8"] if by_int8 else []))
+        accuracies = [known, *(_percent(row[name]) for name in (*shown, *_ON_TEST)), _int8_loss(row)]
         counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
     _print(table, file)
     if metric != METRICS[0]:
         print(f"val % is the {metric.replace('_', ' ')} that the search optimised; test % and int8 % are accuracy", file=file)
+    if finished:
+        print("before %: as searched and confirmed, before the network was trained long and distilled", file=file)
     if any(unsure):
         print("* not retrained with other seeds: the accuracy that the search selected by, which is optimistic", file=file)
     if optimism is not None:

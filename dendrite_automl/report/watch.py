@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dendrite_automl.report.insight import hypervolume_course
+from dendrite_automl.report.progress import describe_retraining
 from dendrite_automl.run import Run
-from dendrite_automl.run.confirmed import final_front
+from dendrite_automl.run.finished import final_front
 
 _EVERY_SECONDS = 2.0
 _BARS = "▁▂▃▄▅▆▇█"
@@ -63,7 +64,7 @@ def describe(run: Run) -> str:
     asked = run.info.request.get("trials")
     done = len(run.of_kind("end"))
     trials = f"{done}/{asked}" if asked and asked < 10**6 else str(done)
-    again = f" | {len(run.confirmations)} retrained" if run.confirmations else ""
+    again = describe_retraining(run)
     state = "" if run.is_busy() else " | finished" if (run.path / "front.csv").is_file() else " | stopped early"
     return f"trials {trials} | snapshots {len(run.snapshots())} | {best} | {len(front)} on the front{again}{state}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.confirmed import confirmed_rows, final_front
+from dendrite_automl.run.finished import final_front, reported_rows
 
 
 def write_report(journal: Journal) -> list[Path]:
@@ -22,7 +22,7 @@ def write_report(journal: Journal) -> list[Path]:
     goal = run.info.goal
     front = final_front(run, goal)
     title = f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}"
-    reported = [*confirmed_rows(run, goal), *(row for row in front if row["val_accuracy_selected"] is None)]
+    reported = reported_rows(run, goal)
     plots = [run.path / "front.png", run.path / "front.svg"]
     for path in plots:
         rows = [snapshot.values() for snapshot in run.snapshots()]
@@ -51,7 +51,9 @@ def latex_table(run: Run) -> str:
         "MACs": [f"{row['macs']:,}" for row in run.front_rows()],
         "schedule": [row["schedule"] for row in run.front_rows()],
     }
+    finished = sum(bool(row["finished"]) for row in run.front_rows())
     about = f"Networks within {run.info.goal.budget} for {run.info.data.name}; standard errors over seeds."
+    about += f" After the search, {finished} of them were trained long and distilled." if finished else ""
     text: str = pandas.DataFrame(columns).to_latex(
         index=False, escape=True, caption=_escape(about), label=f"tab:{run.path.name}", column_format="llrrrrrl"
     )

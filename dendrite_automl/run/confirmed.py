@@ -119,18 +119,24 @@ def confirmed_rows(run: Run, goal: Goal, *, rounds: int | None = None) -> list[R
     return rows
 
 
-def final_front(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
-    """The front to report, best accuracy first; of one arm if one is named.
+def confirmed_front(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
+    """The front over `known_rows`, best accuracy first; of one arm if one is named. Arms are compared on it: the finish, which
+    may end early, does not matter.
+    """
+    return pareto_front(known_rows(run, goal, arm=arm), goal.objectives)
 
-    It is drawn over the snapshots that were retrained, with the accuracy of the fresh seeds; members of the search's own front
-    that were not (no confirmation requested, no time left, it failed) are included with what the search saw, and
+
+def known_rows(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
+    """The snapshots that were retrained, with the accuracy of the fresh seeds; and what else is on the search's own front.
+
+    The latter (no confirmation requested, no time left, it failed) have the accuracy that the search saw, and
     `val_accuracy_selected` None.
     """
     rows = [row for s in run.snapshots() if goal.budget.fits(row := s.values()) and arm in (None, s.arm)]
     again = [row for row in confirmed_rows(run, goal) if arm in (None, row["arm"])]
     names = {row["snapshot"] for row in again}
     others = [row for row in pareto_front(rows, goal.objectives) if row["snapshot"] not in names]
-    return pareto_front([*again, *(row | {"val_accuracy_selected": None} for row in others)], goal.objectives)
+    return [*again, *(row | {"val_accuracy_selected": None} for row in others)]
 
 
 def optimism(run: Run, goal: Goal) -> float | None:

@@ -54,7 +54,7 @@ class RunInfo:
         device_figures: pairs (figure, value) of the device profile, as the run was given it; None without a device.
         reference: pairs (objective, worst value): the corner that hypervolume is measured from.
         command: the command line, or the Python call, that repeats the search.
-        teacher: one line about the teacher; None without one.
+        teacher: one line about the teacher of the search; None without one. `finish_teacher`: that of the finish alone.
         ray_folder: temporary folder of the Ray that is running, or that a killed session left behind.
         optimism: by how much the search's own front was too optimistic, as a fraction; None if not known.
         seconds: spent so far, over all sessions.
@@ -70,6 +70,7 @@ class RunInfo:
     versions: tuple[tuple[str, str], ...]
     device_figures: tuple[tuple[str, Any], ...] | None = None
     teacher: str | None = None
+    finish_teacher: str | None = None
     ray_folder: str | None = None
     optimism: float | None = None
     seconds: float = 0.0
@@ -127,6 +128,7 @@ class RunInfo:
             "created": self.created,
             "command": self.command,
             "teacher": self.teacher,
+            "finish_teacher": self.finish_teacher,
             "ray_folder": self.ray_folder,
             "optimism": self.optimism,
             "seconds": self.seconds,
@@ -156,6 +158,7 @@ class RunInfo:
             created=data["created"],
             command=data["command"],
             teacher=data.get("teacher"),
+            finish_teacher=data.get("finish_teacher"),
             ray_folder=data.get("ray_folder"),
             optimism=data.get("optimism"),
             seconds=data.get("seconds") or 0.0,

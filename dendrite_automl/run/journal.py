@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.info import RunInfo
-from dendrite_automl.run.run import CONFIRMED, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
+from dendrite_automl.run.run import CONFIRMED, FINISHED, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
 from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, to_csv
 
 
@@ -93,12 +93,12 @@ class Journal:
     def append_confirmation(self, record: dict[str, Any], weights: bytes | None = None) -> None:
         """Add one line to confirmed.jsonl, in the same way."""
         if weights is not None:
-            _replace(self.run.weights_path(Snapshot.from_json(record["value"]).id, record["round"]), weights)
+            _replace(self.run.weights_path(Snapshot.from_json(record["value"]).id, record.get("round", FINISHED)), weights)
         self.run.confirmations.append(self._add_line(CONFIRMED, record))
 
-    def keep_teacher(self, logits: bytes) -> None:
-        """Store a teacher's outputs on the training set, so that a resumed search learns from the same ones."""
-        _replace(self.run.path / TEACHER, logits)
+    def keep_teacher(self, logits: bytes, name: str = TEACHER) -> None:
+        """Store a teacher's outputs on the training set, so that a resumed search, or finish, learns from the same ones."""
+        _replace(self.run.path / name, logits)
 
     def new_artifact_folder(self) -> Path:
         """An empty folder to write an artifact into; `keep_artifact` moves it into place."""

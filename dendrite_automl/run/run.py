@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RESULTS, CONFIRMED, PREDICTIONS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz"
-TEACHER = "teacher.safetensors"
+TEACHER, FINISH_TEACHER = "teacher.safetensors", "finish_teacher.safetensors"
+FINISHED = "finished"  # in the place of a round: the training that follows the confirmation
 
 
 class Run:
@@ -39,7 +40,9 @@ class Run:
     does before its first snapshot: epoch, values), `snapshot` (a Snapshot), `end` (a trial is over: candidate, status,
     reason, epochs trained since its last snapshot), `refused` (a candidate that cannot fit: point, excess).
     Lines of `confirmed.jsonl` hold a snapshot's training with other seeds: `confirmed` (round, a Snapshot) or
-    `unconfirmed` (snapshot, round, reason).
+    `unconfirmed` (snapshot, round, reason); and the finish: `finish` (it begins: its members, snapshots in order), `teacher`
+    (an ensemble was trained for it), `finished` (a Snapshot, and the design that was trained) or `unfinished` (snapshot,
+    reason).
     """
 
     def __init__(self, path: Path, info: RunInfo, records: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> None:
@@ -88,14 +91,14 @@ class Run:
         """As `RunInfo.metric`."""
         return self.info.metric
 
-    def weights_path(self, snapshot_id: str, confirmation: int = 0) -> Path:
-        """Where the weights of a snapshot's replicates are: those of the search (0), or of a round of confirmation."""
-        suffix = f".{confirmation}" if confirmation else ""
+    def weights_path(self, snapshot_id: str, training: int | str = 0) -> Path:
+        """Where the weights of a snapshot's replicates are: of the search (0), a round of confirmation, or `FINISHED`."""
+        suffix = f".{training}" if training else ""
         return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
 
-    def teacher(self) -> bytes | None:
-        """What an earlier session stored with `keep_teacher`; None if there is nothing."""
-        path = self.path / TEACHER
+    def teacher(self, name: str = TEACHER) -> bytes | None:
+        """What an earlier session stored with `keep_teacher`: of the search, or `FINISH_TEACHER`; None if there is nothing."""
+        path = self.path / name
         return path.read_bytes() if path.is_file() else None
 
     def of_kind(self, record: str) -> list[dict[str, Any]]:
@@ -120,6 +123,15 @@ class Run:
                 found.setdefault(snapshot.id, {}).setdefault(line["round"], snapshot)
         return {name: sorted(rounds.items()) for name, rounds in found.items()}
 
+    def finished(self) -> dict[str, tuple[Candidate, Snapshot]]:
+        """For each snapshot that was trained long at the end: the design that was trained, and its result."""
+        found: dict[str, tuple[Candidate, Snapshot]] = {}
+        for line in self.confirmations:
+            if line["record"] == "finished":
+                snapshot = Snapshot.from_json(line["value"])
+                found.setdefault(snapshot.id, (Candidate.from_json(line["design"]), snapshot))
+        return found
+
     def candidates(self) -> dict[str, Candidate]:
         """All candidates that were started, by id."""
         return {line["candidate"]: Candidate.from_json(line["value"]) for line in self.of_kind("trial")}
@@ -136,7 +148,14 @@ class Run:
 
     def confirmation_epochs(self) -> int:
         """Epochs trained for the confirmation, of every replicate."""
-        return sum(line.get("epochs", 0) for line in self.confirmations)
+        return self._epochs_of("confirmed", "unconfirmed")
+
+    def finish_epochs(self) -> int:
+        """Epochs trained for the finish, of every replicate, those of its teacher included."""
+        return self._epochs_of("teacher", "finished", "unfinished")
+
+    def _epochs_of(self, *kinds: str) -> int:
+        return sum(line.get("epochs", 0) for line in self.confirmations if line["record"] in kinds)
 
     def predictions(self) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
         """Labels of the test split and the classes that networks predicted, as for `write_predictions`.
@@ -195,6 +214,7 @@ class Run:
             "refused": len(self.of_kind("refused")),
             "trained_epochs": self.trained_epochs(),
             "confirmation_epochs": self.confirmation_epochs(),
+            "finish_epochs": self.finish_epochs(),
             "optimism": self.info.optimism,
             "seconds": self.info.seconds,
             "hypervolume": hypervolume(rows, self.info.goal.objectives, self.info.worst),

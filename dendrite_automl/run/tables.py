@@ -18,6 +18,8 @@ _LATER = (
     "int8_made_by",
     "flash_bytes_int8",
     "peak_ram_bytes_int8",
+    "val_accuracy_searched",
+    "finished",
 )
 FRONT_COLUMNS = (
     "snapshot",
@@ -101,4 +103,6 @@ def _typed(key: str, text: str) -> Any:
         return None
     if key == "int8_made_by":
         return text
+    if key == "finished":
+        return text == "True"
     return float(text) if "accuracy" in key or key == "latency_ms" else int(text)

@@ -1,4 +1,4 @@
-"""One Ray Tune run: from the first trial to the last training of the confirmation, or to the first reason to stop."""
+"""One Ray Tune run: from the first trial to the last training of the finish, or to the first reason to stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.plan import Plan
@@ -13,6 +14,8 @@ from dendrite_automl.report.progress import Progress
 from dendrite_automl.run import Journal
 from dendrite_automl.search_loop.callbacks import Callbacks, Notifier
 from dendrite_automl.search_loop.confirmer import Confirmer, ConfirmPlan
+from dendrite_automl.search_loop.finish_teacher import TeacherPlan, TeacherTrainer, kept_teacher
+from dendrite_automl.search_loop.finisher import Finisher, FinishPlan
 from dendrite_automl.search_loop.halving import FrontHalving
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.relay import Relay
@@ -34,7 +37,7 @@ def run_trials(
     callbacks: Callbacks,
     teacher: Teacher | None = None,
 ) -> None:
-    """Run trials and confirmation on the Ray that is running.
+    """Run trials, confirmation and finish on the Ray that is running.
 
     Raises:
         AutoMLError: something came up that ends the search, such as a full disk; what is in the run folder stays.
@@ -49,7 +52,8 @@ def run_trials(
         notifier.notify()
 
     searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
-    relay = Relay(Phases([searcher, Confirmer(_confirm_plan(plan, stop), journal)]), stop)
+    phases = [searcher, Confirmer(_confirm_plan(plan, stop), journal), *_finish(journal, plan, stop, progress, teacher)]
+    relay = Relay(Phases(phases), stop)
     halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=plan.pretrained is not None)
     watch = Watch(tick, stop.now, progress.say)
     trainable = tune.with_parameters(
@@ -103,7 +107,26 @@ def run_trials(
 def _confirm_plan(plan: Plan, stop: Stop) -> ConfirmPlan:
     effort = plan.effort
     rounds = -(-effort.confirm // effort.replicates)
-    return ConfirmPlan(goal=plan.goal, rounds=rounds, replicates=effort.replicates, seed=effort.seed, stopped=stop.now)
+    return ConfirmPlan(goal=plan.goal, rounds=rounds, replicates=effort.replicates, seed=effort.seed, stopped=stop.confirm_now)
+
+
+def _finish(journal: Journal, plan: Plan, stop: Stop, progress: Progress, teacher: Teacher | None) -> list[Searcher]:
+    """The phases of the finish; a run whose search had a teacher needs no other one."""
+    if plan.effort.finish == "none":
+        return []
+    how = FinishPlan(
+        goal=plan.goal,
+        replicates=plan.effort.replicates,
+        seed=plan.effort.seed,
+        stopped=stop.now,
+        teacher=lambda: teacher or kept_teacher(plan, journal.run),
+        say=progress.say,
+    )
+    finisher = Finisher(how, journal)
+    if teacher is not None:
+        return [finisher]
+    training = TeacherPlan(stopped=stop.now, seconds_left=stop.seconds_left, say=progress.say)
+    return [TeacherTrainer(plan, training, journal), finisher]
 
 
 def _unexpected(error: Exception) -> str:

@@ -33,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def run_search(plan: Plan, callbacks: Callbacks | None = None) -> Run:
-    """Carry out a plan: make the run folder or open the earlier one, search, confirm, export.
+    """Carry out a plan: make the run folder or open the earlier one, search, confirm, finish, export.
 
     Raises:
         RequestError: the folder cannot be made, or another search holds it.
@@ -53,7 +53,7 @@ def run_search(plan: Plan, callbacks: Callbacks | None = None) -> Run:
         return _search_and_export(journal, plan, callbacks or Callbacks(), teacher)
 
 
-def finish(journal: Journal, export: ExportPlan, progress: Progress) -> list[Path]:
+def export_and_log(journal: Journal, export: ExportPlan, progress: Progress) -> list[Path]:
     """Export the front of a run, and write everything that is made from it; returns its artifact folders.
 
     Raises:
@@ -80,8 +80,9 @@ def make_progress(run: Run, plan: Plan | None = None, deadline: float | None = N
 
 def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teacher: Teacher | None) -> Run:
     run, start = journal.run, time.monotonic()
-    stop = Stop.after(plan.effort.seconds, confirm=plan.effort.confirm > 0)
-    extended = {"trials": plan.effort.trials, "seconds": plan.effort.seconds, "confirm": plan.effort.confirm, "arms": plan.arms}
+    effort = plan.effort
+    stop = Stop.after(effort.seconds, confirm=effort.confirm > 0, finish=effort.finish != "none")
+    extended = {name: getattr(effort, name) for name in ("trials", "seconds", "confirm", "finish")} | {"arms": plan.arms}
     journal.update(settings=tuple({**run.info.request, **extended}.items()))
     progress = make_progress(run, plan, stop.deadline)
     machine = plan.machine
@@ -101,7 +102,8 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
         try:
-            finish(journal, ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, pretrained=plan.start), progress)
+            export = ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, pretrained=plan.start)
+            export_and_log(journal, export, progress)
         except OSError as error:
             what = f"{error.strerror or error}; make room and continue with --resume"
             raise AutoMLError(f"search: cannot write the front into {run.path}: {what}") from None

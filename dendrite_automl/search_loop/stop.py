@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 from dendrite_automl.result import Ending
 
 HOPELESS = 3  # if this many first trials fail unexpectedly, the program is wrong, not the candidates
-_SEARCH_SHARE = 0.65  # of a time limit, if a confirmation follows
+# Of a time limit, when the search ends: by whether a confirmation and a finish follow; and when the confirmation ends.
+_SEARCH_SHARE = {(False, False): 1.0, (True, False): 0.65, (False, True): 0.7, (True, True): 0.5}
+_CONFIRM_SHARE = {False: 1.0, True: 0.7}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -18,23 +21,29 @@ class Stop:
     """Why a search should end before its last trial.
 
     Attributes:
-        search_deadline: on `time.monotonic`'s clock, when no new trial starts; `deadline`: when everything ends.
+        search_deadline: on `time.monotonic`'s clock, when no new trial starts; `confirm_deadline`: when no new training of the
+            confirmation starts; `deadline`: when everything ends.
         error: one raised inside Ray Tune's loop.
     """
 
     search_deadline: float | None = None
+    confirm_deadline: float | None = None
     deadline: float | None = None
     interrupted: bool = False
     hopeless: str | None = None
     error: Exception | None = None
 
     @classmethod
-    def after(cls, seconds: float | None, *, confirm: bool) -> Stop:
-        """A stop at a time limit, part of which is left for the confirmation."""
+    def after(cls, seconds: float | None, *, confirm: bool, finish: bool = False) -> Stop:
+        """A stop at a time limit, parts of which are left for the confirmation and for the finish."""
         if seconds is None:
             return cls()
         now = time.monotonic()
-        return cls(search_deadline=now + seconds * (_SEARCH_SHARE if confirm else 1.0), deadline=now + seconds)
+        return cls(
+            search_deadline=now + seconds * _SEARCH_SHARE[confirm, finish],
+            confirm_deadline=now + seconds * _CONFIRM_SHARE[finish],
+            deadline=now + seconds,
+        )
 
     def now(self) -> bool:
         """Whether everything should stop."""
@@ -43,6 +52,14 @@ class Stop:
     def search_now(self) -> bool:
         """Whether no more trials should start."""
         return self.now() or _passed(self.search_deadline)
+
+    def confirm_now(self) -> bool:
+        """Whether no more trainings of the confirmation should start."""
+        return self.now() or _passed(self.confirm_deadline)
+
+    def seconds_left(self) -> float:
+        """Until everything ends; infinite without a time limit."""
+        return math.inf if self.deadline is None else self.deadline - time.monotonic()
 
 
 def hopeless_reason(ended: Sequence[Mapping[str, Any]]) -> str | None:

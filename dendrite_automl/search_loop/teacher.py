@@ -130,6 +130,15 @@ def find_teacher(
     for _ in fit_replicates_(models, data, settings, epochs=effort.epochs, seed=seed):
         if stopped():
             return None
+    return ask_together(models, candidate, data)
+
+
+def ask_together(models: list[nn.Module], candidate: Candidate, data: Data) -> Teacher:
+    """The mean outputs of trained networks of one design.
+
+    Raises:
+        CandidateFailed: a logit is not finite.
+    """
     mean = statistics.fmean(accuracy(model, data.x_val, data.y_val) for model in models)
     together = _Ensemble(models)
     params = sum(parameter.numel() for parameter in models[0].parameters())

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import ray
 import torch
 from numpy.typing import NDArray
 from ray import tune
@@ -94,7 +95,8 @@ class TrialTrainable(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> Iterator[News]:
         candidate, networks = Candidate.from_json(json.loads(config["candidate"])), self._copies(config)
         self._candidate = candidate.id
-        trial = functools.partial(run_trial, candidate, self._data, config["seeds"], device=self._device, int8=self._int8)
+        data = self._data_for(config)
+        trial = functools.partial(run_trial, candidate, data, config["seeds"], device=self._device, int8=self._int8)
         if "stages" in config:  # a snapshot retrained, with other seeds
             like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
             yield from trial(stages=config["stages"], like=like, networks=networks)
@@ -103,6 +105,14 @@ class TrialTrainable(tune.Trainable):
         if position.base is not None:
             networks = self._load(candidate, position.base.dendrites, config["weights"])
         yield from trial(position=position, networks=networks, rungs=config["rungs"])
+
+    def _data_for(self, config: dict[str, Any]) -> Data:
+        """The data, with the teacher that this trial alone learns from if its config has one: a reference, or the logits."""
+        logits = config.get("teacher")
+        if logits is None:
+            return self._data
+        logits = ray.get(logits) if isinstance(logits, ray.ObjectRef) else logits
+        return replace(self._data, teacher=torch.from_numpy(np.array(logits)))
 
     def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
         """A copy of the given network per replicate; None if candidates start from a backbone."""

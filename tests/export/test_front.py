@@ -15,7 +15,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable
 from dendrite_automl.export.artifact.verify import verify_artifact
-from dendrite_automl.export.front import ExportPlan, export_front
+from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
 from dendrite_automl.export.onnx.write import run_onnx
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal
 from dendrite_automl.measure import measure_cost
@@ -26,7 +26,7 @@ from dendrite_automl.run import Journal, RunInfo, create_run
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import predict
 from tests import factories
-from tests.factories import confirm, make_snapshot
+from tests.factories import confirm, finish, make_snapshot
 
 SHAPE, CLASSES = (1, 8, 8), 10
 FAILED = {"record": "end", "candidate": "c", "status": "crashed", "reason": "unexpected KeyError: 'x'"}
@@ -80,6 +80,10 @@ class Search:
         first = 100 * number
         networks = make_networks(hidden, range(first, first + len(accuracies)))
         confirm(self.run, snapshot, accuracies, number=number, weights=save_weights(networks))
+
+    def finish(self, snapshot: Snapshot, hidden: int, *accuracies: float) -> None:
+        networks = make_networks(hidden, range(9000, 9000 + len(accuracies)))
+        finish(self.run, snapshot, accuracies, weights=save_weights(networks))
 
     def export(self, task: Task, budget: str = "2k-params") -> list[dict[str, object]]:
         goal = Goal(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(budget))
@@ -200,3 +204,62 @@ def test_a_run_without_networks_says_why(search: Search, task: Task, records: li
         Journal(search.run).append(record)
     with pytest.raises(AutoMLError, match=says):
         search.export(task)
+
+
+def read(folder: object, name: str = "artifact.json") -> str:
+    return (Path(str(folder)) / name).read_text(encoding="utf-8")
+
+
+def test_of_a_finished_network_the_best_replicate_of_the_finish_is_exported(search: Search, task: Task) -> None:
+    snapshot = search.add(5, 0.99, 0.5)  # the luckiest training of all was in the search
+    search.again(snapshot, 5, 0.8, 0.82)
+    search.finish(snapshot, 5, 0.9, 0.94, 0.92)
+    Journal(search.run).update(finish_teacher="three owls")
+    [row] = search.export(task)
+    [network] = make_networks(5, [9001])
+    assert_is(row["artifact"], network, task)
+    assert (row["finished"], row["replicates"]) == (True, 3)
+    assert row["val_accuracy_searched"] == pytest.approx(0.81)
+    description = json.loads(read(row["artifact"]))
+    said, made = description["accuracy"], description["provenance"]
+    assert (said["val"], said["val_before_finish"]) == (pytest.approx(0.92), pytest.approx(0.81))
+    assert (said["val_replicates"], said["chosen_of"], said["val_of_this_network"]) == (3, 3, 0.94)
+    assert (made["replicate_seed"], made["stage_seeds"]) == (9001, [9000, 9001, 9002])
+    assert made["finish"] == {
+        "epochs": 24,
+        "distill": 0.9,
+        "temperature": 4.0,
+        "teacher": "three owls",
+        "seeds": [9000, 9001, 9002],
+    }
+    card = read(row["artifact"], "CARD.md")
+    assert "Trained long and distilled: 81.0 % -> 92.0 % (3 seeds)." in card
+    assert "24 epochs per replicate, with 3 fresh seeds and distill=0.9, temperature=4, from a teacher: three owls" in card
+    assert "of 3 training runs, those of the long training, the one that did best on validation (seed 9001)" in card
+    verify_artifact(str(row["artifact"]))
+    plan = ExportPlan(task=task, goal=Goal(objectives=DEFAULT_OBJECTIVES, budget=Budget()))
+    assert_is(export_snapshot(Journal(search.run), plan, snapshot.id), network, task)
+    assert search.run.front_rows()[0]["val_accuracy_searched"] == pytest.approx(0.81)
+
+
+def test_where_the_finish_did_no_better_the_searched_network_is_exported(search: Search, task: Task) -> None:
+    snapshot = search.add(5, 0.6, 0.7)
+    search.again(snapshot, 5, 0.8, 0.75)
+    search.finish(snapshot, 5, 0.9, 0.5)
+    [row] = search.export(task)
+    assert_is(row["artifact"], make_networks(5, [100])[0], task)
+    assert (row["finished"], row["val_accuracy_searched"]) == (False, None)
+    description = json.loads(read(row["artifact"]))
+    assert description["provenance"]["finish"] is description["accuracy"]["val_before_finish"] is None
+    assert description["accuracy"]["chosen_of"] == 4
+    assert "distilled" not in read(row["artifact"], "CARD.md")
+
+
+def test_predictions_for_a_comparison_are_those_of_the_confirmation(search: Search, task: Task) -> None:
+    snapshot = search.add(5, 0.6, 0.7)
+    search.again(snapshot, 5, 0.6, 0.65)
+    search.finish(snapshot, 5, 0.9, 0.95)
+    search.export(task)
+    x = torch.from_numpy(task.open_test().x)
+    expected = np.stack([predict(network, x).argmax(1).numpy() for network in make_networks(5, [100, 101])])
+    np.testing.assert_array_equal(search.run.predictions()[1][snapshot.id], expected)

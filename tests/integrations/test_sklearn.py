@@ -18,7 +18,15 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import dendrite_automl as da
 
-SMALL = {"epochs": 2, "replicates": 1, "confirm": 0, "arms": "baseline", "set_knobs": ["stages=fit"], "workers": 1}
+SMALL = {
+    "epochs": 2,
+    "replicates": 1,
+    "confirm": 0,
+    "finish": "none",
+    "arms": "baseline",
+    "set_knobs": ["stages=fit"],
+    "workers": 1,
+}
 # Checks that fit nothing, or end before the search starts: they take no time.
 QUICK = {
     "check_classifier_not_supporting_multiclass",

@@ -140,7 +140,7 @@ def test_a_search_trains_and_exports_networks_of_the_users(
 ) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(TEXT.format(backbone=f"{module}:build", units="[8, 6]", stage="fit prune"))
-    settings = {"epochs": 4, "replicates": 2, "confirm": 0, "workers": 1, "seed": 0, "arms": "baseline"}
+    settings = {"epochs": 4, "replicates": 2, "confirm": 0, "finish": "none", "workers": 1, "seed": 0, "arms": "baseline"}
     run = da.search(task="digits", space=str(file), budget="1k-params", trials=2, out=tmp_path / "run", **settings)
     assert len(run.front) >= 1
     assert run.front["val_accuracy"].max() > 0.3

@@ -14,7 +14,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.plan import Plan, make_plan
-from dendrite_automl.run import Run, SpaceInfo, create_run
+from dendrite_automl.run import Journal, Run, SpaceInfo, create_run
 from dendrite_automl.settings import known_settings
 from dendrite_automl.space import load_space
 from dendrite_automl.space.narrow import narrow_space
@@ -292,3 +292,27 @@ def test_none_is_not_said() -> None:
 def test_every_setting_that_is_kept_is_an_entry_of_run_json_and_the_others_are_not() -> None:
     kept = {name for name, setting in known_settings().items() if setting.is_kept}
     assert kept == make_plan({"task": "digits"}).new_info().request.keys()
+
+
+def test_a_run_of_before_there_was_a_finish_goes_on_without_unless_it_is_asked_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", make())
+    assert (make().effort.finish, resume(run).effort.finish) == ("distill", "distill")
+    settings = dict(run.info.settings)
+    del settings["finish"]
+    Journal(run).update(settings=tuple(settings.items()))
+    assert resume(run).effort.finish == "none"
+    assert resume(run, finish="distill").effort.finish == "distill"
+    assert resume(run, finish="none").effort.finish == "none"
+
+
+@pytest.mark.parametrize(("first", "then"), [("none", "distill"), ("distill", "none")])
+def test_a_resume_may_change_the_finish(tmp_path: Path, first: str, then: str) -> None:
+    run = make_run(tmp_path / "run", make(finish=first))
+    assert resume(run).effort.finish == first
+    assert resume(run, finish=then).effort.finish == then
+
+
+def test_a_finish_is_one_of_two() -> None:
+    with pytest.raises(RequestError, match='finish: expected one of distill, none, got "long"'):
+        make(finish="long")
+    assert "--finish distill" in make().new_info().command

@@ -176,3 +176,15 @@ def test_in_a_browser_plots_are_drawn_and_a_click_opens_a_card_without_errors(ru
         assert f'"open":["{target[1]}"]' in found
         assert target[1].removeprefix("card-") in re.search(r'"tip":"([^"]*)"', found)[1]
         assert found.count("true") == 8  # four fronts, differences on three axes, and the progress
+
+
+def test_a_finished_network_is_shown_with_both_figures(run: Run) -> None:
+    shown, kept = {"finished": True, "val_accuracy_searched": 0.876}, {"finished": False}
+    front = [make_row(snapshot, **(shown if i == 3 else kept if i == 2 else {})) for i, snapshot in enumerate(run.snapshots())]
+    Journal(run).write_tables(front)
+    page = make_page(Run.open(run.path))
+    Checker(page)
+    assert "before the finish 87.6 %" in page
+    assert "Trained long and distilled: 87.6 % → 92.0 % (2 seeds)." in page
+    assert page.count("Long training with a teacher did no better") == 1
+    assert "1 of them were trained long and distilled" in latex_table(Run.open(run.path))

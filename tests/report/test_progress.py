@@ -12,6 +12,7 @@ from dendrite_automl.report import progress as module
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
+from tests import factories
 from tests.factories import INFO, confirm, make_run, make_snapshot
 
 RENEW = "\r\x1b[2K"
@@ -268,3 +269,26 @@ def test_the_progress_names_a_metric_that_is_not_accuracy(run: Run, clock: Clock
     file = io.StringIO()
     watch(run, file).update(final=True)
     assert "best balanced accuracy 80.0 % (500 params)" in file.getvalue()
+
+
+def test_a_finish_counts_its_members_and_they_are_no_confirmations(run: Run, clock: Clock) -> None:
+    members = [make_snapshot(candidate=name * 10) for name in "ab"]
+    for member in members:
+        finish(run, member)
+        confirm(run, member, [0.8])
+    Journal(run).append_confirmation({"record": "teacher", "epochs": 9})
+    file = io.StringIO()
+    progress = watch(run, file)
+    Journal(run).append_confirmation({"record": "finish", "members": [member.id for member in members]})
+    for _ in range(3):
+        clock.now += 10
+        progress.update(final=True)
+        if left := [member for member in members if member.id not in run.finished()]:
+            factories.finish(run, left[0], [0.9])
+    said = [line.split(" | ", 4)[4] for line in file.getvalue().splitlines()]
+    assert [line.split(" | 0:")[0] for line in said] == [
+        "2 retrained | finishing 1 of 2",
+        "2 retrained | finishing 2 of 2",
+        "2 retrained | 2 trained long",
+    ]
+    assert all(line.endswith("elapsed, finishing the front") for line in said)

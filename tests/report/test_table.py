@@ -167,3 +167,13 @@ def test_recommendations_are_a_line_for_each_network(capsys: pytest.CaptureFixtu
 def test_nothing_is_recommended_of_an_empty_front(capsys: pytest.CaptureFixture[str]) -> None:
     print_recommended({})
     assert capsys.readouterr().out == ""
+
+
+def test_the_accuracy_before_the_finish_has_a_column_where_anything_was_finished() -> None:
+    finished = {**SURE, "finished": True, "val_accuracy_searched": 0.8912}
+    head, first, second, legend = front_of(finished, {**SURE, "finished": False}).splitlines()
+    assert head.split()[2:5] == ["val", "%", "before"]
+    assert first.split()[2:7] == ["92.4", "±", "0.3", "89.1", "87.5"]
+    assert second.split()[2:7] == ["92.4", "±", "0.3", "-", "87.5"]
+    assert legend.startswith("before %: ")
+    assert "before" not in front_of(SURE, {**SURE, "finished": False})

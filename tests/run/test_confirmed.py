@@ -15,7 +15,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.confirmed import choose_first, choose_next, confirmed_rows, final_front, optimism, replicate_sd
+from dendrite_automl.run.confirmed import choose_first, choose_next, confirmed_front, confirmed_rows, optimism, replicate_sd
 from tests.factories import INFO, confirm, make_run, make_snapshot
 
 AIMS = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
@@ -203,7 +203,7 @@ def test_rows_are_those_of_the_fresh_seeds_alone(folder: Path) -> None:
 def test_without_any_confirmation_the_front_is_that_of_the_search(folder: Path) -> None:
     snapshots = [make("a", 100, 0.7, 0.8), make("b", 200, 0.7), make("c", 300, 0.9), make("d", 2001, 0.99)]
     run = make_run(folder, snapshots)
-    front = final_front(run, AIMS)
+    front = confirmed_front(run, AIMS)
     assert [row["snapshot"] for row in front] == [snapshots[2].id, snapshots[0].id]
     assert front[1] == {**snapshots[0].values(), "val_accuracy_selected": None}
     assert optimism(run, AIMS) is None
@@ -212,7 +212,7 @@ def test_without_any_confirmation_the_front_is_that_of_the_search(folder: Path) 
 
 def test_a_run_without_networks_has_no_front(folder: Path) -> None:
     run = make_run(folder, [])
-    assert (final_front(run, AIMS), optimism(run, AIMS)) == ([], None)
+    assert (confirmed_front(run, AIMS), optimism(run, AIMS)) == ([], None)
 
 
 def test_a_lucky_member_loses_its_place_to_a_confirmed_rival(folder: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_lucky_member_loses_its_place_to_a_confirmed_rival(folder: Path) -> No
     run = make_run(folder, [lucky, rival, large])
     for snapshot, accuracies in ((lucky, [0.79, 0.80]), (rival, [0.83, 0.84]), (large, [0.89, 0.90])):
         confirm(run, snapshot, accuracies)
-    front = final_front(run, AIMS)
+    front = confirmed_front(run, AIMS)
     assert [row["snapshot"] for row in front] == [large.id, rival.id]
     assert front[1]["val_accuracy"] == pytest.approx(0.835)
     assert front[1]["val_accuracy_selected"] == 0.84
@@ -233,7 +233,7 @@ def test_a_member_whose_training_failed_stays_with_what_the_search_saw(folder: P
     confirm(run, small, [0.6])
     confirm(run, large, [0.85])
     Journal(run).append_confirmation({"record": "unconfirmed", "round": 1, "snapshot": failed.id, "reason": "diverged"})
-    front = final_front(run, AIMS)
+    front = confirmed_front(run, AIMS)
     assert [(row["snapshot"], row["val_accuracy"], row["val_accuracy_selected"]) for row in front] == [
         (large.id, 0.85, 0.9),
         (failed.id, 0.8, None),
@@ -246,7 +246,7 @@ def test_what_is_no_member_and_was_not_trained_again_never_comes_in(folder: Path
     member, behind = make("a", 100, 0.9), make("b", 100, 0.8)
     run = make_run(folder, [member, behind])
     confirm(run, member, [0.5])
-    assert [row["snapshot"] for row in final_front(run, AIMS)] == [member.id]
+    assert [row["snapshot"] for row in confirmed_front(run, AIMS)] == [member.id]
 
 
 accuracies_strategy = st.lists(st.integers(0, 20).map(lambda n: n / 20), min_size=1, max_size=3)
@@ -264,7 +264,7 @@ def test_the_choice_and_the_front_hold_together(
     run = make_run(tmp_path_factory.mktemp("run") / "run", snapshots)
     inside = {s.id for s in snapshots if s.measurement.params <= 2000}
     chosen = choose_first(run, AIMS, epochs=epochs)
-    members = [row["snapshot"] for row in final_front(run, AIMS)]
+    members = [row["snapshot"] for row in confirmed_front(run, AIMS)]
     assert [s.id for s in chosen][: len(members)] == members[: len(chosen)]
     assert len({s.id for s in chosen}) == len(chosen) >= bool(inside)
     assert {s.id for s in chosen} <= inside
@@ -274,7 +274,7 @@ def test_the_choice_and_the_front_hold_together(
             confirm(run, snapshot, fresh)
     again = {row["snapshot"] for row in confirmed_rows(run, AIMS)}
     assert {s.id for s in choose_next(run, AIMS, after=1)} <= again <= inside
-    for row in final_front(run, AIMS):
+    for row in confirmed_front(run, AIMS):
         assert row["snapshot"] in inside
         assert (row["val_accuracy_selected"] is None) == (row["snapshot"] not in again)
 
@@ -316,7 +316,7 @@ def flattery(front: Sequence[dict[str, Any]], truth: dict[str, float]) -> float:
 
 def test_accuracies_of_the_search_flatter_and_the_optimism_says_by_how_much(simulations) -> None:
     said = [optimism(run, AIMS) for run, _ in simulations]
-    true = [flattery(final_front(without_confirmation(run), AIMS), truth) for run, truth in simulations]
+    true = [flattery(confirmed_front(without_confirmation(run), AIMS), truth) for run, truth in simulations]
     assert min(true) > 0
     assert statistics.fmean(said) > 0.008
     assert statistics.fmean(said) == pytest.approx(statistics.fmean(true), abs=0.002)
@@ -348,7 +348,10 @@ def test_the_confirmed_front_is_closer_to_the_truth(simulations) -> None:
         for snapshot in run.snapshots():
             params = snapshot.measurement.params
             best[params] = max(best.get(params, 0.0), truth[snapshot.id])
-        for when, front in (("before", final_front(without_confirmation(run), AIMS)), ("after", final_front(run, AIMS))):
+        for when, front in (
+            ("before", confirmed_front(without_confirmation(run), AIMS)),
+            ("after", confirmed_front(run, AIMS)),
+        ):
             flatters[when].append(flattery(front, truth))
             hits[when].append(statistics.fmean(truth[row["snapshot"]] == best[row["params"]] for row in front))
     assert statistics.fmean(hits["after"]) > statistics.fmean(hits["before"]) + 0.05
@@ -370,7 +373,7 @@ def test_a_front_on_int8_accuracy_is_drawn_and_confirmed_on_the_int8_files(folde
     sound = make_int8("b", 200, [0.8, 0.82], [0.79, 0.81])
     small = make_int8("c", 100, [0.7, 0.72], [0.7, 0.72])
     run = make_run(folder, [fragile, sound, small])
-    assert [row["snapshot"][0] for row in final_front(run, goal)] == ["b", "c"]
+    assert [row["snapshot"][0] for row in confirmed_front(run, goal)] == ["b", "c"]
     assert names(choose_first(run, goal, epochs=ALL)) == "bc"
     for snapshot, of_int8 in ((sound, (0.6, 0.62)), (small, (0.63, 0.65))):
         again = dataclasses.replace(snapshot, accuracies_int8=of_int8)
@@ -379,5 +382,5 @@ def test_a_front_on_int8_accuracy_is_drawn_and_confirmed_on_the_int8_files(folde
     rows = {row["snapshot"][0]: row for row in confirmed_rows(run, goal)}
     assert rows["b"]["val_accuracy_int8"] == pytest.approx(0.61)
     assert rows["c"]["val_accuracy_int8"] == pytest.approx(0.64)
-    assert [row["snapshot"][0] for row in final_front(run, goal)] == ["c"]
+    assert [row["snapshot"][0] for row in confirmed_front(run, goal)] == ["c"]
     assert Run.open(run.path).snapshots() == run.snapshots()

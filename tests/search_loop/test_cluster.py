@@ -30,7 +30,7 @@ finally:
     cluster.shutdown()
 """
 SEARCH = ["search", "--task", "digits", "--space", "digits_conv2d", "--budget", "2k-params", "--seed", "0", "--json"]
-SMALL = ["--trials", "4", "--epochs", "12", "--replicates", "2", "--confirm", "2", "--out", "R"]
+SMALL = ["--trials", "4", "--epochs", "12", "--replicates", "2", "--confirm", "2", "--finish", "none", "--out", "R"]
 CLI = [sys.executable, "-m", "dendrite_automl.cli"]
 
 

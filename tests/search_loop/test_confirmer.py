@@ -13,7 +13,7 @@ from dendrite_automl.candidate import Candidate, Stage, trial_seed
 from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run, create_run
-from dendrite_automl.run.confirmed import final_front
+from dendrite_automl.run.confirmed import confirmed_front
 from dendrite_automl.search_loop.confirmer import Confirmer, ConfirmPlan
 from dendrite_automl.search_loop.phases import Phases
 from tests.factories import make_info, make_snapshot
@@ -147,7 +147,7 @@ def test_members_are_trained_again_best_first_and_recorded_with_their_weights(se
     assert [Candidate.from_json(json.loads(config["candidate"])).id for config in configs] == [large.candidate, small.candidate]
     opened = Run.open(search.run.path)
     assert lines(opened) == [(large.id, 1, 8), (small.id, 1, 8)]
-    assert [row["snapshot"] for row in final_front(opened, GOAL)] == [large.id, small.id]
+    assert [row["snapshot"] for row in confirmed_front(opened, GOAL)] == [large.id, small.id]
     for snapshot in (large, small):
         assert opened.weights_path(snapshot.id, 1).read_bytes() == f"again {snapshot.id}".encode()
         assert opened.weights_path(snapshot.id).read_bytes() == f"weights {snapshot.id}".encode()
@@ -271,7 +271,7 @@ def test_a_failed_training_is_recorded_and_the_confirmation_goes_on(search: Sear
     [line] = [line for line in search.run.confirmations if line["record"] == "unconfirmed"]
     assert (line["snapshot"], line["round"]) == (grown.id, 1)
     assert line["reason"].startswith(reason)
-    assert [row["snapshot"] for row in final_front(Run.open(search.run.path), GOAL)] == [grown.id, fit.id, other.id]
+    assert [row["snapshot"] for row in confirmed_front(Run.open(search.run.path), GOAL)] == [grown.id, fit.id, other.id]
 
 
 def test_a_training_that_ends_in_another_network_is_no_confirmation(search: Search) -> None:

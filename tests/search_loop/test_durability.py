@@ -18,7 +18,7 @@ from dendrite_automl.run import Run
 from dendrite_automl.search_loop.ray_process import remove_ray
 
 CLI = ("-m", "dendrite_automl.cli")
-SMALL = ("--epochs", "8", "--replicates", "2", "--seed", "0", "--budget", "2k-params")
+SMALL = ("--epochs", "8", "--replicates", "2", "--finish", "none", "--seed", "0", "--budget", "2k-params")
 DIGITS = ("--task", "digits", "--space", "digits_conv2d", *SMALL)
 # The command line on a disk that is full from the fourth write on.
 FULL_DISK = """

@@ -73,8 +73,8 @@ def test_a_search_and_an_export_and_a_refused_request_change_nothing(tmp_path: P
     assert da.search  # imports Ray, which adds a folder of its own to sys.path
     before = state()
     knobs = ["stages=fit", "filters=2:4"]
-    run = da.search(task="digits", budget="1k-params", trials=2, epochs=2, replicates=1, confirm=0, workers=1, set_knobs=knobs,
-                    teacher="auto", out=tmp_path / "run")  # fmt: skip
+    small = {"trials": 2, "epochs": 2, "replicates": 1, "confirm": 0, "finish": "none", "workers": 1}
+    run = da.search(task="digits", budget="1k-params", set_knobs=knobs, teacher="auto", out=tmp_path / "run", **small)
     assert state() == before
     da.export_run(run.path)
     with pytest.raises(RequestError):

@@ -250,3 +250,25 @@ def test_the_metric_that_was_asked_for_is_what_is_measured(monkeypatch) -> None:
     monkeypatch.setattr(trial, "validate", lambda _model, data: asked.append(data.metric) or 0.5)
     steps(make_trainable(make_config("fit"), metric="macro_f1"))
     assert asked == ["macro_f1"] * 2
+
+
+def test_a_teacher_in_a_config_is_for_that_trial_alone() -> None:
+    own = np.zeros((30, 3), np.float32)
+    taught = dataclasses.replace(make_candidate("fit grow"), training=(("learning_rate", 0.01), ("distill", 0.9)))
+    again = {"candidate": json.dumps(taught.to_json()), "seeds": [15, 16], "stages": [0, 1], "like": []}
+    right = 9 * np.eye(3, dtype=np.float32)[TRAIN.y]
+    trainable = make_trainable(again, teacher=own)
+    by_own = steps(trainable)
+    trainable.reset_config({**again, "teacher": right})
+    by_right = steps(trainable)
+    trainable.reset_config(again)
+    assert comparable(steps(trainable)) == comparable(by_own)
+    assert comparable(by_right) == comparable(steps(make_trainable(again, teacher=right)))
+    assert comparable(by_right) != comparable(by_own)
+    assert snapshot_of(by_right[1]).dendrites == 1
+
+
+def test_without_any_teacher_a_distilled_training_ends_with_its_reason() -> None:
+    taught = dataclasses.replace(make_candidate("fit"), training=(("learning_rate", 0.01), ("distill", 0.9)))
+    [result] = steps(make_trainable({"candidate": json.dumps(taught.to_json()), "seeds": [5], "stages": [0], "like": []}))
+    assert "expected a teacher to learn from" in result["reason"]

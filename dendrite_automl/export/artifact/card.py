@@ -62,7 +62,15 @@ def _quality(d: Description) -> str:
 {_percent(int8["val_accuracy"])} |
 
 Networks of this design reach {_percent(accuracy["val"])}{error}{metric} on validation, the mean of {_trainings(accuracy)}.
-{_int8(d)}"""
+{_finish(accuracy)}{_int8(d)}"""
+
+
+def _finish(accuracy: Mapping[str, Any]) -> str:
+    before = accuracy["val_before_finish"]
+    if before is None:
+        return ""
+    seeds = f"{accuracy['val_replicates']} seed{'' if accuracy['val_replicates'] == 1 else 's'}"
+    return f"Trained long and distilled: {_percent(before)} -> {_percent(accuracy['val'])} ({seeds}).\n"
 
 
 def _trainings(accuracy: Mapping[str, Any]) -> str:
@@ -159,13 +167,15 @@ def _making(d: Description) -> str:
     provenance, measured = d["provenance"], d["snapshot"]["measurement"]
     design = provenance["candidate"]
     knobs = ", ".join(f"{name}={value}" for name, value in {**design["network"], **design["training"]}.items())
-    seed = provenance.get("replicate_seed")
+    seed, finish = provenance.get("replicate_seed"), provenance.get("finish")
+    trained = "" if finish is None else _long_training(finish)
+    runs = "search and confirmation together" if finish is None else "those of the long training"
     return f"""\
 ## How it was made
 
 - **design**: backbone `{design["backbone"]}` of the space `{design["space"]}`, {design["arm"]} arm: {knobs}
 - **schedule**: `{d["snapshot"]["schedule"]}`, {measured["trained_epochs"]:,} epochs over all replicates of the search
-- **selection**: of {_times(d["accuracy"]["chosen_of"])}, search and confirmation together, the one that did best on \
+{trained}- **selection**: of {_times(d["accuracy"]["chosen_of"])}, {runs}, the one that did best on \
 validation{"" if seed is None else f" (seed {seed})"}
 - **data**: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples; \
 SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
@@ -173,6 +183,15 @@ SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
 ```
 {provenance.get("command", "")}
 ```"""
+
+
+def _long_training(finish: Mapping[str, Any]) -> str:
+    share = f"distill={finish['distill']:g}, temperature={finish['temperature']:g}"
+    teacher = "" if finish["teacher"] is None else f", from a teacher: {finish['teacher']}"
+    return (
+        f"- **finish**: this very network went through the same schedule in {finish['epochs']:,} epochs per replicate, with "
+        f"{len(finish['seeds'])} fresh seeds and {share}{teacher}\n"
+    )
 
 
 def _running(d: Description) -> str:

@@ -59,10 +59,12 @@ class Validation:
     """What is known about a network's validation accuracy.
 
     Attributes:
-        accuracy: mean over `replicates` training runs, with its standard `error`; over fresh seeds if it was confirmed.
-        selected: what the search saw, if the network was confirmed later; None otherwise.
+        accuracy: mean over `replicates` training runs, with its standard `error`; over fresh seeds if it was confirmed or
+            finished.
+        selected: what the search saw, if the network was confirmed or finished later; None otherwise.
+        searched: the mean before the finish, if the network was finished; None otherwise.
         exported: of the one replicate that is exported, the best one: optimistic, because it was chosen by this figure.
-        chosen_of: number of training runs that this one is the best of, including those of the search.
+        chosen_of: number of training runs that this one is the best of: those of the finish, or else all.
         seed: of the exported replicate; None if another replicate trained with it diverged, so it is unknown which seed it had.
     """
 
@@ -71,17 +73,37 @@ class Validation:
     replicates: int
     selected: float | None
     exported: float
+    searched: float | None = None
     chosen_of: int = 1
     seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """How an exported network was trained after the confirmation, instead of as it was searched.
+
+    Attributes:
+        epochs: of its whole schedule, for each replicate.
+        distill, temperature: the training knobs that were different from the candidate's.
+        teacher: one line about it.
+        seeds: of the replicates.
+    """
+
+    epochs: int
+    distill: float
+    temperature: float
+    teacher: str | None
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A network to export: its snapshot, its design, and how well it did."""
+    """A network to export: its snapshot, its design, how well it did, and its finish if it had one."""
 
     snapshot: Snapshot
     candidate: Candidate
     validation: Validation
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,79 @@
+"""The finish: which networks are trained long after the confirmation, and the front with what became of them.
+
+A search trains briefly, because it trains much. What it reports can be trained longer, and learn from a larger network: the
+same network, and a better one. A network that did no better is reported as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dendrite_automl.front import Goal, accuracy_name, pareto_front
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run.confirmed import confirmed_front, known_rows
+from dendrite_automl.run.recommended import recommend
+from dendrite_automl.run.run import Run
+
+Row = dict[str, Any]
+
+
+def finish_order(run: Run, goal: Goal) -> list[Snapshot]:
+    """The members of the confirmed front, the most important first: those to be recommended, then by accuracy.
+
+    What has been finished does not matter, so a resumed finish chooses as if it had never stopped.
+    """
+    front = confirmed_front(run, goal)
+    names = [row["snapshot"] for row in (*recommend(front, goal.objectives).values(), *front)]
+    snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
+    return [snapshots[name] for name in dict.fromkeys(names)]
+
+
+def finish_progress(run: Run) -> tuple[int, int] | None:
+    """How many members are over, and how many there are; None if the finish has not begun."""
+    begun = [line["members"] for line in run.confirmations if line["record"] == "finish"]
+    return (len(over(run) & set(begun[-1])), len(begun[-1])) if begun else None
+
+
+def over(run: Run) -> set[str]:
+    """Snapshots whose finish is over, whether it gave a network or failed."""
+    failed = {line["snapshot"] for line in run.confirmations if line["record"] == "unfinished"}
+    return failed | run.finished().keys()
+
+
+def final_front(run: Run, goal: Goal) -> list[Row]:
+    """The front to report, best accuracy first: drawn over `reported_rows`."""
+    return pareto_front(reported_rows(run, goal), goal.objectives)
+
+
+def reported_rows(run: Run, goal: Goal) -> list[Row]:
+    """What is known about each network that was retrained or is on the search's own front, with the finish if it helped.
+
+    `finished` is True where the accuracy is that of the finish; then `val_accuracy_searched` is that from before it, and
+    `replicates` the number of seeds of the finish. `finished` is False where the finish did no better, so that the network from
+    before it is what is reported, and None where there was none.
+    """
+    finished, rows = run.finished(), known_rows(run, goal)
+    names = {row["snapshot"] for row in rows}
+    for snapshot in run.snapshots():  # of an extended run, whose front has moved since
+        if snapshot.id in finished and snapshot.id not in names and goal.budget.fits(row := snapshot.values()):
+            rows.append(row | {"val_accuracy_selected": None})
+    return [_with_finish(row, finished[row["snapshot"]][1] if row["snapshot"] in finished else None, goal) for row in rows]
+
+
+def _with_finish(row: Mapping[str, Any], trained: Snapshot | None, goal: Goal) -> Row:
+    name = accuracy_name(goal.objectives)
+    if trained is None:
+        return {**row, "finished": None, "val_accuracy_searched": None}
+    values = trained.values()
+    if values[name] is None or values[name] < row[name]:
+        return {**row, "finished": False, "val_accuracy_searched": None}
+    again = {key: values[key] for key in ("val_accuracy", "val_accuracy_se", "val_accuracy_int8", "replicates")}
+    selected = row["val_accuracy"] if row["val_accuracy_selected"] is None else row["val_accuracy_selected"]
+    return {
+        **row,
+        **again,
+        "finished": True,
+        "val_accuracy_selected": selected,  # known by fresh seeds now, even without a confirmation
+        "val_accuracy_searched": row["val_accuracy"],
+    }

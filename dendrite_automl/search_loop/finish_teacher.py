@@ -1,0 +1,110 @@
+"""The teacher of the finish: an ensemble larger than the budget, trained once by a worker and kept in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dendrite_automl.candidate import Candidate, trial_seed
+from dendrite_automl.networks.weights import load_networks
+from dendrite_automl.plan import Plan
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.run.confirmed import confirmed_front
+from dendrite_automl.run.finished import finish_order, over
+from dendrite_automl.run.run import FINISH_TEACHER
+from dendrite_automl.search_loop.finisher import FINISH_TIMES
+from dendrite_automl.search_loop.retraining import Job, Trainings
+from dendrite_automl.search_loop.teacher import Teacher, ask_together, design_teacher
+from dendrite_automl.train.fit import Data
+
+_TIMES = 2  # the epochs of a trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherPlan:
+    """When the teacher is trained, and who hears of it.
+
+    Attributes:
+        stopped: asked before the training begins; True ends the finish.
+        seconds_left: until everything ends; infinite without a time limit.
+        say: writes one line for the user.
+    """
+
+    stopped: Callable[[], bool]
+    seconds_left: Callable[[], float]
+    say: Callable[[str], None]
+
+
+class TeacherTrainer(Trainings):
+    """One training, unless the run has a teacher already, or nothing to finish, or no time for it."""
+
+    def __init__(self, plan: Plan, how: TeacherPlan, journal: Journal) -> None:
+        super().__init__(journal, how.stopped)
+        self._plan, self._how = plan, how
+        self._begun = False
+
+    def _next_jobs(self) -> list[Job] | None:
+        if self._begun or self._run.teacher(FINISH_TEACHER) is not None:
+            return None
+        self._begun = True
+        missing = [member for member in finish_order(self._run, self._plan.goal) if member.id not in over(self._run)]
+        if not missing or not self._has_time(missing[0]):
+            return None
+        design = design_finish_teacher(self._plan, self._run)
+        self._how.say(f"training a teacher for the finish: {design.describe()}")
+        return [Job(candidate=design, design=design, stages=(0,))]
+
+    def _config(self, job: Job) -> dict[str, Any]:
+        seeds = range(self._plan.effort.replicates)
+        name = f"teacher-{job.design.id}"
+        return {"seeds": [trial_seed(self._plan.effort.seed, name, replicate) for replicate in seeds], "like": []}
+
+    def _take(self, job: Job, snapshot: Snapshot, weights: bytes) -> None:
+        task, classes = self._plan.task, self._plan.classes
+        models = load_networks(job.design, 0, weights, task.input_shape, classes)
+        data = Data.from_splits(task.train, task.val, classes, self._plan.metric)
+        teacher = ask_together(models, job.design, data)
+        self._journal.keep_teacher(teacher.to_bytes(), FINISH_TEACHER)
+        self._journal.update(finish_teacher=teacher.about)
+        record = {"record": "teacher", "epochs": job.epochs, "design": job.design.to_json(), "value": snapshot.to_json()}
+        self._journal.append_confirmation(record)
+        self._how.say(f"teacher: {teacher.about}")
+
+    def _fail(self, job: Job, reason: str) -> None:
+        """Nothing is recorded: a resume tries again."""
+        self._how.say(f"the teacher of the finish failed, so nothing is finished: {reason}")
+
+    def _has_time(self, first: Snapshot) -> bool:
+        """Whether the teacher and one member could end in time, if the teacher were as fast as that member, which it is not."""
+        measured = first.measurement
+        epochs = self._plan.effort.epochs * len(first.seeds)
+        least = measured.train_seconds * (FINISH_TIMES + _TIMES * epochs / max(1, measured.trained_epochs))
+        if (left := self._how.seconds_left()) >= least:
+            return True
+        needed = f"a teacher and one network would take more than {least:.0f} s"
+        self._how.say(f"no finish: {needed}, and {max(0, left):.0f} s are left; finish later with --resume --finish distill")
+        return False
+
+
+def design_finish_teacher(plan: Plan, run: Run) -> Candidate:
+    """The network to learn from: like the most accurate member of the confirmed front, of six times the budget.
+
+    If the space lists its sizes, its largest network, trained like that member.
+    """
+    best = confirmed_front(run, plan.goal)[0]["candidate"]
+    points = {line["candidate"]: line.get("point") for line in run.of_kind("trial")}
+    candidate = design_teacher(plan.reach(), plan.goal.budget, epochs=_TIMES * plan.effort.epochs, point=points[best])
+    training = {**dict(run.candidates()[best].training), "distill": 0.0}
+    return replace(candidate, training=tuple(training.items()))
+
+
+def kept_teacher(plan: Plan, run: Run) -> Teacher | None:
+    """What `TeacherTrainer` has stored; None if there is nothing.
+
+    Raises:
+        RequestError: the file does not hold logits for this data.
+    """
+    stored = run.teacher(FINISH_TEACHER)
+    return None if stored is None else Teacher.from_bytes(stored, len(plan.task.train), plan.classes)

@@ -1,0 +1,251 @@
+"""Finisher without Ray: what it trains long, in which order, what it records, and how it continues from its records."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.tune.search import Searcher
+
+from dendrite_automl.candidate import Candidate
+from dendrite_automl.result import Snapshot
+from dendrite_automl.run import Journal, Run
+from dendrite_automl.run.finished import final_front, finish_progress
+from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishPlan, prolong
+from dendrite_automl.search_loop.phases import Phases
+from dendrite_automl.search_loop.teacher import Teacher
+from tests.search_loop.test_confirmer import DIVERGED, GOAL, Config, Search, fake_results, make_confirmer, make_design, run_out
+
+TEACHER = Teacher(logits=np.zeros((3, 2), np.float32), about="made up")
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path / "run")
+
+
+def make_finisher(run: Run, *, replicates: int = 2, **changes: Any) -> Finisher:
+    values = {"goal": GOAL, "replicates": replicates, "seed": 0, "stopped": lambda: False, "teacher": lambda: TEACHER}
+    values |= {"say": lambda _: None, "publish": lambda logits: ("published", logits.shape)}
+    return Finisher(FinishPlan(**{**values, **changes}), Journal(run))
+
+
+def original(run: Run, config: Config) -> Candidate:
+    """The candidate of the search that a config's design was made from."""
+    design = config["candidate"]
+    [found] = [c for c in run.candidates().values() if json.dumps(prolong(c).to_json()) == design]
+    return found
+
+
+def results(run: Run, config: Config, accuracy: float, **changes: Any) -> list[dict[str, Any]]:
+    """What the trainable would report: snapshots under the id of the longer design."""
+    known = {**config, "candidate": json.dumps(original(run, config).to_json())}
+    found = fake_results(run, known, accuracy, **changes)
+    for result in found:
+        value = json.loads(result["snapshot"])
+        result["snapshot"] = json.dumps({**value, "candidate": Candidate.from_json(json.loads(config["candidate"])).id})
+    return found
+
+
+def train(finisher: Searcher, run: Run, trial: str, config: Config, accuracy: float = 0.95) -> None:
+    for result in results(run, config, accuracy):
+        finisher.on_trial_result(trial, result)
+    finisher.on_trial_complete(trial, {"ending": "done", "done": True})
+
+
+def run_through(finisher: Finisher, run: Run, *, at_most: int = 100) -> list[Config]:
+    configs = []
+    for i in range(at_most):
+        config = finisher.suggest(f"f{i}")
+        if config == Searcher.FINISHED:
+            break
+        configs.append(config)
+        train(finisher, run, f"f{i}", config)
+    return configs
+
+
+def kinds(run: Run) -> list[str]:
+    return [line["record"] for line in run.confirmations]
+
+
+# What is suggested
+
+
+def test_without_networks_or_without_a_teacher_there_is_nothing_to_finish(search: Search) -> None:
+    assert make_finisher(search.run).suggest("t") == Searcher.FINISHED
+    search.add("fit", ([0], 100, 0.9))
+    assert make_finisher(search.run, teacher=lambda: None).suggest("t") == Searcher.FINISHED
+    assert make_finisher(search.run, stopped=lambda: True).suggest("t") == Searcher.FINISHED
+    assert search.run.confirmations == []
+
+
+def test_the_same_network_is_trained_four_times_as_long_and_learns_from_the_teacher(search: Search) -> None:
+    [snapshot] = search.add("fit", ([0], 100, 0.9))
+    config = make_finisher(search.run).suggest("t")
+    design, searched = Candidate.from_json(json.loads(config["candidate"])), search.run.candidates()[snapshot.candidate]
+    assert [stage.epochs for stage in design.stages] == [FINISH_TIMES * stage.epochs for stage in searched.stages]
+    assert dict(design.training) == {**dict(searched.training), "distill": 0.9, "temperature": 4.0}
+    assert (design.network, design.backbone, design.arm) == (searched.network, searched.backbone, searched.arm)
+    assert (config["stages"], config["teacher"]) == ([0], ("published", (3, 2)))
+
+
+def test_knobs_of_the_search_that_concern_a_teacher_are_replaced() -> None:
+    design = make_design("fit", 3)
+    taught = Candidate.from_json({**design.to_json(), "training": {"learning_rate": 0.1, "distill": 0.5, "temperature": 2.0}})
+    assert dict(prolong(taught).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 4.0}
+
+
+def test_a_dendritic_path_goes_through_all_its_stages_and_has_examples_where_channels_go(search: Search) -> None:
+    fit, pruned, grown = search.add("fit prune grow", ([0], 300, 0.7), ([0, 1], 200, 0.8), ([0, 1, 2], 250, 0.9))
+    finisher = make_finisher(search.run)
+    [config] = run_through(finisher, search.run)
+    assert config["stages"] == [0, 1, 2]
+    assert config["like"] == [(1, pruned.dendrites, f"weights {pruned.id}".encode())]
+    assert search.run.finished().keys() == {grown.id, pruned.id}  # fit is dominated
+    assert search.run.finished()[grown.id][1].dendrites == grown.dendrites
+    assert fit.id not in search.run.finished()
+    epochs = 2 * FINISH_TIMES * 4
+    assert [line["epochs"] for line in search.run.confirmations if line["record"] == "finished"] == [2 * epochs, epochs]
+    assert search.run.finish_epochs() == 3 * epochs
+
+
+def test_members_come_in_order_of_importance_and_rivals_do_not_come(search: Search) -> None:
+    search.add("fit", ([0], 300, 0.89))  # a rival of the best
+    [small] = search.add("fit", ([0], 100, 0.6))
+    [best] = search.add("fit", ([0], 300, 0.9))
+    [other] = search.add("fit", ([0], 290, 0.8))
+    configs = run_through(make_finisher(search.run), search.run)
+    assert [original(search.run, config).id for config in configs] == [best.candidate, other.candidate, small.candidate]
+    assert search.run.confirmations[0] == {"record": "finish", "members": [best.id, other.id, small.id]}
+
+
+@pytest.mark.parametrize("replicates", [1, 2, 4])
+def test_no_seed_of_search_or_confirmation_is_used_again(search: Search, replicates: int) -> None:
+    snapshots = search.add("fit", ([0], 100, 0.9)) + search.add("fit", ([0], 200, 0.95))
+    configs = run_out(make_confirmer(search.run, rounds=3, replicates=replicates), search.run)
+    before = {seed for config in configs for seed in config["seeds"]} | {seed for s in snapshots for seed in s.seeds}
+    finished = run_through(make_finisher(search.run, replicates=replicates), search.run)
+    seeds = [seed for config in finished for seed in config["seeds"]]
+    assert len(set(seeds)) == len(seeds) == 2 * replicates
+    assert not set(seeds) & before
+    fresh = make_finisher(Search(search.run.path.parent / "again").run, replicates=replicates)
+    assert fresh.suggest("t") == Searcher.FINISHED
+
+
+# What is recorded
+
+
+def test_a_result_is_recorded_under_the_id_of_the_search_with_its_design_and_weights(search: Search) -> None:
+    [snapshot] = search.add("fit", ([0], 100, 0.9))
+    [config] = run_through(make_finisher(search.run), search.run)
+    opened = Run.open(search.run.path)
+    design, trained = opened.finished()[snapshot.id]
+    assert (trained.id, trained.seeds) == (snapshot.id, tuple(config["seeds"]))
+    assert json.dumps(design.to_json()) == config["candidate"]
+    assert opened.weights_path(snapshot.id, "finished").read_bytes() == f"again {snapshot.id}".encode()
+    assert opened.weights_path(snapshot.id).read_bytes() == f"weights {snapshot.id}".encode()
+    [row] = final_front(opened, GOAL)
+    assert (row["finished"], row["val_accuracy_searched"], row["replicates"]) == (True, pytest.approx(0.9), 2)
+
+
+def test_a_lower_mean_keeps_the_searched_network(search: Search) -> None:
+    search.add("fit", ([0], 100, 0.9))
+    finisher = make_finisher(search.run)
+    train(finisher, search.run, "a", finisher.suggest("a"), accuracy=0.8)
+    [row] = final_front(Run.open(search.run.path), GOAL)
+    assert (row["finished"], row["val_accuracy"]) == (False, pytest.approx(0.9))
+
+
+def test_another_network_is_not_the_finished_one(search: Search) -> None:
+    [snapshot] = search.add("fit prune", ([0, 1], 150, 0.8))
+    finisher = make_finisher(search.run)
+    config = finisher.suggest("a")
+    for result in results(search.run, config, 0.9, params=151):
+        finisher.on_trial_result("a", result)
+    assert kinds(search.run) == ["finish", "unfinished"]
+    assert "expected a network of 150 parameters" in search.run.confirmations[-1]["reason"]
+    assert not search.run.weights_path(snapshot.id, "finished").exists()
+
+
+def test_a_training_that_fails_is_recorded_and_not_tried_again(search: Search) -> None:
+    search.add("fit", ([0], 100, 0.9))
+    finisher = make_finisher(search.run)
+    finisher.suggest("a")
+    finisher.on_trial_complete("a", DIVERGED)
+    assert finisher.suggest("b") == Searcher.FINISHED
+    assert [(line.get("snapshot") is not None, line.get("reason")) for line in search.run.confirmations] == [
+        (False, None),
+        (True, "training diverged"),
+    ]
+    assert make_finisher(Run.open(search.run.path)).suggest("a") == Searcher.FINISHED
+    assert finish_progress(search.run) == (1, 1)
+
+
+def test_a_lost_worker_is_replaced_once(search: Search) -> None:
+    search.add("fit", ([0], 100, 0.9))
+    finisher = make_finisher(search.run)
+    config = finisher.suggest("a")
+    finisher.on_trial_complete("a", error=True)
+    assert finisher.suggest("b") == config
+    finisher.on_trial_complete("b", error=True)
+    assert finisher.suggest("c") == Searcher.FINISHED
+    assert kinds(search.run) == ["finish", "unfinished"]
+    assert search.run.confirmations[-1]["reason"] == "unexpected: the worker process ended"
+
+
+# Stops and resumes
+
+
+def test_a_resume_after_half_of_the_finishes_trains_the_other_half(search: Search) -> None:
+    snapshots = [search.add("fit", ([0], 100 * i, 0.5 + 0.1 * i))[0] for i in range(1, 5)]
+    first = run_through(make_finisher(search.run), search.run, at_most=2)
+    run = Run.open(search.run.path)
+    said: list[str] = []
+    second = run_through(make_finisher(run, say=said.append), run)
+    assert said == ["finishing 2 of 4 front members: 4 x the epochs, distilled"]
+    assert len(first) == len(second) == 2
+    assert run.finished().keys() == {snapshot.id for snapshot in snapshots}
+    assert run.finish_epochs() == 4 * 2 * FINISH_TIMES * 4
+    asked: list[int] = []
+    assert make_finisher(Run.open(run.path), teacher=lambda: asked.append(1)).suggest("t") == Searcher.FINISHED
+    assert not asked, "nothing is left, so no teacher is needed"
+
+
+def test_what_was_stopped_with_the_search_is_not_recorded_and_repeated_by_a_resume(search: Search) -> None:
+    search.add("fit", ([0], 100, 0.9))
+    finisher = make_finisher(search.run)
+    config = finisher.suggest("a")
+    finisher.on_trial_complete("a", {})
+    assert kinds(search.run) == ["finish"]
+    assert make_finisher(Run.open(search.run.path)).suggest("a") == config
+
+
+def test_a_run_with_finishes_is_confirmed_as_one_without(search: Search) -> None:
+    """Records of the finish have no round."""
+    search.add("fit", ([0], 100, 0.9))
+    run_through(make_finisher(search.run), search.run)
+    [config] = run_out(make_confirmer(search.run, rounds=1), search.run)
+    assert config["stages"] == [0]
+    assert run_out(make_confirmer(Run.open(search.run.path), rounds=1), search.run) == []
+
+
+def test_within_phases_it_begins_after_the_confirmation(search: Search) -> None:
+    search.add("fit", ([0], 100, 0.9))
+    confirmer = make_confirmer(search.run, rounds=1)
+    phases = Phases([confirmer, make_finisher(search.run)])
+    config = phases.suggest("a")
+    assert "teacher" not in config
+    assert phases.suggest("b") is None
+    for result in fake_results(search.run, config):
+        phases.on_trial_result("a", result)
+    phases.on_trial_complete("a", {"ending": "done"})
+    config = phases.suggest("b")
+    assert "teacher" in config
+    train(phases, search.run, "b", config)
+    assert phases.suggest("c") == Searcher.FINISHED
+    assert kinds(search.run) == ["confirmed", "finish", "finished"]
+    assert (
+        Snapshot.from_json(search.run.confirmations[-1]["value"]).id
+        == Snapshot.from_json(search.run.confirmations[0]["value"]).id
+    )
