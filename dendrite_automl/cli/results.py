@@ -45,22 +45,20 @@ def report(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare arms or runs."""
-    from dendrite_automl import comparison
-    from dendrite_automl.errors import RequestError
+    """Compare arms, runs or repeated searches."""
+    from dendrite_automl.comparison import SearchComparison, compare_folders
     from dendrite_automl.report.compare_table import print_comparison
-    from dendrite_automl.run import load_run
+    from dendrite_automl.report.searches_table import print_search_comparison
 
     if options.paper:
         return _paper(options)
-    if options.path is None:
-        raise RequestError("compare: expected the folder of a search, got none")
-    other = load_run(options.other) if options.other else None
-    found = comparison.compare(load_run(options.path), other, force=options.force)
+    found = compare_folders(options.paths, force=options.force)
     regressions = [] if options.fail_below is None else found.regressions(options.fail_below / 100)
     if options.json:
         gate = {} if options.fail_below is None else {"regressions": len(regressions)}
         print(json.dumps({**found.to_json(), **gate}))
+    elif isinstance(found, SearchComparison):
+        print_search_comparison(found)
     else:
         print_comparison(found)
     for at in regressions:
@@ -72,7 +70,7 @@ def _paper(options: argparse.Namespace) -> int:
     from dendrite_automl.comparison.paper import describe, restate
     from dendrite_automl.errors import RequestError
 
-    if options.path is not None or options.force or options.fail_below is not None:
+    if options.paths or options.force or options.fail_below is not None:
         raise RequestError("compare: --paper stands alone: expected no run and no flag other than --json")
     print(json.dumps(restate()) if options.json else describe(restate()))
     return 0
