@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from dendrite_automl.comparison import AccuracyOverSearches, SearchComparison
+from dendrite_automl.comparison.search_evidence import MeanDifference
 from dendrite_automl.report.table import print_rows
 
 _NAMES = {"params": "parameters", "macs": "MACs", "peak_ram_bytes": "bytes of RAM"}
@@ -32,7 +33,7 @@ def print_search_comparison(found: SearchComparison, file: TextIO | None = None)
     means, difference = [statistics.fmean(side) for side in (volume.first, volume.second)], volume.difference
     print(
         f"\nhypervolume (test): {first} {means[0]:.4f}, {second} {means[1]:.4f}, difference {difference.value:+.4f} "
-        f"[{_signed(difference.low, 4)}, {_signed(difference.high, 4)}]{_wins(difference.signs)}\n"
+        f"[{_signed(difference.low, 4)}, {_signed(difference.high, 4)}]{_wins(difference)}\n"
         f"trained epochs of each search, on average: {found.trained_epochs[0]:,} and {found.trained_epochs[1]:,}",
         file=file,
     )
@@ -45,7 +46,7 @@ def print_repeats(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None)
     """Print one line for each search.
 
     Args:
-        rows: `seed`, and what `Run.summary` holds.
+        rows: `name`, `seed`, and what `Run.summary` holds.
     """
     header = ("search", "seed", "trials", "best val %", "test %", "params", "front", "hypervolume")
     lines = []
@@ -53,8 +54,12 @@ def print_repeats(rows: Sequence[Mapping[str, Any]], file: TextIO | None = None)
         best = row["front"][0] if row["front"] else {}
         figures = [_percent(best.get("val_accuracy")), _percent(best.get("test_accuracy"))]
         figures += [f"{best['params']:,}" if best else "-", str(len(row["front"])), f"{row['hypervolume']:.4f}"]
-        lines.append([row["run"], str(row["seed"]), str(row["trials"]), *figures])
+        lines.append([row["name"], str(row["seed"]), str(row["trials"]), *figures])
     print_rows(header, lines, file)
+    volumes = [row["hypervolume"] for row in rows]
+    if len(volumes) > 1:
+        mean, spread = statistics.fmean(volumes), statistics.stdev(volumes)
+        print(f"hypervolume over {len(volumes)} searches: {mean:.4f}, standard deviation {spread:.4f}", file=file)
 
 
 def _sentences(found: SearchComparison) -> list[str]:
@@ -93,8 +98,9 @@ def _accuracies(at: AccuracyOverSearches) -> list[str]:
     ]
 
 
-def _wins(signs: tuple[int, int] | None) -> str:
-    return "" if signs is None else f", larger in {signs[0]} searches and smaller in {signs[1]}"
+def _wins(found: MeanDifference) -> str:
+    signs = found.signs
+    return "" if signs is None else f", larger in {signs[0]} of {found.searches[0]} searches, smaller in {signs[1]}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -24,7 +24,7 @@ class Repeats:
         count: number of searches.
         settings: pairs (name, plain value) of the request: `seed` is that of the first search, `seconds` the share of each.
         finished: numbers of the searches that are over.
-        command: the command line that repeats them all.
+        command: the command line that began them all.
     """
 
     path: Path
