@@ -70,7 +70,7 @@ def test_python_returns_the_runs(tmp_path: Path) -> None:
         task="digits",
         budget="2k-params",
         trials=2,
-        epochs=4,
+        epochs=8,
         replicates=2,
         confirm=0,
         workers=1,
