@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from dendrite_automl.version import __version__
 
 if TYPE_CHECKING:
-    from dendrite_automl.api import compress, export_c, export_run, search
+    from dendrite_automl.api import compress, export_c, export_run, search, search_repeatedly
     from dendrite_automl.budget import Budget
-    from dendrite_automl.comparison import Comparison, compare
+    from dendrite_automl.comparison import Comparison, SearchComparison, compare, compare_searches
     from dendrite_automl.devices import DeviceProfile
     from dendrite_automl.integrations.sklearn import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
@@ -38,10 +38,12 @@ __all__ = [
     "DeviceProfile",
     "GrowSettings",
     "Run",
+    "SearchComparison",
     "SearchSpace",
     "Task",
     "__version__",
     "compare",
+    "compare_searches",
     "compress",
     "estimate_growth",
     "export_c",
@@ -51,6 +53,7 @@ __all__ = [
     "load_space",
     "load_task",
     "search",
+    "search_repeatedly",
 ]
 
 # Where each public name lives; imported on first use, so that `import dendrite_automl` needs no torch.
@@ -61,9 +64,11 @@ _HOMES = {
     "DeviceProfile": "devices",
     "GrowSettings": "train.grow",
     "Run": "run",
+    "SearchComparison": "comparison",
     "SearchSpace": "space",
     "Task": "tasks",
     "compare": "comparison",
+    "compare_searches": "comparison",
     "compress": "api",
     "estimate_growth": "measure.growth",
     "export_c": "api",
@@ -73,6 +78,7 @@ _HOMES = {
     "load_space": "space",
     "load_task": "tasks",
     "search": "api",
+    "search_repeatedly": "api",
 }
 
 

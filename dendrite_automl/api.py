@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,12 +11,12 @@ from torch import nn
 
 from dendrite_automl.c99.folder import export_c
 from dendrite_automl.c99.lower import Unsupported
-from dendrite_automl.comparison import compare
+from dendrite_automl.comparison import compare, compare_searches
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_snapshot
 from dendrite_automl.networks.pretrained import Pretrained, make_pretrained
-from dendrite_automl.plan import make_plan
-from dendrite_automl.run import Journal, Run, load_run
+from dendrite_automl.plan import make_plan, plan_repeats
+from dendrite_automl.run import Journal, Run, keep_repeats, load_run
 from dendrite_automl.search_loop.callbacks import Callbacks
 from dendrite_automl.search_loop.process_state import restored
 from dendrite_automl.search_loop.session import export_and_log, make_progress, run_search
@@ -23,7 +24,17 @@ from dendrite_automl.settings import CommonSettings, SearchSettings
 from dendrite_automl.space import PRETRAINED
 from dendrite_automl.tasks import TASKS
 
-__all__ = ["compare", "compress", "export_c", "export_run", "export_run_c", "load_run", "search"]
+__all__ = [
+    "compare",
+    "compare_searches",
+    "compress",
+    "export_c",
+    "export_run",
+    "export_run_c",
+    "load_run",
+    "search",
+    "search_repeatedly",
+]
 
 
 def search(**settings: Unpack[SearchSettings]) -> Run:
@@ -48,6 +59,34 @@ def search(**settings: Unpack[SearchSettings]) -> Run:
     """
     with restored():
         return run_search(make_plan(settings), _callbacks(settings))
+
+
+def search_repeatedly(**settings: Unpack[SearchSettings]) -> list[Run]:
+    """Run a search several times with different seeds: the Python form of `automl search --repeat N`.
+
+    The searches run one after the other, with seeds `seed`, `seed` + 1, …; each is an ordinary run in a sub-folder 1, 2, … of
+    `out`, beside a repeat.json that says which of them are over. `compare_searches` takes what this returns.
+
+    Args:
+        settings: those of `search`, and `repeat`, the number of searches. `seconds` is for all together, in equal shares. With
+            `resume=True`, what is missing or unfinished in `out` continues, with what is left of its time; a larger `repeat`
+            adds searches; larger `trials` or `confirm`, one more arm, or `seconds` extend all of them. Callbacks serve all.
+
+    Returns:
+        The runs, in the order of their seeds.
+
+    Raises:
+        RequestError: the request is wrong; what has been searched before stays.
+        BudgetUnreachable: nothing in the space can fit the budget, or a search found nothing that does.
+        Interrupted: after Ctrl-C, which ends all; `run` is the search that it ended.
+    """
+    with restored():
+        repeats, plans = plan_repeats(settings)
+        repeats = keep_repeats(repeats)
+        for number, plan in plans:
+            run_search(plan, _callbacks(settings))
+            repeats = keep_repeats(replace(repeats, finished=tuple(sorted({*repeats.finished, number}))))
+    return repeats.runs()
 
 
 def compress(model: nn.Module, data: Any = None, **settings: Unpack[CommonSettings]) -> Run:

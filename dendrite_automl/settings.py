@@ -372,7 +372,19 @@ class CommonSettings(TypedDict, total=False):
 
 
 class SearchSettings(OwnSettings, CommonSettings, total=False):
-    """Settings of `search`."""
+    """Settings of `search`, and of `search_repeatedly`, to which `repeat` belongs."""
+
+    repeat: Annotated[
+        int | None,
+        Setting(
+            group=EFFORT,
+            metavar="N",
+            read=read_count,
+            is_kept=False,
+            help="whole searches to run one after the other, with seeds S, S+1, … in DIR/1, DIR/2, … (default: 1, in DIR "
+            "itself); --time is for all together; `automl compare DIR` compares over them",
+        ),
+    ]
 
 
 @functools.cache

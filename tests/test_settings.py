@@ -49,7 +49,7 @@ def test_only_what_is_said_on_the_command_line_is_a_setting() -> None:
 
 def test_compress_has_the_settings_of_search_but_for_what_its_network_brings() -> None:
     own = SearchSettings.__annotations__.keys() - CommonSettings.__annotations__.keys()
-    assert own == {"data", "space", "teacher"}  # data is an argument of its own there
+    assert own == {"data", "space", "teacher", "repeat"}  # data is an argument of its own there; a compression makes one run
 
 
 @pytest.mark.parametrize(

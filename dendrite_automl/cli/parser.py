@@ -75,11 +75,15 @@ def _add_results(commands: Any) -> None:
     report.add_argument("--latex", action="store_true", help="print the front as a LaTeX table (booktabs) instead")
     _add_json(report)
     about = (
-        "the dendritic arm of a run against its baseline arm, or one run against another: intervals and verdict, on test data"
+        "the dendritic arm of a run, or of several searches, against the baseline arm, or one run or method against another: "
+        "intervals and verdict, on test data"
     )
     compare = _command(commands, "compare", "results", about)
-    compare.add_argument("path", metavar="RUN", nargs="?", help=_RUN)
-    compare.add_argument("other", metavar="RUN2", nargs="?", help="folder of another search, on the same data and budget")
+    folders = (
+        "folder of a search: its arms; two: one search against the other, on the same data and budget; a folder of `search "
+        "--repeat`, or three searches or more: the arms over all these searches; two such folders: one method against the other"
+    )
+    compare.add_argument("paths", metavar="RUN", nargs="*", help=folders)
     compare.add_argument("--force", action="store_true", help="compare runs that should not be compared, with a warning")
     gate = "exit 1 if the first is worse by more than P points at some budget, over its whole 95%% interval (P defaults to 0)"
     compare.add_argument("--fail-below", metavar="P", type=_points, nargs="?", const=0.0, help=gate)

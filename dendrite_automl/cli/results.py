@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -45,22 +46,20 @@ def report(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Compare arms or runs."""
-    from dendrite_automl import comparison
-    from dendrite_automl.errors import RequestError
+    """Compare arms, runs or repeated searches."""
+    from dendrite_automl.comparison import SearchComparison, compare_folders
     from dendrite_automl.report.compare_table import print_comparison
-    from dendrite_automl.run import load_run
+    from dendrite_automl.report.searches_table import print_search_comparison
 
     if options.paper:
         return _paper(options)
-    if options.path is None:
-        raise RequestError("compare: expected the folder of a search, got none")
-    other = load_run(options.other) if options.other else None
-    found = comparison.compare(load_run(options.path), other, force=options.force)
+    found = compare_folders(options.paths, force=options.force)
     regressions = [] if options.fail_below is None else found.regressions(options.fail_below / 100)
     if options.json:
         gate = {} if options.fail_below is None else {"regressions": len(regressions)}
         print(json.dumps({**found.to_json(), **gate}))
+    elif isinstance(found, SearchComparison):
+        print_search_comparison(found)
     else:
         print_comparison(found)
     for at in regressions:
@@ -72,7 +71,7 @@ def _paper(options: argparse.Namespace) -> int:
     from dendrite_automl.comparison.paper import describe, restate
     from dendrite_automl.errors import RequestError
 
-    if options.path is not None or options.force or options.fail_below is not None:
+    if options.paths or options.force or options.fail_below is not None:
         raise RequestError("compare: --paper stands alone: expected no run and no flag other than --json")
     print(json.dumps(restate()) if options.json else describe(restate()))
     return 0
@@ -131,6 +130,34 @@ def log_to_mlflow(run: Any, uri: str, name: str | None) -> None:
     with contextlib.redirect_stdout(sys.stderr):  # MLflow prints its progress there
         logged = log_run(run, uri, name=name)
     print(f"logged to {uri}: MLflow run {logged}", file=sys.stderr)
+
+
+def print_searches(path: Path, as_json: bool) -> None:
+    """What repeated searches found, and the comparison of their arms, or why there is none."""
+    from dendrite_automl.comparison import SearchComparison, compare_folders
+    from dendrite_automl.errors import RequestError
+    from dendrite_automl.report.searches_table import print_repeats, print_search_comparison
+    from dendrite_automl.run import Repeats
+
+    repeats = Repeats.open(path)
+    runs = [run for run in repeats.runs() if (run.path / "front.csv").is_file()]
+    found = [{"name": run.path.name, "seed": run.info.request["seed"], **run.summary()} for run in runs]
+    compared, reason = None, None
+    try:
+        compared = compare_folders([path])
+    except RequestError as error:
+        reason = str(error)
+    if as_json:
+        over = compared.to_json() if compared else None
+        print(json.dumps({"folder": str(path.resolve()), "repeats": found, "comparison": over, "not_compared": reason}))
+        return
+    print_repeats(found)
+    print()
+    if isinstance(compared, SearchComparison):
+        print_search_comparison(compared)
+    else:
+        print(reason)
+    print(f"\n{path}: one run folder for each search; `automl show {path}/1` prints a front, `automl compare {path}` the above")
 
 
 def print_run(run: Any, as_json: bool) -> None:

@@ -26,8 +26,11 @@ def search(options: argparse.Namespace) -> int:
         check_mlflow(mlflow)
     from dendrite_automl import api
     from dendrite_automl.cli.results import log_to_mlflow, print_run
+    from dendrite_automl.plan import asks_for_repeats
     from dendrite_automl.search_loop.session import Interrupted
 
+    if asks_for_repeats(said):
+        return _search_repeatedly(said, mlflow=mlflow, register=register, as_json=as_json)
     try:
         run = api.search(**said)
     except Interrupted as interrupted:
@@ -36,6 +39,29 @@ def search(options: argparse.Namespace) -> int:
     print_run(run, as_json)
     if mlflow is not None:
         log_to_mlflow(run, mlflow, register)
+    return 0
+
+
+def _search_repeatedly(said: dict[str, Any], *, mlflow: str | None, register: str | None, as_json: bool) -> int:
+    """The same for several searches; after Ctrl-C, what those that have a front found is printed."""
+    if register is not None:
+        raise RequestError(
+            "register: expected a single search, got repeats; register one of them with `automl report RUN --mlflow URI "
+            "--register NAME`"
+        )
+    from dendrite_automl import api
+    from dendrite_automl.cli.results import log_to_mlflow, print_searches
+    from dendrite_automl.search_loop.session import Interrupted
+
+    try:
+        runs = api.search_repeatedly(**said)
+    except Interrupted as interrupted:
+        print_searches(interrupted.run.path.parent, as_json)
+        raise
+    print_searches(runs[0].path.parent, as_json)
+    if mlflow is not None:
+        for run in runs:
+            log_to_mlflow(run, mlflow, None)
     return 0
 
 

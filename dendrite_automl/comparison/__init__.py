@@ -1,6 +1,21 @@
-"""Two arms or two runs side by side: differences, intervals, a verdict."""
+"""Two arms or two runs side by side, or several searches of each: differences, intervals, a verdict."""
 
-from dendrite_automl.comparison.compare import AXES, compare
+from dendrite_automl.comparison.compare import compare
+from dendrite_automl.comparison.folders import compare_folders
 from dendrite_automl.comparison.records import AccuracyAt, Comparison, SizeFor, Volume
+from dendrite_automl.comparison.search_records import AccuracyOverSearches, SearchComparison
+from dendrite_automl.comparison.searches import compare_searches
+from dendrite_automl.comparison.sides import AXES
 
-__all__ = ["AXES", "AccuracyAt", "Comparison", "SizeFor", "Volume", "compare"]
+__all__ = [
+    "AXES",
+    "AccuracyAt",
+    "AccuracyOverSearches",
+    "Comparison",
+    "SearchComparison",
+    "SizeFor",
+    "Volume",
+    "compare",
+    "compare_folders",
+    "compare_searches",
+]

@@ -7,36 +7,33 @@ leave out the luck of the search itself, because each side has searched only onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.comparison.evidence import LEVEL, Correct, Draws, compare_accuracy, holm, interval, mcnemar
-from dendrite_automl.comparison.records import AccuracyAt, Choice, Comparison, SizeFor, Volume
+from dendrite_automl.comparison.evidence import LEVEL, Draws, compare_accuracy, holm, interval, mcnemar
+from dendrite_automl.comparison.records import AccuracyAt, Comparison, SizeFor, Volume
+from dendrite_automl.comparison.sides import (
+    AXES,
+    Side,
+    best_within,
+    budgets_of,
+    choice_of,
+    overall_verdict,
+    read_side,
+    unequal_compute,
+    volume_of,
+    what_differs,
+)
 from dendrite_automl.errors import RequestError
-from dendrite_automl.front import hypervolume, pareto_front
+from dendrite_automl.front import pareto_front
 from dendrite_automl.run import Run
 from dendrite_automl.run.confirmed import confirmed_front
 
-AXES = ("params", "macs", "peak_ram_bytes")
-_STEPS = 5  # budgets on each axis, each half of the next
 _VOLUMES = 400  # bootstrap draws of a hypervolume
-_SAME_COMPUTE = 0.05  # trained epochs may differ by this fraction, or by one trial
 _BELOW = (0.005, 0.02, 0.05)  # sizes are compared at accuracies this far below what both sides reach
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Side:
-    """One side's front: rows with costs and confirmed validation accuracy, and what its networks get right."""
-
-    name: str
-    rows: list[dict[str, Any]]
-    correct: dict[str, Correct]
-    best: dict[str, int]  # the replicate with the best validation accuracy
-    epochs: int
 
 
 def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Comparison:
@@ -56,15 +53,15 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
                 f"compare: expected a run with the arms dendritic and baseline, {run.path} has only {','.join(arms)}; "
                 "add the other with `automl search --resume --arms dendritic,baseline`, or give a second run"
             )
-        first, second = _side(run, "dendritic", "dendritic"), _side(run, "baseline", "baseline")
+        first, second = read_side(run, "dendritic", "dendritic"), read_side(run, "baseline", "baseline")
         words = ("dendrites pay", "dendrites cost")
         problems = []
     else:
         names = _names(run, other)
-        first, second = _side(run, names[0], None), _side(other, names[1], None)
+        first, second = read_side(run, names[0], None), read_side(other, names[1], None)
         words = (f"{names[0]} is better", f"{names[1]} is better")
-        problems = _what_differs(run, other)
-    problems += _compute(first, second, run)
+        problems = what_differs(run, other)
+    problems += unequal_compute(first, second, run)
     if problems and not force:
         raise RequestError(f"compare: {problems[0]}; --force compares anyway, with a warning")
     labels = run.predictions()[0]
@@ -79,7 +76,7 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
     held = sum(row["arm"] == "dendritic" for row in joint) / len(joint) if joint else _share(first, second, run)
     return Comparison(
         sides=(first.name, second.name),
-        verdict=_overall([judged["verdict"] for judged in axes.values()], words),
+        verdict=overall_verdict([judged["verdict"] for judged in axes.values()], words),
         axes=axes,
         accuracy_at=tuple(accuracy_at),
         size_for=tuple(_size_for(first, second, draws)),
@@ -91,40 +88,14 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
     )
 
 
-def _side(run: Run, name: str, arm: str | None) -> _Side:
-    labels, predicted = run.predictions()
-    rows = [
-        row
-        for of in ([arm] if arm else run.info.arms)
-        for row in confirmed_front(run, run.info.goal, arm=of)
-        if row["snapshot"] in predicted
-    ]
-    if not rows:
-        raise RequestError(f"compare: {run.path} has no network of {name} within the budget; search with more trials")
-    snapshots, again = {s.id: s for s in run.snapshots()}, run.confirmed()
-    best = {}
-    for row in rows:
-        fresh = [value for _, s in again.get(row["snapshot"], []) for value in s.accuracies]
-        best[row["snapshot"]] = int(np.argmax(fresh or snapshots[row["snapshot"]].accuracies))
-    epochs = run.trained_epochs()
-    return _Side(
-        name=name,
-        rows=rows,
-        correct={row["snapshot"]: predicted[row["snapshot"]] == labels for row in rows},
-        best=best,
-        epochs=epochs[arm] if arm else sum(epochs.values()),
-    )
-
-
-def _accuracy_at(first: _Side, second: _Side, limits: Mapping[str, float], draws: Draws) -> list[AccuracyAt]:
+def _accuracy_at(first: Side, second: Side, limits: Mapping[str, float], draws: Draws) -> list[AccuracyAt]:
     """All budgets on all axes at which both sides have a network."""
     found: list[tuple[str, float, dict[str, Any], dict[str, Any]]] = []
     for axis in AXES:
-        top = limits.get(axis) or max(row[axis] for side in (first, second) for row in side.rows)
-        for step in reversed(range(_STEPS)):
-            one, other = (_best_within(side, axis, top / 2**step) for side in (first, second))
+        for budget in budgets_of(axis, (first, second), limits):
+            one, other = (best_within(side, axis, budget) for side in (first, second))
             if one is not None and other is not None:
-                found.append((axis, top / 2**step, one, other))
+                found.append((axis, budget, one, other))
     pairs = {(a["snapshot"], b["snapshot"]): None for _, _, a, b in found}
     differences = {pair: compare_accuracy(first.correct[pair[0]], second.correct[pair[1]], draws) for pair in pairs}
     corrected = dict(zip(pairs, holm([differences[pair].p for pair in pairs]), strict=True))
@@ -137,8 +108,8 @@ def _accuracy_at(first: _Side, second: _Side, limits: Mapping[str, float], draws
             AccuracyAt(
                 axis=axis,
                 budget=budget,
-                first=_choice(first, a, axis),
-                second=_choice(second, b, axis),
+                first=choice_of(first, a, axis),
+                second=choice_of(second, b, axis),
                 difference=differences[pair],
                 p_corrected=corrected[pair],
                 only_first=only_first,
@@ -147,23 +118,6 @@ def _accuracy_at(first: _Side, second: _Side, limits: Mapping[str, float], draws
             )
         )
     return results
-
-
-def _best_within(side: _Side, axis: str, budget: float) -> dict[str, Any] | None:
-    inside = [row for row in side.rows if row[axis] <= budget]
-    return max(inside, key=lambda row: row["val_accuracy"]) if inside else None
-
-
-def _choice(side: _Side, row: Mapping[str, Any], axis: str) -> Choice:
-    correct = side.correct[row["snapshot"]]
-    return Choice(
-        snapshot=row["snapshot"],
-        cost=row[axis],
-        val_accuracy=row["val_accuracy"],
-        test_accuracy=float(correct.mean()),
-        replicates=len(correct),
-        dendrites=row["dendrites"],
-    )
 
 
 def _judge(ladder: Sequence[AccuracyAt], words: tuple[str, str]) -> dict[str, str]:
@@ -190,12 +144,7 @@ def _judge(ladder: Sequence[AccuracyAt], words: tuple[str, str]) -> dict[str, st
     return {"verdict": verdict, "sentence": said}
 
 
-def _overall(verdicts: Sequence[str], words: tuple[str, str]) -> str:
-    found = {verdict for verdict in verdicts if verdict in words}
-    return found.pop() if len(found) == 1 else "no evidence"
-
-
-def _size_for(first: _Side, second: _Side, draws: Draws) -> list[SizeFor]:
+def _size_for(first: Side, second: Side, draws: Draws) -> list[SizeFor]:
     sides = (first, second)
     means = [np.array([side.correct[row["snapshot"]].mean() for row in side.rows]) for side in sides]
     drawn = [np.array([draws.accuracies(side.correct[row["snapshot"]]) for row in side.rows]) for side in sides]
@@ -228,54 +177,21 @@ def _cheapest(costs: NDArray[np.float64], accuracies: NDArray[np.float64], level
     return np.asarray(np.where(accuracies >= level, costs[:, None], np.inf).min(0))
 
 
-def _volumes(first: _Side, second: _Side, run: Run, draws: Draws) -> Volume:
-    objectives = run.info.goal.objectives
-    reference = run.info.worst
-
-    def volume(side: _Side, accuracy: Callable[[str], float]) -> float:
-        return hypervolume([{**row, "val_accuracy": accuracy(row["snapshot"])} for row in side.rows], objectives, reference)
-
+def _volumes(first: Side, second: Side, run: Run, draws: Draws) -> Volume:
     values, drawn = [], []
     for side in (first, second):
-        values.append(volume(side, lambda name, side=side: float(side.correct[name].mean())))  # type: ignore[misc]
+        values.append(volume_of(side, run))
         of_each = {name: draws.accuracies(correct)[:_VOLUMES] for name, correct in side.correct.items()}
         count = min(map(len, of_each.values()))
-        drawn.append(np.array([volume(side, lambda n, i=i, d=of_each: float(d[n][i])) for i in range(count)]))  # type: ignore[misc]
+        drawn.append(np.array([volume_of(side, run, lambda n, i=i, d=of_each: float(d[n][i])) for i in range(count)]))  # type: ignore[misc]
     low, high = interval(drawn[0] - drawn[1])
     return Volume(first=values[0], second=values[1], difference=values[0] - values[1], low=low, high=high)
 
 
-def _share(first: _Side, second: _Side, run: Run) -> float:
+def _share(first: Side, second: Side, run: Run) -> float:
     rows = [{**row, "side": side.name} for side in (first, second) for row in side.rows]
     front = pareto_front(rows, run.info.goal.objectives)
     return sum(row["side"] == first.name for row in front) / len(front)
-
-
-def _what_differs(run: Run, other: Run) -> list[str]:
-    """Why two runs are not comparable."""
-    found = []
-    if run.info.data.sha256 != other.info.data.sha256:
-        found.append(f"task or split differ: {run.info.data.name} and {other.info.data.name} are different data")
-    labels, theirs = run.predictions()[0], other.predictions()[0]
-    if not np.array_equal(labels, theirs):
-        raise RequestError("compare: the test splits differ, so no difference can be measured on them")
-    for what, one, two in (("budget", run.info.budget, other.info.budget), ("reference", run.info.worst, other.info.worst)):
-        if one != two:
-            found.append(f"{what} differs: {one} and {two}")
-    if run.info.request["objectives"] != other.info.request["objectives"]:
-        found.append("objectives differ")
-    return found
-
-
-def _compute(first: _Side, second: _Side, run: Run) -> list[str]:
-    """Objections to unequal compute; arms are balanced trial by trial, so they may differ by the last trial."""
-    request = run.info.request
-    trial = request.get("epochs", 0) * request.get("replicates", 1)
-    allowed = max(trial, _SAME_COMPUTE * max(first.epochs, second.epochs))
-    if abs(first.epochs - second.epochs) <= allowed:
-        return []
-    epochs = f"{first.epochs:,} epochs for {first.name}, {second.epochs:,} for {second.name}"
-    return [f"expected equal compute within one trial or {_SAME_COMPUTE:.0%}, got {epochs}"]
 
 
 def _names(run: Run, other: Run) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.networks.pretrained import Pretrained
-from dendrite_automl.run import Run, RunInfo
+from dendrite_automl.run import Run
 from dendrite_automl.settings import flag_of, known_settings
 from dendrite_automl.space import SearchSpace, parse_space
 from dendrite_automl.tasks import ReadOptions
@@ -116,9 +116,10 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
     Raises:
         RequestError: an unknown setting, a value out of range, or one that contradicts the run to resume.
     """
-    _check_names(settings)
     known = known_settings()
-    said = {name: known[name].read(flag_of(name), v) for name in known if (v := settings.get(name)) is not None}
+    said = read_said(settings)
+    if said.get("repeat", 1) > 1:
+        raise RequestError(f"repeat: expected 1 for a single run, got {said['repeat']}; use search_repeatedly(repeat=N, …)")
     out = Path(said["out"]) if "out" in said else None
     if said.get("resume") and out is None:
         raise RequestError("resume: expected --out DIR with the run folder, got none")
@@ -126,7 +127,7 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
     asked = {name: said.get(name) for name in known if known[name].is_kept}
     device, space = settings.get("device"), settings.get("space")
     if earlier is not None:
-        asked = _extended(asked, earlier)
+        asked = extended(asked, {"finish": "none", **earlier.info.request}, earlier.path)  # earlier versions finished nothing
         device, space = earlier.info.device, parse_space(earlier.info.space.text, where=f"{out}/run.json")
     data = settings.get("data")
     return Request(
@@ -153,6 +154,17 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
     )
 
 
+def read_said(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of those settings that have a flag and are not None.
+
+    Raises:
+        RequestError: an unknown setting, or a value that it cannot have.
+    """
+    _check_names(settings)
+    known = known_settings()
+    return {name: known[name].read(flag_of(name), v) for name in known if (v := settings.get(name)) is not None}
+
+
 def _check_names(settings: Mapping[str, Any]) -> None:
     names = (*known_settings(), *_FROM_PYTHON)
     for name in settings:
@@ -162,31 +174,39 @@ def _check_names(settings: Mapping[str, Any]) -> None:
             raise RequestError(f'search: unknown setting "{name}"; {hint}')
 
 
-def _extended(asked: Mapping[str, Any], earlier: Run) -> dict[str, Any]:
-    """The settings of an earlier run, with the changes that a resume may make."""
-    old = {**dict.fromkeys(asked), **earlier.info.request}
+def extended(asked: Mapping[str, Any], request: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings of an earlier run, or of earlier repeats, with the changes that a resume may make.
+
+    Args:
+        asked: those that a run keeps; None: not given.
+        request: the earlier ones.
+        path: where they are, for messages.
+
+    Raises:
+        RequestError: a change that a resume may not make.
+    """
+    old = {**dict.fromkeys(asked), **request}
     old = {name: old[name] for name in asked}
     for name, value in asked.items():
         if value is None or name in _EXTENDS:
             continue
         if _plain(value) != _plain(old[name]):
             raise RequestError(
-                f"resume: {name}: expected {old[name]!r} as in {earlier.path}, got {value!r}; leave it out or start a new run"
+                f"resume: {name}: expected {old[name]!r} as in {path}, got {value!r}; leave it out or start a new run"
             )
-    old["finish"] = old["finish"] or "none"  # of a run made by a version that finished nothing
     more = {name: asked[name] for name in ("trials", "confirm", "finish") if asked[name] is not None}
-    return {**old, **more, "seconds": asked["seconds"], "arms": _extended_arms(asked["arms"], earlier.info, earlier.path)}
+    return {**old, **more, "seconds": asked["seconds"], "arms": _extended_arms(asked["arms"], old["arms"], path)}
 
 
-def _extended_arms(text: str | None, old: RunInfo, path: Path) -> str:
+def _extended_arms(text: str | None, old: Sequence[str], path: Path) -> str:
     """The arms of a run, followed by those that are added."""
     if text is None:
-        return ",".join(old.arms)
+        return ",".join(old)
     arms = _parse_arms(text)
-    missing = [arm for arm in old.arms if arm not in arms]
+    missing = [arm for arm in old if arm not in arms]
     if missing:
-        raise RequestError(f"resume: arms: expected at least {','.join(old.arms)} as in {path}, got no {missing[0]}")
-    return ",".join([*old.arms, *(arm for arm in arms if arm not in old.arms)])
+        raise RequestError(f"resume: arms: expected at least {','.join(old)} as in {path}, got no {missing[0]}")
+    return ",".join([*old, *(arm for arm in arms if arm not in old)])
 
 
 def _plain(value: Any) -> str:

@@ -123,9 +123,15 @@ class Plan:
             versions=tuple(_versions().items()),
             reference=tuple(self.reach().reference(self.goal.objectives, self.goal.budget).items()),
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
-            command=make_command(
-                self._said(), is_compress=self.pretrained is not None, in_memory=self.request.data_in_memory is not None
-            ),
+            command=self.command(),
+        )
+
+    def command(self, **changes: Any) -> str:
+        """The command that repeats the search, with some settings changed or added."""
+        return make_command(
+            {**self._said(), **changes},
+            is_compress=self.pretrained is not None,
+            in_memory=self.request.data_in_memory is not None,
         )
 
     def new_path(self) -> Path:

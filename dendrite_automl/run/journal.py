@@ -1,4 +1,4 @@
-"""Journal: the only writer of a run folder."""
+"""Journal: the only writer of a run folder, and of the file that holds repeats together."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.info import RunInfo
+from dendrite_automl.run.repeats import REPEATS, Repeats
 from dendrite_automl.run.run import CONFIRMED, FINISHED, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
 from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, to_csv
 
@@ -43,6 +44,21 @@ def create_run(path: Path, info: RunInfo) -> Run:
     run = Run(path, info, [], [])
     Journal(run).update()  # last: with run.json the folder becomes a run
     return run
+
+
+def keep_repeats(repeats: Repeats) -> Repeats:
+    """Write repeat.json in one step, into a folder that is made if there is none yet; returns what was written.
+
+    Raises:
+        RequestError: the folder cannot be made.
+        AutoMLError: the file cannot be written; an earlier one stays.
+    """
+    try:
+        repeats.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"out: cannot make the folder {repeats.path}: {error.strerror}; choose another --out") from None
+    _replace(repeats.path / REPEATS, (json.dumps(repeats.to_json(), indent=2) + "\n").encode())
+    return repeats
 
 
 class Journal:

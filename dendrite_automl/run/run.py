@@ -62,6 +62,8 @@ class Run:
         """
         path = Path(path)
         if not (path / "run.json").is_file():
+            if (path / "repeat.json").is_file():
+                raise RequestError(f"run: expected the folder of one search, got repeats: {path}; choose one, such as {path}/1")
             raise RequestError(f"run: expected the folder of a search, with a run.json; got {path}")
         try:
             info = RunInfo.from_json(json.loads((path / "run.json").read_text(encoding="utf-8")))
