@@ -85,7 +85,7 @@ def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
     snapshots = [snapshot.values() for snapshot in run.snapshots()]
     every = max(1, len(snapshots) // _BACKGROUND)
     limits = dict(run.info.goal.budget.limits)
-    best = max((100 * row["val_accuracy"] for row in snapshots), default=100.0)
+    best = max((100 * row["val_accuracy"] for row in (*snapshots, *rows)), default=100.0)
     y_range = (max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
     plots = {}
     for cost, label in COSTS.items():

@@ -81,7 +81,7 @@ def _draw_panel(
     axes.set_xlabel(_LABELS[cost])
     axes.grid(alpha=0.25, which="both")
     axes.spines[["top", "right"]].set_visible(False)
-    best = max((100 * row["val_accuracy"] for row in rows), default=100.0)
+    best = max((100 * row["val_accuracy"] for row in (*rows, *members)), default=100.0)
     axes.set_ylim(max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
 
 

@@ -179,12 +179,13 @@ def test_in_a_browser_plots_are_drawn_and_a_click_opens_a_card_without_errors(ru
 
 
 def test_a_finished_network_is_shown_with_both_figures(run: Run) -> None:
-    shown, kept = {"finished": True, "val_accuracy_searched": 0.876}, {"finished": False}
+    shown, kept = {"finished": True, "val_accuracy_searched": 0.876, "val_accuracy_selected": 0.92}, {"finished": False}
     front = [make_row(snapshot, **(shown if i == 3 else kept if i == 2 else {})) for i, snapshot in enumerate(run.snapshots())]
     Journal(run).write_tables(front)
     page = make_page(Run.open(run.path))
     Checker(page)
-    assert "before the finish 87.6 %" in page
+    assert '<th scope="col">before the finish</th>' in page
+    assert "<td>92.0 % ± 1.0</td><td>87.6 %</td>" in page
     assert "Trained long and distilled: 87.6 % → 92.0 % (2 seeds)." in page
     assert page.count("Long training with a teacher did no better") == 1
     assert "1 of them were trained long and distilled" in latex_table(Run.open(run.path))

@@ -131,6 +131,7 @@ def test_the_description_is_complete_and_true(exported, task) -> None:
         "val_standard_error": 0.0125,
         "val_replicates": 6,
         "val_at_selection": 0.78,
+        "val_before_finish": None,
         "val_of_this_network": 0.81,
         "chosen_of": 8,
         "test": artifact.test_accuracy,
