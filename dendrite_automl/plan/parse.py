@@ -26,6 +26,7 @@ from dendrite_automl.tasks.reading import parse_colour, parse_hertz, parse_secon
 TEACHERS = ("none", "auto", "given")
 SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
 FINISHES = ("distill", "none")
+DEFAULT_SECONDS = 600.0  # if neither trials nor time are given: the default number of trials, and no longer than this
 NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search
 DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
 _FROM_PYTHON = ("callbacks", "on_snapshot", "on_front")
@@ -218,6 +219,8 @@ def _parse_effort(asked: Mapping[str, Any]) -> Effort:
     said = {name: value for name, value in said.items() if value is not None}
     if "seconds" in said:
         said.setdefault("trials", NO_TRIAL_LIMIT)
+    elif "trials" not in said:
+        said["seconds"] = DEFAULT_SECONDS
     return Effort(
         **said,
         scheduler=_one_of("scheduler", asked["scheduler"], SCHEDULERS),

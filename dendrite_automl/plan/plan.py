@@ -145,7 +145,8 @@ class Plan:
         settings, asked = self.settings(), self.request.asked
         pinned = ("epochs", "replicates", "confirm", "finish", "scheduler", "sampler", "arms", "seed")
         said = {name: settings[name] if name in pinned else value for name, value in asked.items()}
-        said["trials"] = self.effort.trials if self.effort.seconds is None else None
+        if self.effort.seconds is None:
+            said["trials"] = self.effort.trials
         said["metric"] = self.metric if self.metric != METRICS[0] else None
         return said
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dendrite_automl.candidate import Candidate, trial_seed
+from dendrite_automl.feasibility.estimate import measure_last
+from dendrite_automl.front import Goal
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.plan import Plan
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.confirmed import confirmed_front
+from dendrite_automl.run.confirmed import Row, confirmed_front
 from dendrite_automl.run.finished import finish_order, over
 from dendrite_automl.run.run import FINISH_TEACHER
-from dendrite_automl.search_loop.finisher import FINISH_TIMES
 from dendrite_automl.search_loop.retraining import Job, Trainings
 from dendrite_automl.search_loop.teacher import Teacher, ask_together, design_teacher
 from dendrite_automl.train.fit import Data
@@ -50,9 +51,11 @@ class TeacherTrainer(Trainings):
             return None
         self._begun = True
         missing = [member for member in finish_order(self._run, self._plan.goal) if member.id not in over(self._run)]
-        if not missing or not self._has_time(missing[0]):
+        if not missing:
             return None
         design = design_finish_teacher(self._plan, self._run)
+        if not self._has_time(design, teacher_model(self._run, self._plan.goal)):
+            return None
         self._how.say(f"training a teacher for the finish: {design.describe()}")
         return [Job(candidate=design, design=design, stages=(0,))]
 
@@ -76,24 +79,36 @@ class TeacherTrainer(Trainings):
         """Nothing is recorded: a resume tries again."""
         self._how.say(f"the teacher of the finish failed, so nothing is finished: {reason}")
 
-    def _has_time(self, first: Snapshot) -> bool:
-        """Whether the teacher and one member could end in time, if the teacher were as fast as that member, which it is not."""
-        measured = first.measurement
-        epochs = self._plan.effort.epochs * len(first.seeds)
-        least = measured.train_seconds * (FINISH_TIMES + _TIMES * epochs / max(1, measured.trained_epochs))
-        if (left := self._how.seconds_left()) >= least:
+    def _has_time(self, design: Candidate, model: Row) -> bool:
+        """Whether the teacher could end in time, going by how long the search took for the network it is designed after."""
+        task = self._plan.task
+        macs = measure_last(design, task.input_shape, self._plan.classes, names=("macs",))["macs"]
+        epochs = design.epochs * self._plan.effort.replicates / max(1, model["trained_epochs"])
+        needed = model["train_seconds"] * epochs * max(1.0, macs / max(1, model["macs"]))
+        if (left := self._how.seconds_left()) >= needed:
             return True
-        needed = f"a teacher and one network would take more than {least:.0f} s"
-        self._how.say(f"no finish: {needed}, and {max(0, left):.0f} s are left; finish later with --resume --finish distill")
+        self._how.say(
+            f"no finish: its teacher alone would take about {needed:.0f} s, and {max(0, left):.0f} s are left; "
+            "finish later with --resume --finish distill"
+        )
         return False
 
 
+def teacher_model(run: Run, goal: Goal) -> Row:
+    """The member of the confirmed front that the teacher is designed after: the most accurate of the half with fewer MACs.
+
+    A teacher is larger: after one with many MACs it would be trained for longer than the search took.
+    """
+    front = sorted(confirmed_front(run, goal), key=lambda row: int(row["macs"]))
+    return max(front[: -(-len(front) // 2)], key=lambda row: float(row["val_accuracy"]))
+
+
 def design_finish_teacher(plan: Plan, run: Run) -> Candidate:
-    """The network to learn from: like the most accurate member of the confirmed front, of six times the budget.
+    """The network to learn from: like `teacher_model`, of six times the budget.
 
     If the space lists its sizes, its largest network, trained like that member.
     """
-    best = confirmed_front(run, plan.goal)[0]["candidate"]
+    best = teacher_model(run, plan.goal)["candidate"]
     points = {line["candidate"]: line.get("point") for line in run.of_kind("trial")}
     candidate = design_teacher(plan.reach(), plan.goal.budget, epochs=_TIMES * plan.effort.epochs, point=points[best])
     training = {**dict(run.candidates()[best].training), "distill": 0.0}

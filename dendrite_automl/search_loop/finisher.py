@@ -29,6 +29,7 @@ class FinishPlan:
     Attributes:
         replicates: fresh seeds of each network.
         stopped: asked before each suggestion; True ends the finish.
+        seconds_left: until everything ends; infinite without a time limit.
         teacher: the outputs to learn from; None if there are none, which leaves everything as it is. Asked once, at the start.
         publish: makes the teacher's logits available to all workers, and returns what travels in a config.
         say: writes one line for the user.
@@ -38,6 +39,7 @@ class FinishPlan:
     replicates: int
     seed: int
     stopped: Callable[[], bool]
+    seconds_left: Callable[[], float]
     teacher: Callable[[], Teacher | None]
     say: Callable[[str], None]
     publish: Callable[[NDArray[Any]], Any] = ray.put
@@ -73,6 +75,16 @@ class Finisher(Retraining):
         self._plan.say(f"finishing {len(missing)} of {len(members)} front members: {FINISH_TIMES} x the epochs, distilled")
         return share(missing, self._run.candidates(), design=prolong)
 
+    def _drop_late(self) -> None:
+        """Leave out trainings that could not end in time, going by how long the search took for the same."""
+        left = self._plan.seconds_left()
+        late = [job for job in self._queue if finish_seconds(job) > left]
+        if late:
+            self._queue = [job for job in self._queue if job not in late]
+            self._plan.say(
+                f"no time to finish {sum(len(job.wanted) for job in late)} networks; --resume --finish distill goes on"
+            )
+
     def _config(self, job: Job) -> dict[str, Any]:
         return {"seeds": self._seeds(job), "like": examples(self._run, job), "teacher": self._logits}
 
@@ -83,6 +95,11 @@ class Finisher(Retraining):
         return [
             trial_seed(self._plan.seed, f"finish-{job.candidate.id}", replicate) for replicate in range(self._plan.replicates)
         ]
+
+
+def finish_seconds(job: Job) -> float:
+    """How long a finish should take: that many times the seconds of the search."""
+    return FINISH_TIMES * max(snapshot.measurement.train_seconds for snapshot in job.wanted.values())
 
 
 def prolong(candidate: Candidate) -> Candidate:

@@ -51,6 +51,7 @@ class Trainings(Searcher, ABC):
         """Ray's config of the next training, None while the last ones of a queue are running, or FINISHED."""
         if self._stopped():
             return Searcher.FINISHED
+        self._drop_late()
         while not self._queue:
             if self._live:
                 return None
@@ -58,6 +59,7 @@ class Trainings(Searcher, ABC):
             if jobs is None:
                 return Searcher.FINISHED
             self._queue = jobs
+            self._drop_late()
         job = self._live[trial_id] = self._queue.pop(0)
         return {"candidate": json.dumps(job.design.to_json()), "stages": list(job.stages), **self._config(job)}
 
@@ -90,6 +92,9 @@ class Trainings(Searcher, ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles its whole set-up, from which a search is never restored."""
         return {}
+
+    def _drop_late(self) -> None:
+        """Leave out jobs for which there is no time; by default all are tried."""
 
     @abstractmethod
     def _next_jobs(self) -> list[Job] | None:

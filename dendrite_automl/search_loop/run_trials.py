@@ -119,6 +119,7 @@ def _finish(journal: Journal, plan: Plan, stop: Stop, progress: Progress, teache
         replicates=plan.effort.replicates,
         seed=plan.effort.seed,
         stopped=stop.now,
+        seconds_left=stop.seconds_left,
         teacher=lambda: teacher or kept_teacher(plan, journal.run),
         say=progress.say,
     )

@@ -98,7 +98,7 @@ def test_one_setting_may_be_a_text_alone() -> None:
     ("setting", "says"),
     [
         ("filters=0", "filters: expected one value or a range"),
-        ("kernel=2.5", 'knob "kernel" = 2.5: conv2d: kernel: expected an odd number'),
+        ("kernel=2.5", 'knob "kernel": conv2d cannot be built with 2.5'),
         ("growth=triple", 'growth: expected one of constant, double_once, double, got "triple"'),
         ("placement=tail", 'knob "placement": expected one of head, convs, all'),
         ("activation=gelu", 'knob "activation": expected one of'),

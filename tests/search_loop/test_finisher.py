@@ -1,6 +1,7 @@
 """Finisher without Ray: what it trains long, in which order, what it records, and how it continues from its records."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from dendrite_automl.candidate import Candidate
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.finished import final_front, finish_progress
-from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishPlan, prolong
+from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishPlan, finish_seconds, prolong
 from dendrite_automl.search_loop.phases import Phases
+from dendrite_automl.search_loop.retraining import Job
 from dendrite_automl.search_loop.teacher import Teacher
 from tests.search_loop.test_confirmer import DIVERGED, GOAL, Config, Search, fake_results, make_confirmer, make_design, run_out
 
@@ -27,7 +29,7 @@ def search(tmp_path: Path) -> Search:
 
 def make_finisher(run: Run, *, replicates: int = 2, **changes: Any) -> Finisher:
     values = {"goal": GOAL, "replicates": replicates, "seed": 0, "stopped": lambda: False, "teacher": lambda: TEACHER}
-    values |= {"say": lambda _: None, "publish": lambda logits: ("published", logits.shape)}
+    values |= {"seconds_left": lambda: math.inf, "say": lambda _: None, "publish": lambda logits: ("published", logits.shape)}
     return Finisher(FinishPlan(**{**values, **changes}), Journal(run))
 
 
@@ -249,3 +251,19 @@ def test_within_phases_it_begins_after_the_confirmation(search: Search) -> None:
         Snapshot.from_json(search.run.confirmations[-1]["value"]).id
         == Snapshot.from_json(search.run.confirmations[0]["value"]).id
     )
+
+
+def test_what_cannot_end_in_time_is_left_out_and_the_rest_is_finished(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    [slow], [quick] = search.add("fit", ([0], 900, 0.9)), search.add("fit", ([0], 300, 0.8))
+    assert (
+        finish_seconds(Job(candidate=make_design("fit", 1), design=make_design("fit", 1), stages=(0,), wanted={"": slow}))
+        == 6.0
+    )
+    monkeypatch.setattr(
+        "dendrite_automl.search_loop.finisher.finish_seconds", lambda job: 100.0 if job.candidate.id == slow.candidate else 1.0
+    )
+    run, said = Run.open(search.run.path), []
+    finisher = make_finisher(run, seconds_left=lambda: 60.0, say=said.append)
+    assert original(run, finisher.suggest("a")).id == quick.candidate
+    assert finisher.suggest("b") is None
+    assert said[-1] == "no time to finish 1 networks; --resume --finish distill goes on"
