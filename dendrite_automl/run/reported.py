@@ -112,6 +112,9 @@ def limit_front(
         rows: best accuracy first.
         reference: as for `hypervolume`.
         size: None for all.
+
+    Source:
+        Greedy maximisation of a submodular function, evaluated lazily (Minoux 1978): what a member adds never grows.
     """
     if size is None or len(rows) <= size:
         return list(rows)
@@ -121,11 +124,17 @@ def limit_front(
     needed = [*recommend(rows, objectives).values(), worth_a_knee(rows, objectives)[0]]
     chosen = list(dict.fromkeys(places[row["snapshot"]] for row in needed))[:size]
 
-    def volume_with(place: int) -> float:
-        return hypervolume([scaled[one] for one in (*chosen, place)], scales, worst)
+    def volume(places: Sequence[int]) -> float:
+        return hypervolume([scaled[place] for place in places], scales, worst)
 
+    gains = {place: math.inf for place in range(len(rows)) if place not in chosen}  # what each adds, or added to fewer: a bound
     while len(chosen) < size:
-        chosen.append(max((place for place in range(len(rows)) if place not in chosen), key=volume_with))
+        before, known = volume(chosen), set[int]()
+        while (best := max(gains, key=gains.__getitem__)) not in known:
+            gains[best] = volume([*chosen, best]) - before
+            known.add(best)
+        chosen.append(best)
+        del gains[best]
     return [rows[place] for place in sorted(chosen)]
 
 
