@@ -221,6 +221,7 @@ def search_front(name: str, task: Task, budget: str, trials: int, workers: int |
             trials=trials,
             epochs=EPOCHS[name],
             seed=0,
+            front_size=1000,
             workers=workers,
             out=Path(folder) / "run",
         )

@@ -195,6 +195,16 @@ class CommonSettings(TypedDict, total=False):
             "peak_ram_bytes, latency_ms)",
         ),
     ]
+    front_size: Annotated[
+        int | None,
+        Setting(
+            group=BUDGET,
+            metavar="N",
+            read=read_count,
+            help="members of the front to finish, export and show at most (default: 12): the recommended ones, then those that "
+            "add the most hypervolume; a large number for all",
+        ),
+    ]
     task: Annotated[
         str | None,
         Setting(group=DATA, metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)"),

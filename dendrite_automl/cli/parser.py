@@ -93,7 +93,7 @@ def _add_results(commands: Any) -> None:
     about = "rewrite the artifacts of a run or of one snapshot, or write C code; nothing is trained"
     export = _command(commands, "export", "results", about)
     export.add_argument("path", metavar="RUN", help="folder of a search; with --c also the folder of one artifact")
-    which = "only this one, on the front or not (see candidates.csv); default: the whole front"
+    which = "only this one, on the front or not (see candidates.csv); default: the reported front"
     export.add_argument("--snapshot", metavar="ID", help=which)
     free = "leave the batch of the ONNX files free (default: fixed at 1, as microcontroller tools require it)"
     export.add_argument("--dynamic-batch", action="store_true", help=free)

@@ -24,8 +24,12 @@ def watch(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     """Print the front."""
     from dendrite_automl.run import load_run
+    from dendrite_automl.run.finished import describe_run_left_out
 
-    print_run(load_run(options.path), options.json)
+    run = load_run(options.path)
+    print_run(run, options.json)
+    if not options.json and (left_out := describe_run_left_out(run)) is not None:
+        print(left_out, file=sys.stderr)
     return 0
 
 

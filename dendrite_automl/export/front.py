@@ -24,7 +24,8 @@ from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Ending, Snapshot
 from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.confirmed import optimism
-from dendrite_automl.run.finished import final_front, reported_rows
+from dendrite_automl.run.finished import reported_front, reported_rows
+from dendrite_automl.run.reported import describe_left_out
 from dendrite_automl.run.run import FINISHED
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data
@@ -52,16 +53,17 @@ class ExportPlan:
 
 
 def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
-    """Export every front member, open the test split once, write predictions, tables and report.html.
+    """Export the members of the reported front, open the test split once, write predictions, tables and report.html.
 
     Of a member's replicates, the one with the best validation accuracy is exported: of those of the finish, if it is the
     finished network that is reported; otherwise of those of search and confirmation together.
 
     Args:
-        progress: notified of each member, and of artifacts that are refused, which does not affect the others.
+        progress: notified of what is left out, of each member, and of artifacts that are refused, which does not affect the
+            others.
 
     Returns:
-        The front as `Run.front_rows`.
+        The reported front as `Run.front_rows`.
 
     Raises:
         BudgetUnreachable: no trained network is inside the budget; the tables are written anyway.
@@ -70,7 +72,10 @@ def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list
     run = journal.run
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     rows = [snapshot.values() for snapshot in snapshots.values()]
-    front = final_front(run, plan.goal)
+    reported = reported_front(run, plan.goal)
+    front = list(reported.members)
+    if (left_out := describe_left_out(reported, run.info)) is not None:
+        progress.say(left_out)
     journal.update(optimism=optimism(run, plan.goal))
     context = _context(run, plan)
     write_predictions(journal, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)

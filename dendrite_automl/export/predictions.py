@@ -30,7 +30,7 @@ def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int
         pretrained: the network that the candidates started from, if they did not start from a backbone.
 
     Raises:
-        OSError: the file cannot be written.
+        AutoMLError: the file cannot be written; an earlier one stays.
     """
     run = journal.run
     snapshots, confirmed = {s.id: s for s in run.snapshots()}, run.confirmed()

@@ -29,8 +29,9 @@ FINISHES = ("distill", "none")
 DEFAULT_SECONDS = 600.0  # if neither trials nor time are given: the default number of trials, and no longer than this
 NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search
 DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
+DEFAULT_FRONT_SIZE = 12  # as many as one can look at
 _FROM_PYTHON = ("callbacks", "on_snapshot", "on_front")
-_EXTENDS = ("trials", "seconds", "confirm", "finish", "arms")  # what --resume may change
+_EXTENDS = ("trials", "seconds", "confirm", "finish", "front_size", "arms")  # what --resume may change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class Request:
         space: a space, or the name or path of one; None: one that suits the data.
         is_narrowed: `space` is that of an earlier run, already narrowed by its `set_knobs`.
         teacher: one of `TEACHERS`; `teacher_model` is the module for `given`.
+        front_size: how many members of the front to export and show at most; None for all.
         out: the run folder; None: a new one with a generated name.
         earlier: the run to resume.
     """
@@ -98,6 +100,7 @@ class Request:
     teacher: str = TEACHERS[0]
     teacher_model: Any = None
     pretrained: Pretrained | None = None
+    front_size: int | None = DEFAULT_FRONT_SIZE
     out: Path | None = None
     earlier: Run | None = None
 
@@ -150,6 +153,7 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
         teacher=asked["teacher"] or TEACHERS[0],
         teacher_model=settings.get("teacher") if said.get("teacher") == "given" else None,
         pretrained=pretrained,
+        front_size=DEFAULT_FRONT_SIZE if asked["front_size"] is None and earlier is None else asked["front_size"],
         out=out,
         earlier=earlier,
     )
@@ -195,7 +199,7 @@ def extended(asked: Mapping[str, Any], request: Mapping[str, Any], path: Path) -
             raise RequestError(
                 f"resume: {name}: expected {old[name]!r} as in {path}, got {value!r}; leave it out or start a new run"
             )
-    more = {name: asked[name] for name in ("trials", "confirm", "finish") if asked[name] is not None}
+    more = {name: asked[name] for name in ("trials", "confirm", "finish", "front_size") if asked[name] is not None}
     return {**old, **more, "seconds": asked["seconds"], "arms": _extended_arms(asked["arms"], old["arms"], path)}
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from dendrite_automl.devices import DeviceProfile
@@ -107,6 +108,7 @@ class Plan:
             "teacher": self.request.teacher,
             "arms": self.arms,
             "objectives": ",".join(objective.name for objective in self.goal.objectives),
+            "front_size": self.request.front_size,
             "seed": effort.seed,
         }
 
@@ -119,7 +121,13 @@ class Plan:
             space=SpaceInfo(
                 name=self.space.name, sha256=self.space.digest, text=self.space.text, code_sha256=code_digest(self.space)
             ),
-            data=DataInfo(name=self.task.name, about=self.task.about, sha256=self.task.fingerprint, notes=self.notes()),
+            data=DataInfo(
+                name=self.task.name,
+                about=self.task.about,
+                sha256=self.task.fingerprint,
+                notes=self.notes(),
+                val_examples=tuple(np.bincount(self.task.val.y, minlength=self.classes).tolist()),
+            ),
             versions=tuple(_versions().items()),
             reference=tuple(self.reach().reference(self.goal.objectives, self.goal.budget).items()),
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -143,7 +151,7 @@ class Plan:
     def _said(self) -> Mapping[str, Any]:
         """Settings to repeat the search with: what was asked for, and defaults that may differ in another version."""
         settings, asked = self.settings(), self.request.asked
-        pinned = ("epochs", "replicates", "confirm", "finish", "scheduler", "sampler", "arms", "seed")
+        pinned = ("epochs", "replicates", "confirm", "finish", "scheduler", "sampler", "arms", "seed", "front_size")
         said = {name: settings[name] if name in pinned else value for name, value in asked.items()}
         if self.effort.seconds is None:
             said["trials"] = self.effort.trials

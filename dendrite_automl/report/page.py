@@ -17,6 +17,7 @@ from dendrite_automl.report.compare_table import comparison_rows
 from dendrite_automl.report.drawing import Line, Mark, Plot
 from dendrite_automl.report.insight import cycles_of, hypervolume_course, knob_importance
 from dendrite_automl.run import Run
+from dendrite_automl.run.finished import describe_run_left_out
 
 COSTS = {
     "params": "parameters",
@@ -56,6 +57,7 @@ def make_page(run: Run) -> str:
         arms=run.info.arms,
         rows=rows,
         roles=_roles(run),
+        left_out=describe_run_left_out(run),
         plots=_front_plots(run, rows),
         cards=[_card(run, row) for row in rows],
         course=_course(run),

@@ -14,7 +14,7 @@ from rich.text import Text
 from dendrite_automl.report.insight import hypervolume_course
 from dendrite_automl.report.progress import describe_retraining
 from dendrite_automl.run import Run
-from dendrite_automl.run.finished import final_front
+from dendrite_automl.run.finished import reported_front
 
 _EVERY_SECONDS = 2.0
 _BARS = "▁▂▃▄▅▆▇█"
@@ -59,7 +59,7 @@ def _follow(run: Run, every: float, console: Console) -> None:
 
 def describe(run: Run) -> str:
     """How far a run has got, in one line."""
-    front = final_front(run, run.info.goal)
+    front = reported_front(run, run.info.goal).members
     best = f"best {100 * front[0]['val_accuracy']:.1f} % ({front[0]['params']:,} params)" if front else "none within budget yet"
     asked = run.info.request.get("trials")
     done = len(run.of_kind("end"))
@@ -78,7 +78,7 @@ def _picture(run: Run, height: int) -> Group:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm", "val %", "params", "MACs", "dendrites", "schedule"):
         table.add_column(name, justify="left" if name in ("snapshot", "arm", "schedule") else "right", no_wrap=True)
-    front = final_front(run, run.info.goal)
+    front = reported_front(run, run.info.goal).members
     room = max(3, height - len(parts) - 4)
     for row in front[:room]:
         error = f" ± {100 * row['val_accuracy_se']:.1f}" if row["val_accuracy_se"] is not None else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.finished import final_front, reported_rows
+from dendrite_automl.run.finished import reported_front, reported_rows
 
 
 def write_report(journal: Journal) -> list[Path]:
@@ -20,7 +20,7 @@ def write_report(journal: Journal) -> list[Path]:
     run = journal.run
     page = make_page(run)
     goal = run.info.goal
-    front = final_front(run, goal)
+    front = reported_front(run, goal).members
     title = f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}"
     reported = reported_rows(run, goal)
     plots = [run.path / "front.png", run.path / "front.svg"]

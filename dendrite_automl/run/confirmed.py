@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dendrite_automl.front import Goal, Objective, accuracy_name, pareto_front
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run.run import Run
+
+if TYPE_CHECKING:
+    from dendrite_automl.run.run import Run
 
 _CLOSE = 1.0  # standard errors of a difference within which the order of two networks is open
 _UNKNOWN_SD = 0.01  # of one training's accuracy, if no candidate has two replicates to estimate it from

@@ -7,23 +7,26 @@ same network, and a better one. A network that did no better is reported as it w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dendrite_automl.front import Goal, accuracy_name, pareto_front
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.confirmed import confirmed_front, known_rows
 from dendrite_automl.run.recommended import recommend
-from dendrite_automl.run.run import Run
+from dendrite_automl.run.reported import ReportedFront, choose_reported, describe_left_out
+
+if TYPE_CHECKING:
+    from dendrite_automl.run.run import Run
 
 Row = dict[str, Any]
 
 
 def finish_order(run: Run, goal: Goal) -> list[Snapshot]:
-    """The members of the confirmed front, the most important first: those to be recommended, then by accuracy.
+    """Those members of the confirmed front that are to be reported, first the recommended ones, then by accuracy.
 
     What has been finished does not matter, so a resumed finish chooses as if it had never stopped.
     """
-    front = confirmed_front(run, goal)
+    front = choose_reported(confirmed_front(run, goal), run.info).members
     names = [row["snapshot"] for row in (*recommend(front, goal.objectives).values(), *front)]
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     return [snapshots[name] for name in dict.fromkeys(names)]
@@ -42,8 +45,18 @@ def over(run: Run) -> set[str]:
 
 
 def final_front(run: Run, goal: Goal) -> list[Row]:
-    """The front to report, best accuracy first: drawn over `reported_rows`."""
+    """The whole front, best accuracy first: drawn over `reported_rows`."""
     return pareto_front(reported_rows(run, goal), goal.objectives)
+
+
+def reported_front(run: Run, goal: Goal) -> ReportedFront:
+    """The members of the final front that are exported and shown."""
+    return choose_reported(final_front(run, goal), run.info)
+
+
+def describe_run_left_out(run: Run) -> str | None:
+    """As `describe_left_out`, of a run with its own goal."""
+    return describe_left_out(reported_front(run, run.info.goal), run.info)
 
 
 def reported_rows(run: Run, goal: Goal) -> list[Row]:

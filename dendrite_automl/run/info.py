@@ -37,12 +37,14 @@ class DataInfo:
     Attributes:
         sha256: fingerprint of the splits.
         notes: what the user was told about the data before the search.
+        val_examples: of each class, in the validation split; None in run folders of earlier versions.
     """
 
     name: str
     about: str
     sha256: str
     notes: tuple[str, ...] = ()
+    val_examples: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,12 @@ class RunInfo:
     def request(self) -> dict[str, Any]:
         """The settings by name."""
         return dict(self.settings)
+
+    @property
+    def front_size(self) -> int | None:
+        """How many members of the front are exported and shown at most; None for all, as in run folders of earlier versions."""
+        size: int | None = self.request.get("front_size")
+        return size
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -122,6 +130,7 @@ class RunInfo:
                 "about": self.data.about,
                 "sha256": self.data.sha256,
                 "notes": list(self.data.notes),
+                "val_examples": list(self.data.val_examples) if self.data.val_examples is not None else None,
             },
             "versions": dict(self.versions),
             "reference": self.worst,
@@ -151,7 +160,11 @@ class RunInfo:
             device_figures=tuple(data["device"].items()) if data.get("device") else None,
             space=SpaceInfo(**space),
             data=DataInfo(
-                name=about["name"], about=about["about"], sha256=about["sha256"], notes=tuple(about.get("notes", ()))
+                name=about["name"],
+                about=about["about"],
+                sha256=about["sha256"],
+                notes=tuple(about.get("notes", ())),
+                val_examples=tuple(about["val_examples"]) if about.get("val_examples") else None,
             ),
             versions=tuple(data["versions"].items()),
             reference=tuple(data["reference"].items()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from dendrite_automl.front import Objective, accuracy_name
 
@@ -13,7 +13,7 @@ _POINT = 0.01
 _WORST = 3.0  # times the best error, for a knee
 _LEAST_ERROR = 1e-3  # so that a perfect validation split has a logarithm
 
-Row = Mapping[str, Any]
+Row = TypeVar("Row", bound=Mapping[str, Any])
 
 
 def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str, Row]:
@@ -37,17 +37,17 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
     """
     if not rows:
         return {}
-    accuracy, cost = accuracy_name(objectives), next((o.name for o in objectives if o.direction == "min"), "params")
+    accuracy, cost = accuracy_name(objectives), _cost_name(objectives)
 
     def order(row: Row) -> tuple[float, float, str]:
-        return -row[accuracy], row[cost], row["snapshot"]
+        return _order(row, accuracy, cost)
 
     best = min(rows, key=order)
     close = [row for row in rows if row[accuracy] >= best[accuracy] - _POINT]
     smallest = min(close, key=lambda row: (row[cost], *order(row)))
 
     def error_of(row: Row) -> float:
-        return math.log(max(1 - row[accuracy], _LEAST_ERROR))
+        return _log_error(row[accuracy])
 
     def cost_of(row: Row) -> float:
         return math.log(max(row[cost], 1e-9))
@@ -55,10 +55,32 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
     def gain(row: Row) -> float:
         return _share(error_of(row), error_of(least), error_of(best)) - _share(cost_of(row), cost_of(least), cost_of(best))
 
-    bent = [row for row in rows if error_of(row) <= error_of(best) + math.log(_WORST)]
-    least = min(bent, key=lambda row: (row[cost], *order(row)))
+    bent = worth_a_knee(rows, objectives)
+    least = bent[0]
     knee = min(bent, key=lambda row: (-gain(row), *order(row)))
     return {MOST_ACCURATE: best, KNEE: knee, SMALLEST: smallest}
+
+
+def worth_a_knee(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
+    """Members with at most three times the best error, cheapest first; with the first one the knee's line begins."""
+    accuracy, cost = accuracy_name(objectives), _cost_name(objectives)
+    most = _log_error(max((row[accuracy] for row in rows), default=1.0)) + math.log(_WORST)
+    bent = [row for row in rows if _log_error(row[accuracy]) <= most]
+    return sorted(bent, key=lambda row: (row[cost], *_order(row, accuracy, cost)))
+
+
+def _cost_name(objectives: Sequence[Objective]) -> str:
+    """The first objective to be minimised; parameters if there is none."""
+    return next((objective.name for objective in objectives if objective.direction == "min"), "params")
+
+
+def _order(row: Mapping[str, Any], accuracy: str, cost: str) -> tuple[float, float, str]:
+    """Best accuracy first, then the lower cost, then the smaller id."""
+    return -row[accuracy], row[cost], row["snapshot"]
+
+
+def _log_error(accuracy: float) -> float:
+    return math.log(max(1 - accuracy, _LEAST_ERROR))
 
 
 def _share(value: float, low: float, high: float) -> float:

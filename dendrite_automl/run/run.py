@@ -20,6 +20,7 @@ from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import hypervolume
 from dendrite_automl.result import Artifact, Snapshot
+from dendrite_automl.run.finished import final_front
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.tables import FRONT_COLUMNS, read_front
@@ -207,7 +208,7 @@ class Run:
         Raises:
             RequestError: the search has not reached its front yet.
         """
-        rows = self.front_rows()
+        rows, goal = self.front_rows(), self.info.goal
         return {
             "run": str(self.path.resolve()),
             "metric": self.metric,
@@ -219,7 +220,7 @@ class Run:
             "finish_epochs": self.finish_epochs(),
             "optimism": self.info.optimism,
             "seconds": self.info.seconds,
-            "hypervolume": hypervolume(rows, self.info.goal.objectives, self.info.worst),
+            "hypervolume": hypervolume(final_front(self, goal), goal.objectives, self.info.worst),
             "recommended": {role: row["snapshot"] for role, row in self.recommended_rows().items()},
             "front": rows,
         }

@@ -82,7 +82,8 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
     run, start = journal.run, time.monotonic()
     effort = plan.effort
     stop = Stop.after(effort.seconds, confirm=effort.confirm > 0, finish=effort.finish != "none")
-    extended = {name: getattr(effort, name) for name in ("trials", "seconds", "confirm", "finish")} | {"arms": plan.arms}
+    extended = {name: getattr(effort, name) for name in ("trials", "seconds", "confirm", "finish")}
+    extended |= {"arms": plan.arms, "front_size": plan.request.front_size}
     journal.update(settings=tuple({**run.info.request, **extended}.items()))
     progress = make_progress(run, plan, stop.deadline)
     machine = plan.machine

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from dendrite_automl.cli import main
+from dendrite_automl.run import Journal
+from tests.factories import INFO, make_row, make_run, make_snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,7 @@ def npz(**changes: object) -> None:
         (["--set", "kernel=8"], 'knob "kernel" = 8: sepconv1d: kernel: expected an odd number >= 1, got 8'),
         (["--set", "kind=perforatd"], "expected one of gradient, perforated"),
         (["--trials", "0"], "expected a whole number >= 1"),
+        (["--front-size", "0"], 'front-size: expected a whole number >= 1, got "0"'),
         (["--trials", "many"], "expected a whole number"),
         (["--epochs", "3", "--task", "digits"], "raise --epochs"),
         (["--time", "0m"], "duration > 0"),
@@ -144,6 +147,20 @@ def test_an_unreachable_budget_is_exit_code_3_with_the_smallest_network(capsys: 
     assert "the smallest has params 50" in err
     assert err.count("\n") == 1
     assert not list(Path().iterdir())
+
+
+def test_show_says_how_many_members_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    networks = [
+        make_snapshot(candidate=name * 10, params=p, val_accuracy=a) for name, p, a in (("a", 900, 0.9), ("b", 50, 0.11))
+    ]
+    made = make_run(Path("run"), networks, data={**INFO["data"], "val_examples": [10] * 10})
+    Journal(made).write_tables([make_row(networks[0])])
+    code, out, err = run(capsys, "show", "run")
+    assert (code, "a" * 10 in out, "b" * 10 in out) == (0, True, False)
+    assert err.startswith("left out of the front: 1 not above chance (validation accuracy of 10.0 %)")
+    assert err.count("\n") == 1
+    code, out, err = run(capsys, "show", "run", "--json")
+    assert (code, json.loads(out)["recommended"]["knee"], err) == (0, networks[0].id, "")
 
 
 @pytest.mark.parametrize("command", ["devices", "spaces", "tasks"])

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,8 +54,8 @@ def make_networks(hidden: int, seeds: Sequence[int]) -> list[nn.Module]:
 class Search:
     """A run of untrained networks, whose accuracies are made up."""
 
-    def __init__(self, path: Path) -> None:
-        self.run = create_run(path, RunInfo.from_json(INFO))
+    def __init__(self, path: Path, **info: Any) -> None:
+        self.run = create_run(path, RunInfo.from_json({**INFO, **info}))
         self.said = io.StringIO()
 
     def add(self, hidden: int, *accuracies: float) -> Snapshot:
@@ -187,6 +188,29 @@ def test_an_artifact_whose_weights_are_gone_is_refused_and_the_others_are_export
     rows = search.export(task)
     assert [(row["snapshot"], row["artifact"] is None) for row in rows] == [(lost.id, True), (kept.id, False)]
     assert f"artifact {lost.id} refused" in search.said.getvalue()
+
+
+def test_members_near_chance_are_not_exported_and_a_line_says_so(tmp_path: Path, task: Task) -> None:
+    search = Search(tmp_path / "run", data={**INFO["data"], "val_examples": [30] * 10})
+    good, guess = search.add(6, 0.9), search.add(2, 0.11)
+    assert [row["snapshot"] for row in search.export(task)] == [good.id]
+    assert search.said.getvalue().count("left out of the front: 1 not above chance") == 1
+    assert sorted(search.run.predictions()[1]) == sorted([good.id, guess.id])  # `compare` reads the whole front
+    assert guess.id in (search.run.path / "candidates.csv").read_text()
+    assert "Left out of the front: 1 not above chance" in (search.run.path / "report.html").read_text()
+
+
+def test_at_most_front_size_members_are_exported_and_the_others_lose_their_artifacts(search: Search, task: Task) -> None:
+    networks = [search.add(hidden, accuracy) for hidden, accuracy in ((8, 0.9), (7, 0.895), (4, 0.7), (2, 0.4))]
+    assert len(search.export(task)) == 4
+    assert "left out" not in search.said.getvalue()
+    before = search.run.recommended
+    Journal(search.run).update(settings=(*search.run.info.settings, ("front_size", 2)))
+    kept = [row["snapshot"] for row in search.export(task)]
+    assert kept == [networks[0].id, networks[1].id]
+    assert search.run.recommended == before
+    assert sorted(path.name for path in (search.run.path / "artifacts").iterdir()) == sorted(kept)
+    assert search.said.getvalue().count("left out of the front: 2 beyond --front-size 2;") == 1
 
 
 def test_a_front_that_nothing_fits_says_what_is_closest(search: Search, task: Task) -> None:

@@ -305,6 +305,26 @@ def test_a_run_of_before_there_was_a_finish_goes_on_without_unless_it_is_asked_f
     assert resume(run, finish="none").effort.finish == "none"
 
 
+def test_a_resume_may_change_the_size_of_the_front_and_earlier_runs_have_none(tmp_path: Path) -> None:
+    assert make().settings()["front_size"] == 12
+    run = make_run(tmp_path / "run", plan := make(front_size="5"))
+    assert (run.info.front_size, "--front-size 5" in plan.command()) == (5, True)
+    assert [resume(run, front_size=size).settings()["front_size"] for size in (None, 3, 9)] == [5, 3, 9]
+    change_request(run, front_size=None)
+    old = Run.open(run.path)
+    assert old.info.front_size is None
+    assert [resume(old, front_size=size).settings()["front_size"] for size in (None, 3)] == [None, 3]
+    with pytest.raises(RequestError, match="front-size: expected a whole number >= 1, got 0"):
+        make(front_size=0)
+
+
+def test_a_new_run_knows_how_many_validation_examples_each_class_has() -> None:
+    plan = make()
+    counts = plan.new_info().data.val_examples
+    assert counts is not None
+    assert (len(counts), sum(counts), counts[3]) == (10, len(plan.task.val), int((plan.task.val.y == 3).sum()))
+
+
 @pytest.mark.parametrize(("first", "then"), [("none", "distill"), ("distill", "none")])
 def test_a_resume_may_change_the_finish(tmp_path: Path, first: str, then: str) -> None:
     run = make_run(tmp_path / "run", make(finish=first))

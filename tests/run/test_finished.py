@@ -10,8 +10,8 @@ from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.confirmed import confirmed_front, confirmed_rows, known_rows, optimism, replicate_sd
-from dendrite_automl.run.finished import final_front, finish_order, finish_progress, over, reported_rows
-from tests.factories import confirm, finish, make_run, make_snapshot
+from dendrite_automl.run.finished import final_front, finish_order, finish_progress, over, reported_front, reported_rows
+from tests.factories import INFO, confirm, finish, make_run, make_snapshot
 
 AIMS = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
 
@@ -56,6 +56,25 @@ def test_what_was_finished_does_not_change_the_order(folder: Path) -> None:
     finish(run, snapshots[0], [0.95])
     assert finish_order(Run.open(run.path), AIMS) == before
     assert names(before) == "cba"
+
+
+def test_only_what_is_to_be_reported_is_finished(folder: Path) -> None:
+    accuracies = {"a": (100, 0.11), "b": (120, 0.7), "e": (200, 0.8), "c": (900, 0.98), "d": (2000, 0.985)}
+    info = {"data": {**INFO["data"], "val_examples": [10] * 10}, "request": {**INFO["request"], "front_size": 3}}
+    run = make_run(folder, [make(name, params, value) for name, (params, value) in accuracies.items()], **info)
+    assert names(finish_order(run, AIMS)) == "dcb"
+    Journal(run).update(settings=(*run.info.settings, ("front_size", 12)))
+    assert names(finish_order(run, AIMS)) == "dceb"
+
+
+def test_the_reported_front_is_chosen_with_the_accuracies_of_the_finish(folder: Path) -> None:
+    weak, strong = make("a", 100, 0.11), make("b", 200, 0.8)
+    run = make_run(folder, [weak, strong], data={**INFO["data"], "val_examples": [10] * 10})
+    assert [row["snapshot"] for row in reported_front(run, AIMS).members] == [strong.id]
+    finish(run, weak, [0.6])
+    found = reported_front(run, AIMS)
+    assert [row["snapshot"] for row in found.members] == [strong.id, weak.id]
+    assert [row["snapshot"] for row in final_front(run, AIMS)] == [strong.id, weak.id]
 
 
 def test_without_a_finish_the_front_is_the_confirmed_one(folder: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import AutoMLError, RequestError
-from dendrite_automl.front import hypervolume, parse_objectives
-from dendrite_automl.run import FRONT_COLUMNS, Journal, Run, check_free_space, create_run, load_run
+from dendrite_automl.front import hypervolume
+from dendrite_automl.run import FRONT_COLUMNS, Journal, Run, RunInfo, check_free_space, create_run, load_run
+from dendrite_automl.run.finished import final_front
 from tests.factories import INFO, confirm, make_design, make_info, make_row, make_run, make_snapshot
 
 LARGE = make_snapshot(candidate="a" * 10, arm="baseline", val_accuracy=0.95, params=1500, macs=30_000, latency_ms=2.5)
@@ -216,7 +217,6 @@ def test_an_empty_front_is_an_empty_table(run: Run) -> None:
     Journal(run).write_tables([])
     assert tuple(run.front.columns) == FRONT_COLUMNS
     assert len(run.front) == 0
-    assert run.summary()["hypervolume"] == 0
 
 
 @pytest.mark.parametrize("act", ["front_rows", "summary", "best"])
@@ -235,9 +235,25 @@ def test_a_summary_has_what_the_command_line_promises(run: Run) -> None:
     assert json.loads(json.dumps(summary)) == summary
     assert summary.keys() >= {"run", "trials", "snapshots", "trained_epochs", "seconds", "hypervolume", "front"}
     assert (summary["trials"], summary["snapshots"], summary["refused"]) == (1, 3, 1)
-    rows, objectives = run.front_rows(), parse_objectives(INFO["request"]["objectives"])
-    assert summary["hypervolume"] == pytest.approx(hypervolume(rows, objectives, INFO["reference"]))
-    assert summary["front"] == rows
+    whole = final_front(run, run.info.goal)
+    assert summary["hypervolume"] == pytest.approx(hypervolume(whole, run.info.goal.objectives, INFO["reference"]))
+    assert summary["front"] == run.front_rows()
+
+
+def test_the_hypervolume_is_that_of_the_whole_front_whatever_is_reported(run: Run) -> None:
+    before = run.summary()["hypervolume"]
+    Journal(run).update(settings=(*run.info.settings, ("front_size", 1)))
+    Journal(run).write_tables([make_row(LARGE)])
+    summary = run.summary()
+    assert (len(summary["front"]), summary["hypervolume"]) == (1, before)
+
+
+def test_what_earlier_versions_did_not_write_is_unknown() -> None:
+    old = make_info()
+    assert (old.data.val_examples, old.front_size) == (None, None)
+    new = make_info(data={**INFO["data"], "val_examples": [3, 5]}, request={**INFO["request"], "front_size": 3})
+    assert RunInfo.from_json(json.loads(json.dumps(new.to_json()))) == new
+    assert (new.data.val_examples, new.front_size) == ((3, 5), 3)
 
 
 def test_members_with_an_artifact_are_recommended_by_role(run: Run) -> None:
