@@ -17,8 +17,8 @@ from dendrite_automl.search_loop.retraining import Job, Retraining, examples, sh
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
-# As in a probe on speech features: a network of 1.3k parameters got from .953 to .970 by four times the epochs, and to .986 with
-# these knobs, distilled from four networks of 9.6k parameters.
+# As in a probe on speech features: a network of 1.3k parameters got from .953 to .970 by four times the epochs, and to .986
+# with these knobs, distilled from four networks of 9.6k parameters.
 _KNOBS = {"distill": 0.9, "temperature": 4.0}
 
 
