@@ -152,7 +152,8 @@ class Proposer:
         plan = self._plan
         seed = trial_seed(plan.effort.seed, f"surrogate-{arm}", seen)
         design = partial(self._design, arm=arm)
-        return Surrogate(plan.space, plan.goal, seed=seed, design=design, costs=self._known_costs)
+        timed = plan.effort.seconds is not None
+        return Surrogate(plan.space, plan.goal, seed=seed, design=design, costs=self._known_costs, per_second=timed)
 
     def _design(self, point: Point, *, arm: str) -> Candidate:
         def design(solved: Point) -> Candidate:

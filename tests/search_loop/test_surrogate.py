@@ -1,6 +1,8 @@
 """Surrogate: proposes what is new, fits and promises most, from observations of accuracy and exact costs."""
 
 import random
+import statistics
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,11 @@ def costs_of(candidate: Candidate) -> list[Cost]:
     return found
 
 
-def make_surrogate(space: SearchSpace, budget: str | None = None, seed: int = 0, costs: Any = costs_of) -> Surrogate:
+def make_surrogate(
+    space: SearchSpace, budget: str | None = None, seed: int = 0, costs: Any = costs_of, per_second: bool = False
+) -> Surrogate:
     goal = Goal(objectives=DEFAULT_OBJECTIVES, budget=Budget.parse(budget) if budget else Budget())
-    return Surrogate(space, goal, seed=seed, design=lambda p: design(space, p), costs=costs)
+    return Surrogate(space, goal, seed=seed, design=lambda p: design(space, p), costs=costs, per_second=per_second)
 
 
 def design(space: SearchSpace, point: Point) -> Candidate:
@@ -98,6 +102,18 @@ def test_its_front_is_better_than_that_of_nearly_all_random_searches(space) -> N
 def test_what_is_proposed_fits_the_budget(space) -> None:
     for candidate in search(make_surrogate(space, "200-params"), space, 8):
         assert min(cost.params for cost in costs_of(candidate)) <= 200
+
+
+def test_with_a_time_limit_what_trains_quickly_is_preferred(space) -> None:
+    def slow(candidate: Candidate) -> list[Cost]:
+        """Parameters are as before, and MACs of no interest to the goal."""
+        return [replace(cost, macs=10_000 * cost.params) for cost in costs_of(candidate)]
+
+    def macs(per_second: bool) -> float:
+        surrogate = make_surrogate(space, "1k-params", costs=slow, per_second=per_second)
+        return statistics.fmean(slow(candidate)[0].macs for candidate in search(surrogate, space, 10))
+
+    assert macs(per_second=True) < macs(per_second=False)
 
 
 def test_where_nothing_fits_or_all_is_known_nothing_is_proposed(space) -> None:
