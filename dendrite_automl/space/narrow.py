@@ -43,8 +43,12 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
             if scale is not None:
                 _narrow_scale(data, scale, values, where, excludes=excludes)
             else:
-                anew = choices[name] == knobs[name].choices and not excludes
+                anew = choices[name] == knobs[name].choices and not excludes and name != FAMILY
                 choices[name] = _narrowed(choices[name], values, where, excludes=excludes, fixed_anew=anew)
+                if knobs[name].section == SIZE and not all(0 < float(share) <= 1 for share in choices[name]):
+                    raise RequestError(
+                        f"{where}: expected shares of the budget above 0, up to 1, got {to_text(choices[name][0])}"
+                    )
                 _set(data, knobs[name], list(choices[name]) if len(choices[name]) > 1 else choices[name][0])
     kept = {name: set(map(repr, left)) for name, left in choices.items()}
     data["anchors"] = [anchor for anchor in data.get("anchors", []) if _is_kept(anchor, kept)]

@@ -247,3 +247,9 @@ def test_a_knob_is_that_of_one_backbone_or_of_all_that_have_it() -> None:
     assert {knob.choices for knob in everywhere.knobs if knob.word == "kernel"} == {(5,)}
     assert size_of(narrow_space(AUTO, ["channels=8:"]))[0] == ("sepconv1d.channels", 8.0, 64.0)
     assert 'did you mean "kernel"?' in error_of("kernl=5", space=AUTO)
+
+
+def test_shares_and_backbones_are_checked() -> None:
+    assert choices(narrow_space(AUTO, ["size=0.5"]), "size") == (0.5,)
+    assert 'set: "size=2": expected shares of the budget above 0, up to 1, got 2' in error_of("size=2", space=AUTO)
+    assert "expected one of sepconv1d, ressep1d, dscnn, conv2d" in error_of("family=resnet", space=AUTO)
