@@ -137,7 +137,7 @@ def _save(file: Path, arrays: Arrays) -> None:
 
 def add_folder_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say where data is."""
-    parser.add_argument("--cache", type=Path, required=True, help="folder for the arrays of each data set, outside the project")
+    parser.add_argument("--cache", type=Path, help="folder for the arrays of each data set, outside the project")
     parser.add_argument("--packages", type=Path, help="folder with downloaded packages; default: packages in --cache")
     parser.add_argument("--spoken", type=Path, help="recordings of the Free Spoken Digit Dataset, a folder or zip")
     parser.add_argument("--fashion", type=Path, help="folder with the IDX files of Fashion-MNIST; default: Debian's")
@@ -153,6 +153,8 @@ def main() -> None:
     add_folder_flags(parser)
     parser.add_argument("--names", default=",".join(DATA_SETS), help="some of " + ", ".join(DATA_SETS))
     asked = parser.parse_args()
+    if asked.cache is None:
+        raise SystemExit("data sets: --cache: expected a folder outside the project, got none; give --cache DIR")
     print("| name | input | classes | train | validation | test | kept apart | source | licence | fingerprint |")
     print("|---|---|--:|--:|--:|--:|---|---|---|---|")
     for name in asked.names.split(","):
