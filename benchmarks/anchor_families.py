@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -151,14 +152,13 @@ def find_family(task: str, name: str) -> Family:
 
 def largest_within(family: Family, size: int, data: Data) -> Knobs | None:
     """Knobs of the family's widest network of at most `size` parameters; None if none is that small or can be built."""
-    best = None
-    for width in family.widths:
-        knobs = family.knobs(width)
-        try:
-            model = build_backbone(family.backbone, data.input_shape, data.classes, knobs)
-        except AutoMLError:
-            return None
-        if measure_cost(model, data.input_shape).params > size:
-            break
-        best = knobs
-    return best
+
+    def params(width: float) -> int:
+        model = build_backbone(family.backbone, data.input_shape, data.classes, family.knobs(width))
+        return measure_cost(model, data.input_shape).params
+
+    try:
+        fitting = bisect.bisect_right(family.widths, size, key=params)  # a wider network has more parameters
+    except AutoMLError:
+        return None
+    return family.knobs(family.widths[fitting - 1]) if fitting else None

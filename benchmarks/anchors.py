@@ -206,8 +206,9 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
     limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
     out = settings.folders.cache / "searches" / f"{settings.results.stem}-{name}-{search.budget}"
     trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
-    with interrupted_at(settings.deadline) as is_over:
-        try:
+    over = threading.Event()
+    try:
+        with interrupted_at(settings.deadline, over):
             run = da.search(
                 data=task,
                 budget=search.budget,
@@ -221,19 +222,18 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
                 out=out,
                 resume=(out / "run.json").exists(),
             )
-        except KeyboardInterrupt:
-            if not is_over():
-                raise
-            print(f"{name}: the search within {search.budget} goes on next time", flush=True)
-            return
+    except KeyboardInterrupt:
+        if not over.is_set():
+            raise
+        print(f"{name}: the search within {search.budget} goes on next time", flush=True)
+        return
     for line in search_lines(name, search, run, epochs=epochs, limit=limit):
         add_line(line, settings.results)
 
 
 @contextmanager
-def interrupted_at(deadline: float) -> Iterator[Any]:
-    """Press Ctrl-C at the deadline, upon which a search keeps what it has; gives a function that says whether that happened."""
-    over = threading.Event()
+def interrupted_at(deadline: float, over: threading.Event) -> Iterator[None]:
+    """Press Ctrl-C at the deadline, upon which a search keeps what it has; `over` is set before."""
 
     def interrupt() -> None:
         over.set()
@@ -243,7 +243,7 @@ def interrupted_at(deadline: float) -> Iterator[Any]:
     timer.daemon = True
     timer.start()
     try:
-        yield over.is_set
+        yield
     finally:
         timer.cancel()
 
