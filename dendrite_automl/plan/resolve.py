@@ -59,8 +59,8 @@ def resolve(request: Request) -> Plan:
 def fit_epochs(effort: Effort, examples: int) -> Effort:
     """The effort with enough epochs for about a thousand steps of a trial, of batches of 64; never fewer than the default.
 
-    Measured (benchmarks/README.md): small sets need more epochs than large ones, and what a front's members need beyond that,
-    `finish` gives them.
+    An assumption, no benchmark has set the number: small sets need more epochs than large ones. What a front's members need
+    beyond that, `finish` gives them.
     """
     steps = -(-examples // batch_of(examples, _BATCH))
     return replace(effort, epochs=max(effort.epochs, -(-_STEPS // steps)))

@@ -113,7 +113,7 @@ def find_teacher(
 ) -> Teacher | None:
     """Train a network of a space that is larger than the budget, as an ensemble of replicates; None if stopped before its end.
 
-    It is trained with the first choices of [training], and without a teacher of its own.
+    It is trained with the [training] of the space's first anchor, or the first choices, and without a teacher of its own.
 
     Raises:
         CandidateFailed: its training diverged.
