@@ -102,7 +102,8 @@ def run_trial(
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
-    Everything is trained where the data are (see `Data.to`), and the networks stay there. A dendrite cycle that does not improve validation accuracy is undone before the next stage.
+    A dendrite cycle that does not improve validation accuracy is undone before the next stage. Everything is trained where the
+    data are (see `Data.to`), and the networks stay there.
 
     Args:
         seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the

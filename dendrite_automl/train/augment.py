@@ -55,8 +55,8 @@ def augment(x: Tensor, how: Augmentation, *, generator: torch.Generator, pool: T
     Args:
         x: [B, C], [B, C, T] or [B, C, H, W].
         generator: the only source of randomness, on the CPU wherever x is.
-        pool: numbers, where x is, that the noise is taken from, at a random offset (see `noise_pool`), because drawing fresh ones
-            takes as long as a training step's largest layer; None: draw fresh ones.
+        pool: numbers that the noise is taken from, at a random offset (see `noise_pool`), because drawing fresh ones
+            takes as long as a training step's largest layer; it lies where x does. None: draw fresh ones.
 
     Returns:
         A tensor of the same shape; x stays as it is.
