@@ -11,7 +11,7 @@ from dendrite_automl.plan.parse import Machine
 from dendrite_automl.plan.plan import Plan
 from dendrite_automl.train.fit import batch_of
 
-# Products in the forward pass of a training step: MACs x batch x replicates. At 10^9 a step takes one core 0.14 s (measured with
+# Products in the forward pass of a training step: MACs x batch x replicates. At 10^9 a step takes a core 0.14 s (measured with
 # two backbones); the few hundred kernels that a GPU starts for it should take some milliseconds (not measured: the project
 # has no GPU), so that it gains even if a dozen workers share it. At 10^7 a core takes about as long as the GPU.
 WORTH = 10**9

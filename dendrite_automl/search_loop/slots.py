@@ -33,7 +33,8 @@ class Slots:
 
     def __str__(self) -> str:
         each = math.floor(1 / self.gpu) if self.gpu else 0
-        return f"{self.workers} workers, {'one GPU each' if each == 1 else f'up to {each} on one GPU'}"
+        where = {0: "on the CPU", 1: "one GPU each"}.get(each, f"up to {each} on one GPU")
+        return f"{self.workers} workers, {where}"
 
 
 def share_gpus(nodes: Sequence[Mapping[str, float]], most: int | None = None) -> Slots | None:
