@@ -1,6 +1,6 @@
 """A whole trial on a GPU: a simulated one, on which nothing may meet the CPU's tensors, and a real one where there is one."""
 
-import dataclasses
+import copy
 from collections.abc import Sequence
 
 import pytest
@@ -10,17 +10,17 @@ from torch import nn
 from dendrite_automl import trial as module
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import KINDS, layer
-from dendrite_automl.measure import folded_copy
+from dendrite_automl.measure import count_params, folded_copy
 from dendrite_automl.networks.weights import save_weights
-from dendrite_automl.train.fit import Data
+from dendrite_automl.train.fit import Data, predict
 from dendrite_automl.trial import run_trial
 from tests.simulated_gpu import GPU, OnGPU, simulated_gpu
 
-SCHEDULES = ["fit grow grow", "fit prune grow prune", "fit shrink grow"]
+WORDS = "fit prune grow shrink"
 BASIC = {"learning_rate": 0.02, "batch_size": 32, "noise": 0.05, "shift": 1, "mixup": 0.2, "distill": 0.5}
 NETWORKS = {
-    "sepconv1d": ((("channels", 6),), {**BASIC, "time_mask": 2, "channel_mask": 1}, (3, 16)),
-    "conv2d": ((("filters", 4), ("blocks", 1)), {**BASIC, "flip": True, "cutout": 2}, (1, 8, 8)),
+    "sepconv1d": ((("channels", 8),), {**BASIC, "time_mask": 2, "channel_mask": 1}, (3, 16)),
+    "conv2d": ((("filters", 6), ("blocks", 1)), {**BASIC, "flip": True, "cutout": 2}, (1, 8, 8)),
 }
 SEEDS = (1, 2)
 
@@ -38,7 +38,7 @@ def make_trial(words: str, kind: str, backbone: str) -> tuple[Candidate, Data]:
     network, training, shape = NETWORKS[backbone]
     grow = {"kind": kind, "placement": "all", "activation": "tanh"}
     stages = [
-        Stage(op=w, epochs=4, **grow) if w == "grow" else Stage(op=w, epochs=2, ratio=None if w == "fit" else 0.4)
+        Stage(op=w, epochs=2, **grow) if w == "grow" else Stage(op=w, epochs=1, ratio=None if w == "fit" else 0.3)
         for w in words.split()
     ]
     candidate = Candidate(
@@ -58,19 +58,15 @@ def finish(candidate: Candidate, data: Data, **how: object) -> list[tuple[dict[s
     return [({**values, "train_seconds": 0}, weights) for values, weights in found]
 
 
-@pytest.fixture(params=[True, False], ids=["fused", "plain"])
-def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The joined kernels of dendrites are for plain tensors alone; here they also get the simulated ones, or nobody does."""
-    monkeypatch.setattr(layer, "can_fuse", lambda *_: request.param)
-
-
-@pytest.mark.usefixtures("fused")
-@pytest.mark.parametrize("words", SCHEDULES)
 @pytest.mark.parametrize("backbone", NETWORKS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_trial_is_the_same_on_a_gpu(words: str, kind: str, backbone: str) -> None:
-    """On the simulated one to the last bit: every draw has the same seed there, and nothing is left on the CPU."""
-    candidate, data = make_trial(words, kind, backbone)
+@pytest.mark.parametrize(("kind", "is_fused"), [*((kind, True) for kind in KINDS), ("perforated", False)])
+def test_a_trial_is_the_same_on_a_gpu(kind: str, is_fused: bool, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the simulated one to the last bit: every draw has the same seed there, and nothing is left on the CPU.
+
+    The joined kernels of dendrites are for plain tensors alone; here they also get the simulated ones, or nobody does.
+    """
+    monkeypatch.setattr(layer, "can_fuse", lambda *_: is_fused)
+    candidate, data = make_trial(WORDS, kind, backbone)
     expected = finish(candidate, data)
     with simulated_gpu():
         assert finish(candidate, data.to("cuda")) == expected
@@ -99,14 +95,14 @@ def test_int8_files_are_made_from_data_on_the_cpu(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("words", SCHEDULES)
 @pytest.mark.parametrize("backbone", NETWORKS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trial_runs_on_a_real_gpu(words: str, kind: str, backbone: str) -> None:
-    """Its kernels round differently, so that only what follows from the structure is the same."""
-    candidate, data = make_trial(words, kind, backbone)
-    plain = dataclasses.replace(data, metric="accuracy")
-    here, there = finish(candidate, plain), finish(candidate, plain.to("cuda"))
-    assert len(there) >= len(candidate.stages) - words.count("grow")
-    assert (there[0][0]["params"], there[0][0]["macs"]) == (here[0][0]["params"], here[0][0]["macs"])
-    assert all(0 <= float(str(values["val_accuracy"])) <= 1 for values, _ in there)
+def test_a_trial_runs_on_a_real_gpu(kind: str, backbone: str) -> None:
+    """Its kernels round differently, which training amplifies: what a network computes is close, what two learn need not be."""
+    candidate, data = make_trial(WORDS, kind, backbone)
+    for snapshot, networks in run_trial(candidate, data.to("cuda"), SEEDS):
+        assert snapshot.measurement.params == count_params(folded_copy(networks[0]))
+        for network in networks:
+            assert next(network.parameters()).is_cuda
+            there = predict(network, data.to("cuda").x_val).cpu()
+            torch.testing.assert_close(there, predict(copy.deepcopy(network).cpu(), data.x_val), rtol=0.01, atol=0.01)
