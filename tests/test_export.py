@@ -27,8 +27,9 @@ from dendrite_automl.trial import run_trial
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A run of one candidate with three snapshots, of which the first is on no front: a run without Ray."""
-    knobs = ["stages=fit,fit prune"]
-    plan = make_plan({"task": "digits", "epochs": 6, "budget": "2k-params", "device": "nano33ble", "set_knobs": knobs})
+    knobs = ["stages=fit,fit prune", "filters=2"]
+    asked = {"task": "digits", "space": "digits_conv2d", "epochs": 6, "budget": "2k-params", "device": "nano33ble"}
+    plan = make_plan({**asked, "set_knobs": knobs})
     info = dataclasses.replace(plan.new_info(), command="automl search --task digits", created="now")
     run = create_run(tmp_path_factory.mktemp("runs") / "R", info)
     point = {knob.name: knob.choices[0] for knob in plan.space.knobs} | {"stages": "fit prune"}

@@ -17,10 +17,9 @@ from dendrite_automl.run.confirmed import Row, confirmed_front
 from dendrite_automl.run.finished import finish_order, over
 from dendrite_automl.run.run import FINISH_TEACHER
 from dendrite_automl.search_loop.retraining import Job, Trainings
+from dendrite_automl.search_loop.surrogate import EQUAL_MACS
 from dendrite_automl.search_loop.teacher import Teacher, ask_together, design_teacher
 from dendrite_automl.train.fit import Data
-
-_TIMES = 2  # the epochs of a trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,7 @@ class TeacherTrainer(Trainings):
         task = self._plan.task
         macs = measure_last(design, task.input_shape, self._plan.classes, names=("macs",))["macs"]
         epochs = design.epochs * self._plan.effort.replicates / max(1, model["trained_epochs"])
-        needed = model["train_seconds"] * epochs * max(1.0, macs / max(1, model["macs"]))
+        needed = model["train_seconds"] * epochs * (macs + EQUAL_MACS) / (model["macs"] + EQUAL_MACS)
         if (left := self._how.seconds_left()) >= needed:
             return True
         self._how.say(
@@ -110,7 +109,7 @@ def design_finish_teacher(plan: Plan, run: Run) -> Candidate:
     """
     best = teacher_model(run, plan.goal)["candidate"]
     points = {line["candidate"]: line.get("point") for line in run.of_kind("trial")}
-    candidate = design_teacher(plan.reach(), plan.goal.budget, epochs=_TIMES * plan.effort.epochs, point=points[best])
+    candidate = design_teacher(plan.reach(), plan.goal.budget, epochs=plan.effort.epochs, point=points[best])
     training = {**dict(run.candidates()[best].training), "distill": 0.0}
     return replace(candidate, training=tuple(training.items()))
 

@@ -12,8 +12,8 @@ from dendrite_automl.result import Ending
 
 HOPELESS = 3  # if this many first trials fail unexpectedly, the program is wrong, not the candidates
 # Of a time limit, when the search ends: by whether a confirmation and a finish follow; and when the confirmation ends.
-_SEARCH_SHARE = {(False, False): 1.0, (True, False): 0.65, (False, True): 0.7, (True, True): 0.5}
-_CONFIRM_SHARE = {False: 1.0, True: 0.7}
+_SEARCH_SHARE = {(False, False): 1.0, (True, False): 0.65, (False, True): 0.65, (True, True): 0.45}
+_CONFIRM_SHARE = {False: 1.0, True: 0.65}
 
 
 @dataclass(slots=True, kw_only=True)

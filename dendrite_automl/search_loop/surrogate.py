@@ -30,7 +30,7 @@ _MOST = 300  # observations to fit the process to: the time grows with their cub
 _POINTS = 1024  # where hypervolume is integrated
 # MACs that train for as long as the overhead of starting operators: on one core, networks of 2,000 parameters with 45k, 100k
 # and 300k MACs took 22, 38 and 144 s for the same epochs.
-_EQUAL_MACS = 50_000
+EQUAL_MACS = 50_000
 _WORDS = ("kind", "placement", "activation")
 
 
@@ -120,7 +120,7 @@ class Surrogate:
         with threadpool_limits(1):  # with matrices this small, more would only spin and take the workers' cores
             gains = self._gains(options)
         if self._per_second:
-            gains = gains / [1 + option.costs[0].macs / _EQUAL_MACS for option in options]
+            gains = gains / [1 + option.costs[0].macs / EQUAL_MACS for option in options]
         order = np.argsort(-gains, kind="stable")
         self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
         best = options[int(order[0])]

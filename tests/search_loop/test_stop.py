@@ -25,7 +25,7 @@ def test_anything_else_is_not(ended: list[dict[str, str]]) -> None:
 
 @pytest.mark.parametrize(
     ("confirm", "finish", "search_ends", "confirmation_ends"),
-    [(True, True, 50, 70), (False, True, 70, 70), (True, False, 65, 100), (False, False, 100, 100)],
+    [(True, True, 45, 65), (False, True, 65, 65), (True, False, 65, 100), (False, False, 100, 100)],
 )
 def test_a_time_limit_is_shared_out(
     monkeypatch: pytest.MonkeyPatch, confirm: bool, finish: bool, search_ends: int, confirmation_ends: int

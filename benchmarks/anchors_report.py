@@ -1,0 +1,163 @@
+"""The tables of anchors.py: at each size the best hand-built network and the front of the search, and how the cells went."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from anchor_families import SIZES
+
+RIVALS = 3  # families that are finished at each size
+Line = dict[str, Any]
+
+
+def by_hand(lines: list[Line]) -> list[Line]:
+    """The lines of hand-built networks."""
+    return [line for line in lines if line["family"] != "search"]
+
+
+def searched(lines: list[Line], *, in_time: bool = False) -> list[Line]:
+    """The lines of searches: those with a finish if there are any, else those of earlier versions.
+
+    Args:
+        in_time: those of a search with a time limit instead, which has another aim.
+    """
+    found = [line for line in lines if line["family"] == "search" and bool(line.get("seconds")) == in_time]
+    return [line for line in found if "limit" in line] or found
+
+
+def best_at(lines: list[Line], size: int) -> Line | None:
+    """The most accurate network on validation with at most `size` parameters."""
+    inside = [line for line in lines if line["params"] <= size]
+    return max(inside, key=lambda line: statistics.fmean(line["val"])) if inside else None
+
+
+def rivals(lines: list[Line], size: int) -> list[Line]:
+    """The best plainly trained network of each of the best families at a size, by validation accuracy."""
+    plain = [line for line in by_hand(lines) if line.get("finish", "plain") == "plain"]
+    families = dict.fromkeys(line["family"] for line in plain)
+    best = [best_at([line for line in plain if line["family"] == family], size) for family in families]
+    return sorted((line for line in best if line), key=lambda line: -statistics.fmean(line["val"]))[:RIVALS]
+
+
+def epochs_by_hand(lines: list[Line]) -> int:
+    """Epochs that the hand-built networks of a task had altogether, each seed counted, those of their teachers included."""
+    return sum(line.get("trained_epochs", line["epochs"] * len(line["test"])) for line in by_hand(lines))
+
+
+def epochs_of_searches(lines: list[Line]) -> int:
+    """Epochs of the searches of a task, confirmation and finish included, as far as the lines say."""
+    runs = {line["budget"]: line for line in searched(lines)}
+    return sum(sum(line["trained_epochs"].values()) for line in runs.values())
+
+
+def render(lines: list[Line]) -> str:
+    """The tables for benchmarks/README.md."""
+    if not lines:
+        return "No results yet."
+    out = [
+        f"Last run on {max(line['date'] for line in lines)}, torch {lines[-1]['torch']}. Mean test accuracy in percent ± "
+        "standard error over seeds (without the chance in the test samples, which all share); parameters in brackets; *: "
+        "trained four times as long, and distilled. Difference: front minus best hand-built network of that size, in points; "
+        "**bold** if it is above 0 by more than its standard error."
+    ]
+    tasks = {task: [line for line in lines if line["task"] == task] for task in dict.fromkeys(line["task"] for line in lines)}
+    compared = {task: ours for task, ours in tasks.items() if searched(ours)}
+    out += ["", count_cells(list(compared.values()))] if compared else []
+    for task, ours in compared.items():
+        out += ["", *_task_table(task, ours)]
+    for task, ours in tasks.items():
+        out += ["", _in_time(task, fast)] if (fast := searched(ours, in_time=True)) else []
+    waiting = [task for task in tasks if task not in compared]
+    return "\n".join([*out, *(["", f"Not searched yet: {', '.join(waiting)}."] if waiting else [])])
+
+
+def count_cells(tasks: list[list[Line]]) -> str:
+    """One line: at how many sizes of all tasks the front is where it should be."""
+    cells = [(ours, size) for ours in tasks for size in SIZES if best_at(by_hand(ours), size)]
+    gains = [gain for ours, size in cells if (gain := difference(ours, size)) is not None]
+    level = sum(gain >= 0 for gain, _ in gains)
+    above = sum(gain > error for gain, error in gains)
+    within = sum(gain >= -error for gain, error in gains)
+    missing = len(cells) - len(gains)
+    return (
+        f"In {len(cells)} cells of {len(tasks)} tasks the front is at or above the best hand-built network in **{level}**, "
+        f"above it by more than the standard error in **{above}**, and no more than a standard error below it in {within}; in "
+        f"{missing} it has no network that small, which counts as below. Against the hand-built network that is best on test, "
+        f"which nobody could have chosen, it is at or above in {sum(map(_beats_all, cells))}."
+    )
+
+
+def _beats_all(cell: tuple[list[Line], int]) -> bool:
+    """Whether the front is at or above every family's network of a size on test."""
+    ours, size = cell
+    front, hand = best_at(searched(ours), size), by_hand(ours)
+    families = {(line["family"], line.get("finish")) for line in hand}
+    theirs = [best_at([line for line in hand if (line["family"], line.get("finish")) == one], size) for one in families]
+    return front is not None and all(
+        statistics.fmean(front["test"]) >= statistics.fmean(line["test"]) for line in theirs if line is not None
+    )
+
+
+def difference(ours: list[Line], size: int) -> tuple[float, float] | None:
+    """Front minus best hand-built network in mean test accuracy, and its standard error; None if one side has nothing."""
+    front, best = best_at(searched(ours), size), best_at(by_hand(ours), size)
+    if front is None or best is None:
+        return None
+    gain = statistics.fmean(front["test"]) - statistics.fmean(best["test"])
+    return gain, (_error(front) ** 2 + _error(best) ** 2) ** 0.5
+
+
+def _task_table(task: str, ours: list[Line]) -> list[str]:
+    about, hand = searched(ours)[0], by_hand(ours)
+    spent, given = epochs_of_searches(ours), epochs_by_hand(ours)
+    searches = ", ".join(
+        {line["budget"]: f"{line['trials']} trials within {line['budget']}" for line in searched(ours)}.values()
+    )
+    over = "" if spent <= given else " (**more**)"
+    rows = [
+        f"**{task}**: `{about['space']}`, {searches}: {spent:,} epochs{over}; hand-built networks: {given:,} epochs, "
+        f"{len(hand)} trainings of {len({line['family'] for line in hand})} families, each seed counted.",
+        "",
+        "| at most | best hand-built network | test accuracy | front of the search | difference | MACs, ours and theirs |",
+        "|--:|---|--:|--:|--:|--:|",
+    ]
+    for size in SIZES:
+        front, best, gain = best_at(searched(ours), size), best_at(hand, size), difference(ours, size)
+        name, macs = best["family"] if best else "–", f"{_macs(front)} / {_macs(best)}"
+        rows.append(f"| {size:,} | {name} | {_cell(best)} | {_cell(front)} | {_signed(gain)} | {macs} |")
+    return rows
+
+
+def _in_time(task: str, fast: list[Line]) -> str:
+    best = max(fast, key=lambda line: statistics.fmean(line["val"]))
+    return (
+        f"**{task}** within {best['budget']}, in {best['seconds'] / 60:g} minutes: {_cell(best)} with {_macs(best)} MACs and "
+        f"{best['peak_ram_bytes'] / 1000:.1f} KB of RAM. TinyTNAS reports 93.4 % on UCI-HAR, nearly the same data, with 53k "
+        "MACs and 10.8 KB."
+    )
+
+
+def _cell(line: Line | None) -> str:
+    if line is None:
+        return "–"
+    mark = "*" if line.get("finish") == "distill" or line.get("finished") else ""
+    error = f" ± {100 * _error(line):.1f}" if len(line["test"]) > 1 else ""
+    return f"{100 * statistics.fmean(line['test']):.1f}{error}{mark} ({line['params']:,})"
+
+
+def _macs(line: Line | None) -> str:
+    if line is None:
+        return "–"
+    return f"{line['macs'] / 1000:,.{0 if line['macs'] >= 10_000 else 1}f}k"
+
+
+def _error(line: Line) -> float:
+    return statistics.stdev(line["test"]) / len(line["test"]) ** 0.5 if len(line["test"]) > 1 else 0.0
+
+
+def _signed(gain: tuple[float, float] | None) -> str:
+    if gain is None:
+        return "–"
+    text = f"{100 * gain[0]:+.1f} ± {100 * gain[1]:.1f}"
+    return f"**{text}**" if gain[0] > gain[1] else text
