@@ -354,6 +354,16 @@ class CommonSettings(TypedDict, total=False):
             help="processes that train at the same time (default: all cores)",
         ),
     ]
+    accelerator: Annotated[
+        str | None,
+        Setting(
+            group=WHERE,
+            metavar="A",
+            is_kept=False,
+            help="where networks are trained: auto (default: on a GPU if there is one and the networks are large enough to "
+            "gain from it), cpu, cuda",
+        ),
+    ]
     ray_address: Annotated[
         str | None,
         Setting(

@@ -102,7 +102,8 @@ def run_trial(
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
 
-    A dendrite cycle that does not improve validation accuracy is undone before the next stage.
+    A dendrite cycle that does not improve validation accuracy is undone before the next stage. Everything is trained where the
+    data are (see `Data.to`), and the networks stay there.
 
     Args:
         seeds: one for each replicate, the only source of randomness; a stage's own seed depends on the first one and the
@@ -123,7 +124,7 @@ def run_trial(
     route = range(len(candidate.stages)) if stages is None else stages
     position = position or Position(stage=route[0])
     settings = FitSettings.from_knobs(dict(candidate.training))
-    models = networks or [_build(candidate, data, seed) for seed in seeds]
+    models = [model.to(data.x.device) for model in networks or [_build(candidate, data, seed) for seed in seeds]]
     lost: list[dict[str, Tensor]] = []  # weights from before a cycle that did not pay off
     while position.stage < len(candidate.stages):
         for model, state in zip(models, lost, strict=False):
@@ -202,7 +203,7 @@ def _validate_int8(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]
     from dendrite_automl.export.onnx.int8 import int8_accuracies  # onnxruntime's quantiser takes a second to import
 
     try:
-        return int8_accuracies(models, data)
+        return int8_accuracies(models, data.to("cpu"))
     except AutoMLError as error:
         raise CandidateFailed(str(error)) from None
 

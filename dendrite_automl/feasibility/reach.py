@@ -85,6 +85,15 @@ class Reach:
                 reference[objective.name] = float(limits.get(objective.name, largest))
         return reference
 
+    def most_macs(self, budget: Budget) -> int:
+        """The most MACs among random networks of the space that fit; if all start from a given network, its own.
+
+        A budget limits what comes out of a trial: a given network is trained before it is made smaller.
+        """
+        costs = self._sampled(budget)
+        inside = [] if self.pretrained is not None else [cost for cost in costs if budget.fits(cost.values())]
+        return max(cost.macs for cost in inside or costs)
+
     def _sampled(self, budget: Budget) -> list[Cost]:
         """Costs of random networks; those whose size is solved fill the budget, which takes longer to find."""
         rng = random.Random(0)

@@ -18,8 +18,8 @@ _BYTES = 4  # float32: the network whose accuracy is reported
 
 
 def folded_copy(model: nn.Module) -> nn.Module:
-    """The network as it is deployed: a copy in evaluation mode with BatchNorm folded."""
-    folded = copy.deepcopy(model)
+    """The network as it is deployed: a copy on the CPU, in evaluation mode, with BatchNorm folded."""
+    folded = copy.deepcopy(model).cpu()
     fold_(folded)
     return folded
 

@@ -17,9 +17,9 @@ from dendrite_automl.networks.build import build_network
 
 
 def save_weights(models: Sequence[nn.Module]) -> bytes:
-    """All parameters and buffers of the replicates, in safetensors format: `0.weight`, `1.weight`, …."""
+    """All parameters and buffers of the replicates, on any device, in safetensors format: `0.weight`, `1.weight`, …."""
     states = [(r, name, tensor) for r, model in enumerate(models) for name, tensor in model.state_dict().items()]
-    return save({f"{r}.{name}": tensor.detach().contiguous() for r, name, tensor in states})
+    return save({f"{r}.{name}": tensor.detach().cpu().contiguous() for r, name, tensor in states})
 
 
 def load_networks(

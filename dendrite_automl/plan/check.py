@@ -8,6 +8,7 @@ from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layer
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.onnx.check import check_export
 from dendrite_automl.networks.foreign import check_foreign
+from dendrite_automl.plan.accelerator import check_accelerator
 from dendrite_automl.plan.plan import Plan, code_digest
 from dendrite_automl.plan.ray_address import check_address
 from dendrite_automl.run import Run
@@ -19,10 +20,11 @@ def check(plan: Plan) -> Plan:
     """The same plan, if it can be carried out.
 
     Raises:
-        RequestError: the space does not suit the data or the schedule, the data is not that of the run to resume, or a
-            user-supplied network cannot be exported.
+        RequestError: the space does not suit the data or the schedule, the data is not that of the run to resume, a
+            user-supplied network cannot be exported, or there is no GPU where one is asked for.
         BudgetUnreachable: no network of the space fits the budget.
     """
+    check_accelerator(plan.machine)
     if plan.machine.ray_address is not None:
         check_address(plan.machine.ray_address)
     own = None

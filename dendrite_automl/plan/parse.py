@@ -27,6 +27,7 @@ TEACHERS = ("none", "auto", "given")
 SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
 FINISHES = ("distill", "none")
 DEFAULT_SECONDS = 600.0  # if neither trials nor time are given: the default number of trials, and no longer than this
+ACCELERATORS = ("auto", "cpu", "cuda")
 NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search
 DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
 DEFAULT_FRONT_SIZE = 12  # as many as one can look at
@@ -60,10 +61,11 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where a search runs: a number of workers on this machine, or a Ray cluster."""
+    """Where a search runs: a number of workers on this machine, or a Ray cluster; `accelerator` is one of `ACCELERATORS`."""
 
     workers: int
     ray_address: str | None = None
+    accelerator: str = ACCELERATORS[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +144,11 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
         arms=_parse_arms(asked["arms"]),
         metric=_one_of("metric", asked["metric"], METRICS),
         effort=_parse_effort(asked),
-        machine=Machine(workers=said.get("workers") or _cores(), ray_address=said.get("ray_address")),
+        machine=Machine(
+            workers=said.get("workers") or _cores(),
+            ray_address=said.get("ray_address"),
+            accelerator=_one_of("accelerator", said.get("accelerator"), ACCELERATORS),
+        ),
         reading=_parse_reading(asked),
         task=asked["task"],
         data_path=asked["data"],

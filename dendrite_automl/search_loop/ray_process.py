@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import torch
 
 from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.search_loop.slots import Slots, share_gpus
 
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -30,6 +32,7 @@ _PREFIX = "automl-"
 # Ray's sockets have paths 84 characters longer than this, and a socket's path may have 103 (macOS; Linux: 107).
 _LONGEST_BASE = 19
 _KILL_SECONDS = 5.0
+_PROBE_SECONDS = 60.0  # for a worker of a cluster to start and to import torch
 # First words of the command lines of Ray's processes; workers and agents replace theirs with a title.
 _RAYS = re.compile(r"^ray::|[/\\]ray[/\\](core[/\\]src|_private|dashboard|autoscaler)[/\\]")
 
@@ -50,17 +53,19 @@ def new_ray_folder() -> Path:
 
 
 @contextlib.contextmanager
-def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[int]:
+def ray_for(folder: Path, workers: int, address: str | None = None, *, accelerator: str = "cpu") -> Iterator[Slots]:
     """Start Ray in `folder`, or connect to the one at `address`, or use the one that the program has already started.
 
     Args:
         workers: trials that run at the same time on a private Ray.
+        accelerator: `cuda`: on GPUs; `auto`: on GPUs if Ray has any; `cpu`: without.
 
     Yields:
-        How many trials can run at the same time: the cores of the cluster, if there is one.
+        How many trials can run at the same time: the cores of the cluster, if there is one; on GPUs, those of its nodes that
+        have some.
 
     Raises:
-        RequestError: no cluster answers at the address.
+        RequestError: no cluster answers at the address, or there are no GPUs for `cuda`.
         AutoMLError: Ray does not start on this machine.
     """
     before = {name: os.environ.get(name) for name in (*_SETTINGS, "RAY_AUTH_MODE")}  # Ray itself sets that one
@@ -83,6 +88,7 @@ def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[
                 ray.init(
                     address="local",  # whatever else is running here, and whatever RAY_ADDRESS is
                     num_cpus=workers,
+                    num_gpus=torch.cuda.device_count() if accelerator != "cpu" else 0,
                     include_dashboard=False,
                     logging_level=logging.ERROR,
                     log_to_driver=False,
@@ -92,7 +98,16 @@ def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[
             except Exception as error:
                 raise AutoMLError(f"search: Ray does not start on this machine: {_first_line(error)}") from error
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the errors that matter reach us as exceptions
-        yield workers if address is None else max(1, int(ray.cluster_resources().get("CPU", 1)))
+        is_private = own and address is None  # in the environment of this process
+        most = workers if address is None else None
+        on_gpus = None if accelerator == "cpu" else _on_gpus(most, probe=not is_private)
+        if accelerator == "cuda" and on_gpus is None:
+            where = "this Ray" if address is None else f"the Ray cluster at {address}"
+            raise RequestError(
+                f"accelerator: expected GPUs on {where} that its torch can use, got none; use --accelerator cpu or auto"
+            )
+        cores = workers if address is None else max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield on_gpus or Slots(workers=cores)
     finally:
         if own:
             ray.shutdown()
@@ -102,6 +117,24 @@ def ray_for(folder: Path, workers: int, address: str | None = None) -> Iterator[
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _on_gpus(most: int | None, *, probe: bool) -> Slots | None:
+    """Slots on the GPUs of the Ray that is running; None if it has none, or if torch cannot use them there.
+
+    Args:
+        probe: ask a worker; not needed if workers run in the environment that has been checked already.
+    """
+    import ray
+
+    slots = share_gpus([node["Resources"] for node in ray.nodes() if node["Alive"]], most)
+    if slots is None or not probe:
+        return slots
+    ask = ray.remote(num_cpus=0, num_gpus=slots.gpu)(torch.cuda.is_available)
+    try:
+        return slots if ray.get(ask.remote(), timeout=_PROBE_SECONDS) else None
+    except ray.exceptions.RayError:  # whatever its environment lacks, and nothing free in time
+        return None
 
 
 def remove_ray(folder: Path) -> int:

@@ -20,6 +20,7 @@ from dendrite_automl.search_loop.halving import FrontHalving
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.relay import Relay
 from dendrite_automl.search_loop.searcher import TrialSearcher
+from dendrite_automl.search_loop.slots import Slots
 from dendrite_automl.search_loop.stop import Stop, hopeless_reason
 from dendrite_automl.search_loop.teacher import Teacher
 from dendrite_automl.search_loop.trainable import TrialTrainable
@@ -31,7 +32,7 @@ def run_trials(
     plan: Plan,
     *,
     storage: Path,
-    workers: int,
+    slots: Slots,
     stop: Stop,
     progress: Progress,
     callbacks: Callbacks,
@@ -66,14 +67,15 @@ def run_trials(
         int8=any(objective.name == "val_accuracy_int8" for objective in plan.goal.objectives),
         teacher=teacher.logits if teacher else None,
         pretrained=plan.start,
+        accelerator=slots.accelerator,
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1}),
+        tune.with_resources(trainable, slots.resources),
         tune_config=tune.TuneConfig(
             search_alg=relay,
             scheduler=halving if plan.effort.scheduler == "halving" else FIFOScheduler(),
             num_samples=-1,
-            max_concurrent_trials=workers,
+            max_concurrent_trials=slots.workers,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

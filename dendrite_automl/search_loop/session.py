@@ -12,6 +12,7 @@ from pathlib import Path
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.front import ExportPlan, export_front
 from dendrite_automl.plan import Plan
+from dendrite_automl.plan.accelerator import accelerator_here, decide_accelerator
 from dendrite_automl.plan.parse import NO_TRIAL_LIMIT
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.run import Journal, Run, check_free_space, create_run
@@ -80,6 +81,7 @@ def make_progress(run: Run, plan: Plan | None = None, deadline: float | None = N
 
 def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teacher: Teacher | None) -> Run:
     run, start = journal.run, time.monotonic()
+    asked, plan = plan.machine.accelerator, decide_accelerator(plan)
     effort = plan.effort
     stop = Stop.after(effort.seconds, confirm=effort.confirm > 0, finish=effort.finish != "none")
     extended = {name: getattr(effort, name) for name in ("trials", "seconds", "confirm", "finish")}
@@ -94,6 +96,8 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
         )
         for note in plan.notes():
             progress.say(f"note: {note}")
+        if asked == "auto" and plan.machine.accelerator == "cpu" and accelerator_here("auto") != "cpu":
+            progress.say("note: networks this small should train faster on the CPU than on the GPU; --accelerator cuda uses it")
         teacher = _keep_teacher(journal, plan, teacher, stop, progress)
         if teacher is not None or plan.request.teacher == "none":
             _run_trials(journal, plan, stop, progress, callbacks, teacher)
@@ -140,6 +144,7 @@ def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: S
             plan.device,
             metric=plan.metric,
             stopped=stop.search_now,
+            accelerator=accelerator_here(plan.machine.accelerator),
         )
     if teacher is not None:
         journal.keep_teacher(teacher.to_bytes())
@@ -157,14 +162,17 @@ def _run_trials(
     folder = new_ray_folder()
     journal.update(ray_folder=str(folder))
     try:
-        with ray_for(folder, plan.machine.workers, plan.machine.ray_address) as workers:
+        machine = plan.machine
+        with ray_for(folder, machine.workers, machine.ray_address, accelerator=machine.accelerator) as slots:
             from dendrite_automl.search_loop.run_trials import run_trials
 
+            if slots.gpu:
+                progress.say(f"training on GPUs: {slots}")
             run_trials(
                 journal,
                 plan,
                 storage=folder / "tune",
-                workers=workers,
+                slots=slots,
                 stop=stop,
                 progress=progress,
                 callbacks=callbacks,

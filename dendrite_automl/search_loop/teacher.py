@@ -110,10 +110,15 @@ def find_teacher(
     *,
     metric: str,
     stopped: Callable[[], bool],
+    accelerator: str = "cpu",
 ) -> Teacher | None:
     """Train a network of a space that is larger than the budget, as an ensemble of replicates; None if stopped before its end.
 
-    It is trained with the [training] of the space's first anchor, or the first choices, and without a teacher of its own.
+    It is trained in this process, with the [training] of the space's first anchor, or the first choices, and without a teacher
+    of its own.
+
+    Args:
+        accelerator: `cpu` or `cuda`.
 
     Raises:
         CandidateFailed: its training diverged.
@@ -121,11 +126,11 @@ def find_teacher(
     classes = len(task.classes)
     candidate = design_teacher(Reach(space, task.input_shape, classes, device), budget, epochs=effort.epochs)
     settings = FitSettings.from_knobs({**dict(candidate.training), "distill": 0.0})
-    data = Data.from_splits(task.train, task.val, classes, metric)
+    data = Data.from_splits(task.train, task.val, classes, metric).to(accelerator)
     models = []
     for replicate in range(effort.replicates):
         torch.manual_seed(trial_seed(effort.seed, f"teacher-{candidate.id}", replicate))
-        models.append(build_network(candidate, task.input_shape, classes))
+        models.append(build_network(candidate, task.input_shape, classes).to(accelerator))
     seed = trial_seed(effort.seed, f"teacher-{candidate.id}")
     for _ in fit_replicates_(models, data, settings, epochs=effort.epochs, seed=seed):
         if stopped():
@@ -146,7 +151,7 @@ def ask_together(models: list[nn.Module], candidate: Candidate, data: Data) -> T
         f"{len(models)} networks of {params:,} parameters ({candidate.describe()}), accuracy {mean:.3f} each, "
         f"{accuracy(together, data.x_val, data.y_val):.3f} together"
     )
-    return Teacher(logits=predict(together, data.x).numpy(), about=about)
+    return Teacher(logits=predict(together, data.x).cpu().numpy(), about=about)
 
 
 class _Ensemble(nn.Module):

@@ -44,17 +44,19 @@ class TrialTrainable(tune.Trainable):
         int8: bool = False,
         teacher: NDArray[np.float32] | None = None,
         pretrained: nn.Module | None = None,
+        accelerator: str = "cpu",
     ) -> None:
         """Called once per actor; arrays, and the given network to start from, come from Ray's object store.
 
-        `int8`: measure the int8 files as well.
+        `int8`: measure the int8 files as well. `accelerator`: `cuda` to train on the GPU that Ray has given this actor.
         """
         torch.set_num_threads(1)
+        if accelerator != "cpu":
+            torch.backends.cudnn.allow_tf32 = False  # accuracies are those of float32, as in the exported file
         if train is None or val is None:
             raise ValueError("TrialTrainable: expected train and val from tune.with_parameters, got none")
-        self._data = Data.from_splits(train, val, classes, metric)
-        if teacher is not None:
-            self._data = replace(self._data, teacher=torch.from_numpy(np.array(teacher)))
+        self._accelerator = accelerator
+        self._data = self._taught(Data.from_splits(train, val, classes, metric), teacher).to(accelerator)
         self._device, self._int8, self._pretrained = device, int8, pretrained
         self._steps = self._start(config)
 
@@ -74,6 +76,9 @@ class TrialTrainable(tune.Trainable):
             return {"ending": Ending.DONE.value, "done": True}
         except CandidateFailed as error:
             return {"ending": Ending.FAILED.value, "reason": str(error), "done": True}
+        except torch.OutOfMemoryError:
+            reason = "the GPU has no memory left for this network; use fewer --workers"
+            return {"ending": Ending.FAILED.value, "reason": reason, "done": True}
         except Exception as error:  # whatever it is, it is this candidate's fault: the actor and the search continue
             return {"ending": Ending.CRASHED.value, "reason": f"unexpected {type(error).__name__}: {error}", "done": True}
         if isinstance(news, Rung):
@@ -112,7 +117,12 @@ class TrialTrainable(tune.Trainable):
         if logits is None:
             return self._data
         logits = ray.get(logits) if isinstance(logits, ray.ObjectRef) else logits
-        return replace(self._data, teacher=torch.from_numpy(np.array(logits)))
+        return self._taught(self._data, logits).to(self._accelerator)
+
+    @staticmethod
+    def _taught(data: Data, logits: NDArray[np.float32] | None) -> Data:
+        """The data with a teacher's outputs, from a copy: arrays in Ray's object store are read-only."""
+        return data if logits is None else replace(data, teacher=torch.from_numpy(np.array(logits)))
 
     def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
         """A copy of the given network per replicate; None if candidates start from a backbone."""

@@ -54,21 +54,21 @@ def augment(x: Tensor, how: Augmentation, *, generator: torch.Generator, pool: T
 
     Args:
         x: [B, C], [B, C, T] or [B, C, H, W].
-        generator: the only source of randomness.
+        generator: the only source of randomness, on the CPU wherever x is.
         pool: numbers that the noise is taken from, at a random offset (see `noise_pool`), because drawing fresh ones
-            takes as long as a training step's largest layer; None: draw fresh ones.
+            takes as long as a training step's largest layer; it lies where x does. None: draw fresh ones.
 
     Returns:
         A tensor of the same shape; x stays as it is.
     """
     if how.flip and x.dim() == 4:
-        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        mirrored = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
         x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
     if how.shift and x.dim() > 2:
         x = _shifted(x, how.shift, generator)
     if how.noise:
-        drawn = torch.randn(x.shape, generator=generator) if pool is None else _piece(pool, x.numel(), generator).view(x.shape)
-        x = torch.add(x, drawn, alpha=how.noise)
+        drawn = torch.randn(x.numel(), generator=generator) if pool is None else _piece(pool, x.numel(), generator)
+        x = torch.add(x, drawn.to(x.device).view(x.shape), alpha=how.noise)
     if how.time_mask and x.dim() == 3:
         x = x.masked_fill(_spans(x, 2, how.time_mask, generator).unsqueeze(1), 0)
     if how.channel_mask and x.dim() == 3:
@@ -85,10 +85,10 @@ def _piece(pool: Tensor, size: int, generator: torch.Generator) -> Tensor:
 
 def _shifted(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     windows = F.pad(x, [shift] * (2 * (x.dim() - 2)))
-    chosen: list[Tensor | slice] = [torch.arange(len(x)), slice(None)]
+    chosen: list[Tensor | slice] = [torch.arange(len(x), device=x.device), slice(None)]
     for axis in range(2, x.dim()):
         windows = windows.unfold(axis, x.shape[axis], 1)  # this axis now counts windows, their steps come last
-        chosen.append(torch.randint(0, 2 * shift + 1, (len(x),), generator=generator))
+        chosen.append(torch.randint(0, 2 * shift + 1, (len(x),), generator=generator).to(x.device))
     return windows[tuple(chosen)]
 
 
@@ -98,7 +98,7 @@ def _spans(x: Tensor, axis: int, most: int, generator: torch.Generator) -> Tenso
     widths = torch.randint(0, min(most, size) + 1, (len(x), 1), generator=generator)
     starts = (torch.rand(len(x), 1, generator=generator) * (size - widths + 1)).long()
     places = torch.arange(size)
-    return (places >= starts) & (places < starts + widths)
+    return ((places >= starts) & (places < starts + widths)).to(x.device)
 
 
 def _squares(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -109,4 +109,4 @@ def _squares(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
         places = torch.arange(size)
         inside.append((places >= first) & (places < first + side))
     rows, columns = inside
-    return rows.unsqueeze(2) & columns.unsqueeze(1)
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).to(x.device)

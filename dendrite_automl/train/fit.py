@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -70,7 +70,9 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Train and validation tensors in memory: x float32 [N, *input_shape], y int64 [N] below `classes`.
+    """Train and validation tensors: x float32 [N, *input_shape], y int64 [N] below `classes`; all on one device.
+
+    Networks are trained where their data are: on the CPU, or on the GPU that `to` has moved them to.
 
     Attributes:
         teacher: logits [N, classes] of a teacher on the unaugmented training set, for `FitSettings.distill`.
@@ -96,6 +98,11 @@ class Data:
         arrays = (train.x, train.y, val.x, val.y)
         x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
         return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
+
+    def to(self, accelerator: str) -> Data:
+        """The same data on `cpu` or `cuda`; tensors that are there already are not copied."""
+        moved = {name: getattr(self, name).to(accelerator) for name in ("x", "y", "x_val", "y_val")}
+        return replace(self, **moved, teacher=None if self.teacher is None else self.teacher.to(accelerator))
 
 
 def fit_(
@@ -135,6 +142,7 @@ def train_epochs(
     Args:
         model: one network, or `replicates` of them stacked (see `stack`). Each replicate has its own order of examples and
             its own augmentation, drawn in one call for all.
+        seed: draws are made on the CPU and moved to the data, so that a seed gives the same batches on every device.
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -146,12 +154,12 @@ def train_epochs(
     schedule = _make_schedule(optimizer, settings, steps)
     how = settings.augmentation
     class_weights = weigh_classes(data, settings)
-    pool = noise_pool(generator, replicates * size * data.x[0].numel()) if settings.noise else None
+    pool = noise_pool(generator, replicates * size * data.x[0].numel()).to(data.x.device) if settings.noise else None
     chance = np.random.default_rng(seed)  # for mixup: torch cannot draw Beta numbers from a generator
     for _ in range(epochs):
         model.train()  # the caller may have evaluated between epochs
         orders = torch.stack([torch.randperm(examples, generator=generator)[:used] for _ in range(replicates)])
-        for batch in orders.split(size, 1):  # [R, B]
+        for batch in orders.to(data.x.device).split(size, 1):  # [R, B]
             x = data.x.index_select(0, batch.flatten())  # [R * B, …]
             x = augment(x, how, generator=generator, pool=pool)
             if settings.mixup:
@@ -251,7 +259,7 @@ def validate(model: nn.Module, data: Data) -> float:
         CandidateFailed: a logit is not finite.
     """
     predicted = _predict_classes(model, data.x_val)
-    return score(data.metric, data.y_val.numpy(), predicted.numpy(), data.classes)
+    return score(data.metric, data.y_val.cpu().numpy(), predicted.cpu().numpy(), data.classes)
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

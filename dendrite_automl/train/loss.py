@@ -40,6 +40,6 @@ def mix(x: Tensor, replicates: int, alpha: float, source: np.random.Generator) -
     """
     parts = x.view(replicates, -1, *x.shape[1:])
     drawn = source.beta(alpha, alpha, parts.shape[:2])
-    shares = torch.from_numpy(drawn).to(x.dtype)  # [R, B]
+    shares = torch.from_numpy(drawn).to(x)  # [R, B]
     mixed = torch.lerp(parts.roll(1, 1), parts, shares.view(*shares.shape, *[1] * (x.dim() - 1)))
     return mixed.view(x.shape), shares

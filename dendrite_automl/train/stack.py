@@ -88,8 +88,12 @@ def agrees(stacked: nn.Module, models: Sequence[nn.Module], x: Tensor) -> bool:
     """Whether a stacked network computes what the networks compute on examples like x [B, …], and learns what they learn.
 
     It does not if a model's own code mixes channels, for example by a mean over axis 1. That code runs in training mode; single
-    layers run in evaluation mode, where they depend neither on chance nor on the batch.
+    layers run in evaluation mode, where they depend neither on chance nor on the batch. Networks on a GPU are compared as
+    copies on the CPU: a GPU may round products to 10 bits (TF32), which would look like replicates that mix.
     """
+    if x.device.type != "cpu":
+        on_cpu = [copy.deepcopy(model).cpu() for model in (stacked, *models)]
+        return agrees(on_cpu[0], on_cpu[1:], x.cpu())
     count, training = len(models), models[0].training
     # Each replicate gets the examples with its own noise: equal replicates, or silent inputs, would not reveal mixing.
     chance = torch.Generator().manual_seed(0)

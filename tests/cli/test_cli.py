@@ -71,6 +71,7 @@ def npz(**changes: object) -> None:
         (["--replicates", "0"], "expected a whole number >= 1"),
         (["--confirm", "-1"], "expected a whole number"),
         (["--scheduler", "asap"], "expected one of halving, fifo"),
+        (["--accelerator", "gpu"], "accelerator: expected one of auto, cpu, cuda"),
         (["--sampler", "guess"], "expected one of gp, tpe, local, nsga2, random"),
         (["--metric", "auc"], "expected one of accuracy, balanced_accuracy, macro_f1"),
         (["--window", "2"], "expected a duration > 0 such as 2s or 500ms"),

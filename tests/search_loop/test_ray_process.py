@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.search_loop.ray_process import new_ray_folder, remove_ray
@@ -33,6 +34,34 @@ with ray_for(Path(sys.argv[1]), 2):
     ray.get(actor.work.remote(0))
     print("ready", flush=True, file=sys.__stdout__)  # sys.stdout is stderr meanwhile: Ray prints there
     ray.get(actor.work.remote(600))
+"""
+# GPUs that only Ray believes in: a private Ray with one, and a Ray of the program's own, in whose workers torch sees none.
+GPUS = """
+import sys
+from pathlib import Path
+import ray, torch
+from dendrite_automl.errors import RequestError
+from dendrite_automl.search_loop.ray_process import ray_for
+
+folder, is_available = Path(sys.argv[1]), torch.cuda.is_available
+torch.cuda.device_count = lambda: 1
+with ray_for(folder, 2, accelerator="cpu") as slots:
+    print(slots, ray.cluster_resources().get("GPU"), file=sys.__stdout__)
+with ray_for(folder, 2, accelerator="cuda") as slots:
+    print(slots, ray.cluster_resources()["GPU"], slots.resources, file=sys.__stdout__)
+    given = ray.remote(num_cpus=1, num_gpus=slots.gpu)(lambda: ray.get_gpu_ids())
+    print(ray.get([given.remote(), given.remote()]), file=sys.__stdout__)
+ray.init(address="local", num_cpus=4, num_gpus=1, _temp_dir=str(folder / "ray"), include_dashboard=False)
+with ray_for(folder, 2, accelerator="auto") as slots:
+    print(slots, file=sys.__stdout__)
+try:
+    with ray_for(folder, 2, accelerator="cuda"):
+        pass
+except RequestError as error:
+    print(error, file=sys.__stdout__)
+torch.cuda.is_available = lambda: True
+with ray_for(folder, 2, accelerator="auto") as slots:
+    print(slots, file=sys.__stdout__)
 """
 # A child that the program began while Ray was running: it has inherited one of Ray's open files.
 BYSTANDER = "import sys, time; file = open(sys.argv[1]); print('ready', flush=True); time.sleep(600)"
@@ -90,6 +119,21 @@ def test_of_a_killed_driver_everything_goes_and_nothing_of_others(folders: list[
             neighbour.kill()
     remove_ray(other)
     assert holders(other) == set()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPUs are made up")
+def test_workers_share_the_gpus_of_a_ray_if_torch_can_use_them_there(folders: list[Path]) -> None:
+    done = subprocess.run([sys.executable, "-c", GPUS, folders[0]], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "2 workers, on the CPU None",
+        "2 workers, up to 2 on one GPU 1.0 {'cpu': 1, 'gpu': 0.5}",
+        "[[0], [0]]",
+        "2 workers, on the CPU",
+        "accelerator: expected GPUs on this Ray that its torch can use, got none; use --accelerator cpu or auto",
+        "2 workers, up to 2 on one GPU",
+    ]
 
 
 def test_a_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:

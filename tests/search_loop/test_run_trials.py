@@ -15,6 +15,7 @@ from dendrite_automl.search_loop import run_trials as module
 from dendrite_automl.search_loop.callbacks import Callbacks
 from dendrite_automl.search_loop.halving import FrontHalving
 from dendrite_automl.search_loop.run_trials import run_trials
+from dendrite_automl.search_loop.slots import Slots
 from dendrite_automl.search_loop.stop import Stop
 
 
@@ -49,7 +50,13 @@ def run_search(folder: Path, monkeypatch: pytest.MonkeyPatch, raises: Exception,
     monkeypatch.setattr(module.tune, "with_resources", lambda trainable, resources: trainable)
     with pytest.raises(AutoMLError) as caught:
         run_trials(
-            Journal(run), plan, storage=folder / "tune", workers=1, stop=Stop(), progress=progress, callbacks=Callbacks()
+            Journal(run),
+            plan,
+            storage=folder / "tune",
+            slots=Slots(workers=1),
+            stop=Stop(),
+            progress=progress,
+            callbacks=Callbacks(),
         )
     return str(caught.value)
 

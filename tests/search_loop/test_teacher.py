@@ -1,5 +1,7 @@
 """The teacher of a search: the largest network of the space, or one that was given; and its outputs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, design_tea
 from dendrite_automl.space import load_space
 from dendrite_automl.tasks import Task, from_arrays
 from tests.factories import make_space, make_space_text
+from tests.simulated_gpu import simulated_gpu
 
 
 def make_task(shape: tuple[int, ...] = (6,)) -> Task:
@@ -36,6 +39,10 @@ def test_the_largest_network_is_trained_and_its_replicates_speak_together() -> N
     assert again is not None
     assert np.array_equal(again.logits, teacher.logits)
     assert find_teacher(space, task, effort, Budget(), metric="accuracy", stopped=lambda: True) is None
+    with simulated_gpu():
+        there = find_teacher(space, task, effort, Budget(), metric="accuracy", stopped=lambda: False, accelerator="cuda")
+    assert there == dataclasses.replace(teacher, logits=there.logits)
+    assert np.array_equal(there.logits, teacher.logits)
 
 
 def test_a_teacher_has_six_times_the_budget_where_sizes_are_solved() -> None:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dendrite_automl import trial
 from dendrite_automl.candidate import Candidate, Stage
@@ -17,6 +19,7 @@ from dendrite_automl.search_loop.trainable import TrialTrainable
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import resume_position
+from tests.simulated_gpu import simulated_gpu
 
 
 def make_split(examples: int) -> Split:
@@ -93,6 +96,47 @@ def test_each_step_is_a_snapshot_with_its_weights_and_the_last_one_the_end() -> 
         assert len(models) == len(snapshot.accuracies) == len(snapshot.seeds) == 2
         for model in models:
             assert sum(parameter.numel() for parameter in model.parameters()) == snapshot.measurement.params
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """What an actor on a GPU sets for its process is put back."""
+    before = torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("tf32")
+def test_an_actor_on_a_gpu_gives_the_same_and_weights_for_the_cpu() -> None:
+    """From its first stage, from the middle of a trial, for other seeds, and with a teacher: on the simulated GPU."""
+    teacher = np.random.default_rng(0).normal(size=(len(TRAIN), 3)).astype(np.float32)
+    whole = steps(make_trainable(make_config("fit prune grow")))
+    done = [snapshot_of(result) for result in whole[:2]]
+    pruned = [(1, 0, whole[1]["weights"])]
+    configs = [
+        make_config("fit prune grow", done=done, weights=whole[1]["weights"]),
+        make_config("fit prune grow", stages=[0, 1], like=pruned, seeds=[8, 9]),
+        make_config("fit prune grow", stages=[0, 1], like=pruned, teacher=teacher),
+    ]
+    expected = [comparable(whole), *(comparable(steps(make_trainable(config))) for config in configs)]
+    with simulated_gpu():
+        actor = make_trainable(make_config("fit prune grow"), accelerator="cuda")
+        found = [comparable(steps(actor))]
+        for config in configs:
+            actor.reset_config(config)
+            found.append(comparable(steps(actor)))
+    assert found == expected
+    assert torch.backends.cudnn.allow_tf32 is False
+
+
+def test_a_gpu_that_is_full_is_a_failure_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(module, "run_trial", fill)
+    end = make_trainable(make_config("fit")).step()
+    assert end["ending"] == "failed"
+    assert end["reason"] == "the GPU has no memory left for this network; use fewer --workers"
 
 
 def test_measures_travel_beside_the_snapshot_for_loggers() -> None:
