@@ -34,7 +34,7 @@ from data_sources import (
 )
 
 from dendrite_automl.errors import AutoMLError, RequestError
-from dendrite_automl.tasks import TASKS, Task, load_npz, load_task
+from dendrite_automl.tasks import TASKS, Split, Task, load_npz, load_task
 
 _FORMAT = 1  # of the cached files; raise it with any change to the arrays
 
@@ -102,6 +102,14 @@ def load(name: str, folders: Folders) -> Task:
         check_groups(arrays, name)
         _save(file, arrays)
     return replace(load_npz(file), name=name, about=known.about)
+
+
+def thin(task: Task, examples: int, seed: int = 0) -> Task:
+    """The same task with at most so many examples for training, drawn at random."""
+    if len(task.train) <= examples:
+        return task
+    kept = np.random.default_rng(seed).permutation(len(task.train))[:examples]
+    return replace(task, train=Split(x=task.train.x[kept], y=task.train.y[kept]))
 
 
 def check_groups(arrays: Arrays, name: str) -> None:

@@ -1,0 +1,176 @@
+"""Designs of the default spaces, and their short training on any data set: what `portfolio.py` and `augmentation.py` share."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from data_sets import add_folder_flags, load, read_folders, thin
+from data_sources import Folders
+
+import dendrite_automl
+from dendrite_automl.budget import Budget
+from dendrite_automl.candidate import Candidate, Stage, make_candidate, trial_seed
+from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.feasibility.reach import Reach
+from dendrite_automl.plan.parse import Effort
+from dendrite_automl.plan.resolve import fit_epochs
+from dendrite_automl.space import SIZE, Point, SearchSpace, load_space
+from dendrite_automl.train.fit import Data
+from dendrite_automl.trial import run_trial
+
+SETS = {
+    "auto_sequences": ("keywords", "spoken", "hapt", "watch", "mnist1d"),
+    "auto_images": ("digits", "mnist5k", "fashion5k"),
+}
+BUDGET, EXAMPLES, SEED = Budget.parse("2k-params"), 2000, 0
+_LEARN = {"learning_rate": 0.01, "nonlinearity": "hard_swish"}
+_DSCNN = {"family": "dscnn", "blocks": 3, "kernel": 3, "growth": 2.0, **_LEARN}
+_PUBLISHED: dict[str, tuple[Point, ...]] = {
+    "auto_sequences": (
+        {"family": "ressep1d", "blocks": 3, "kernel": 9, "stride": 2, "expansion": 1, **_LEARN},  # MatchboxNet
+        {**_DSCNN, "stride": 2, "halvings": 1},  # DS-CNN, with a halving as in MobileNet
+        {"family": "sepconv1d", "blocks": 3, "kernel": 9, "stride": 2, **_LEARN},  # SparkNet
+    ),
+    "auto_images": (
+        {"family": "conv2d", "blocks": 3, "growth": "double", "kernel": 3, **_LEARN},  # LeNet-5's channels, with BatchNorm
+        {**_DSCNN, "stride": 1, "halvings": 2},
+        {"family": "invres2d", "blocks": 4, "expansion": 4, "halvings": 1, "growth": 1.5, **_LEARN},  # MobileNetV2
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training: a design at a size, on a data set.
+
+    Attributes:
+        point: JSON of the point, without its size.
+        settings: JSON of training knobs that replace the space's.
+    """
+
+    space: str
+    data: str
+    share: float
+    point: str
+    replicates: int
+    settings: str = "{}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What sets it apart in a results file."""
+        design = describe(self.space, json.loads(self.point))
+        facts = {"space": self.space, "data": self.data, "design": design, "share": self.share}
+        return {**facts, "settings": json.loads(self.settings)} if self.settings != "{}" else facts
+
+
+def published(space_name: str) -> list[Point]:
+    """Published forms as points; a knob that is not part of one takes its first choice."""
+    space = load_space(space_name)
+    firsts = {knob.name: knob.choices[0] for knob in space.knobs}
+    return [
+        {**firsts, **{_full_name(space, given, name): value for name, value in given.items()}}
+        for given in _PUBLISHED[space_name]
+    ]
+
+
+def _full_name(space: SearchSpace, point: Point, name: str) -> str:
+    """The space's name of a knob that a point's family calls `name`."""
+    return name if name in {knob.name for knob in space.knobs} else f"{point['family']}.{name}"
+
+
+def describe(space_name: str, point: Point) -> dict[str, Any]:
+    """What a design is, without its size and schedule; single choices of the space are left out."""
+    knobs = load_space(space_name).active_knobs(point)
+    return {k.word: point[k.name] for k in knobs if k.section in ("family", "network", "training") and len(k.choices) > 1}
+
+
+def parser(text: str | None) -> argparse.ArgumentParser:
+    """The flags of a script that trains such designs."""
+    flags = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_folder_flags(flags)
+    flags.add_argument("--minutes", type=float, default=math.inf, help="start nothing after this time; start again to go on")
+    flags.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that train; default: all cores")
+    flags.add_argument("--render", action="store_true", help="only write the section, from the results file")
+    return flags
+
+
+def train_missing(trainings: Sequence[Training], results: Path, asked: argparse.Namespace) -> None:
+    """Do what a results file lacks, as far as the time goes."""
+    if asked.cache is None:
+        raise SystemExit("--cache: expected a folder for the data, got none; give --cache DIR")
+    folders, deadline = read_folders(asked), time.monotonic() + 60 * asked.minutes
+    lines = load_lines(results)
+    missing = [t for t in trainings if not any(t.facts.items() <= line.items() for line in lines)]
+    for name in {training.data for training in missing}:
+        load(name, folders)  # made once, before several processes read it
+    with ProcessPoolExecutor(asked.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for line in pool.map(train, missing, itertools.repeat(folders), itertools.repeat(deadline)):
+            if line is not None:
+                with results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(json.dumps(line), flush=True)
+
+
+def train(training: Training, folders: Folders, deadline: float) -> dict[str, Any] | None:
+    """A training in a process of its own: its mean validation accuracy, or why it failed; None after the deadline."""
+    if time.monotonic() > deadline:
+        return None
+    torch.set_num_threads(1)
+    task, space, point = thin(load(training.data, folders), EXAMPLES), load_space(training.space), json.loads(training.point)
+    classes, epochs = len(task.classes), fit_epochs(Effort(), len(task.train)).epochs
+    versions = {"version": dendrite_automl.__version__, "torch": torch.__version__, "date": date.today().isoformat()}
+    line = {**training.facts, "examples": len(task.train), **versions}
+    sizer = Reach(space, task.input_shape, classes).sizer(BUDGET)
+
+    def design(solved: Point) -> Candidate:
+        return make_candidate(space, solved, arm="baseline", epochs=epochs)
+
+    start = time.process_time()
+    try:
+        candidate = sizer.solve({**point, SIZE: training.share}, design)
+        knobs = {**dict(candidate.training), **json.loads(training.settings)}
+        candidate = replace(candidate, stages=(Stage(op="fit", epochs=epochs),), training=tuple(knobs.items()))
+        seeds = [trial_seed(SEED, candidate.id, replicate) for replicate in range(training.replicates)]
+        data = Data.from_splits(task.train, task.val, classes)
+        [(snapshot, _)] = [news for news in run_trial(candidate, data, seeds) if isinstance(news, tuple)]
+    except (CandidateFailed, RequestError) as error:
+        return {**line, "failed": str(error)}
+    cost = snapshot.measurement
+    return {
+        **line,
+        "val_accuracy": round(cost.val_accuracy, 5),
+        "val_accuracy_se": round(cost.val_accuracy_se, 5),
+        "params": cost.params,
+        "macs": cost.macs,
+        "epochs": epochs,
+        "cpu_seconds": round(time.process_time() - start, 1),
+    }
+
+
+def load_lines(results: Path) -> list[dict[str, Any]]:
+    """What was trained so far."""
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()] if results.is_file() else []
+
+
+def effort_line(lines: Sequence[dict[str, Any]]) -> str:
+    """How much was trained, with what, and when."""
+    if not lines:
+        return "Not measured yet."
+    minutes, dates = sum(line.get("cpu_seconds", 0) for line in lines) / 60, sorted({line["date"] for line in lines})
+    versions, days = ", ".join({line["torch"] for line in lines}), " to ".join(dict.fromkeys((dates[0], dates[-1])))
+    return (
+        f"{len(lines)} trainings on at most {EXAMPLES:,} examples, {minutes:.0f} minutes of CPU time; torch {versions}, {days}."
+    )
