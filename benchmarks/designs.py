@@ -26,7 +26,7 @@ from dendrite_automl.candidate import Candidate, Stage, make_candidate, trial_se
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.plan.parse import Effort
-from dendrite_automl.plan.resolve import fit_epochs
+from dendrite_automl.plan.resolve import fit_epochs, suit_augmentation
 from dendrite_automl.space import SIZE, Point, SearchSpace, load_space
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import run_trial
@@ -36,8 +36,8 @@ SETS = {
     "auto_images": ("digits", "mnist5k", "fashion5k"),
 }
 BUDGET, EXAMPLES, SEED = Budget.parse("2k-params"), 2000, 0
-_LEARN = {"learning_rate": 0.01, "nonlinearity": "hard_swish"}
-_DSCNN = {"family": "dscnn", "blocks": 3, "kernel": 3, "growth": 2.0, **_LEARN}
+_LEARN: Point = {"learning_rate": 0.01, "nonlinearity": "hard_swish"}
+_DSCNN: Point = {"family": "dscnn", "blocks": 3, "kernel": 3, "growth": 2.0, **_LEARN}
 _PUBLISHED: dict[str, tuple[Point, ...]] = {
     "auto_sequences": (
         {"family": "ressep1d", "blocks": 3, "kernel": 9, "stride": 2, "expansion": 1, **_LEARN},  # MatchboxNet
@@ -71,9 +71,11 @@ class Training:
     @property
     def facts(self) -> dict[str, Any]:
         """What sets it apart in a results file."""
+        settings = json.loads(self.settings)
         design = describe(self.space, json.loads(self.point))
+        design = {name: value for name, value in design.items() if name not in settings}
         facts = {"space": self.space, "data": self.data, "design": design, "share": self.share}
-        return {**facts, "settings": json.loads(self.settings)} if self.settings != "{}" else facts
+        return {**facts, "settings": settings} if settings else facts
 
 
 def published(space_name: str) -> list[Point]:
@@ -129,7 +131,9 @@ def train(training: Training, folders: Folders, deadline: float) -> dict[str, An
     if time.monotonic() > deadline:
         return None
     torch.set_num_threads(1)
-    task, space, point = thin(load(training.data, folders), EXAMPLES), load_space(training.space), json.loads(training.point)
+    task, point = thin(load(training.data, folders), EXAMPLES), json.loads(training.point)
+    space = suit_augmentation(load_space(training.space), task)
+    point |= {knob.name: knob.choices[0] for knob in space.knobs if point[knob.name] not in knob.choices}
     classes, epochs = len(task.classes), fit_epochs(Effort(), len(task.train)).epochs
     versions = {"version": dendrite_automl.__version__, "torch": torch.__version__, "date": date.today().isoformat()}
     line = {**training.facts, "examples": len(task.train), **versions}
@@ -148,11 +152,11 @@ def train(training: Training, folders: Folders, deadline: float) -> dict[str, An
         [(snapshot, _)] = [news for news in run_trial(candidate, data, seeds) if isinstance(news, tuple)]
     except (CandidateFailed, RequestError) as error:
         return {**line, "failed": str(error)}
-    cost = snapshot.measurement
+    cost, error = snapshot.measurement, snapshot.measurement.val_accuracy_se
     return {
         **line,
         "val_accuracy": round(cost.val_accuracy, 5),
-        "val_accuracy_se": round(cost.val_accuracy_se, 5),
+        "val_accuracy_se": None if error is None else round(error, 5),
         "params": cost.params,
         "macs": cost.macs,
         "epochs": epochs,

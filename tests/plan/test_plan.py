@@ -16,7 +16,7 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.plan import Plan, make_plan
 from dendrite_automl.run import Journal, Run, SpaceInfo, create_run
 from dendrite_automl.settings import known_settings
-from dendrite_automl.space import load_space
+from dendrite_automl.space import load_space, parse_space
 from dendrite_automl.space.narrow import narrow_space
 from dendrite_automl.tasks import ReadOptions, load_task
 from tests.factories import make_space_text
@@ -73,8 +73,35 @@ def test_rank_and_size_of_data_choose_the_space(shape: tuple[int, ...], space: s
     rng = np.random.default_rng(0)
     in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
     plan = make_plan({"budget": "1k-params", "data": in_memory})
-    assert plan.space == load_space(space)
+    assert plan.space.name == space
     assert make_plan({"budget": "1k-params", "data": in_memory, "space": "auto"}).space == plan.space
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((13, 50), {"shift": (3,), "time_mask": (6, 0), "channel_mask": (2, 1, 0)}),
+        ((3, 29), {"shift": (3,), "time_mask": (0,), "channel_mask": (1, 0)}),
+        ((1, 40), {"shift": (3,), "time_mask": (0,), "channel_mask": (0,)}),
+        ((6, 20), {"shift": (0,), "time_mask": (0,), "channel_mask": (2, 1, 0)}),
+        ((3, 28, 28), {"shift": (1, 0)}),
+        ((1, 8, 8), {"shift": (0,)}),
+    ],
+)
+def test_shifts_and_masks_of_shipped_spaces_suit_the_size_of_the_data(shape: tuple[int, ...], expected: Any) -> None:
+    rng = np.random.default_rng(0)
+    in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
+    space = make_plan({"budget": "1k-params", "data": in_memory}).space
+    assert {knob.name: knob.choices for knob in space.knobs if knob.name in expected} == expected
+    assert len(space.anchors) == len(load_space(space.name).anchors)
+    [shift] = [k.choices for k in make_plan({"data": in_memory, "set_knobs": "shift=2"}).space.knobs if k.name == "shift"]
+    assert shift == (2,)
+
+
+def test_ones_own_space_keeps_its_augmentation() -> None:
+    own = parse_space(load_space("auto_images").text.replace("auto_images", "mine"), where="mine")
+    [shift] = [knob.choices for knob in make(space=own).space.knobs if knob.name == "shift"]
+    assert shift == (1, 0)
 
 
 def test_backbones_that_the_data_is_too_small_for_are_left_out() -> None:
