@@ -152,11 +152,11 @@ def train(training: Training, folders: Folders, deadline: float) -> dict[str, An
         [(snapshot, _)] = [news for news in run_trial(candidate, data, seeds) if isinstance(news, tuple)]
     except (CandidateFailed, RequestError) as error:
         return {**line, "failed": str(error)}
-    cost, error = snapshot.measurement, snapshot.measurement.val_accuracy_se
+    cost, spread = snapshot.measurement, snapshot.measurement.val_accuracy_se
     return {
         **line,
         "val_accuracy": round(cost.val_accuracy, 5),
-        "val_accuracy_se": None if error is None else round(error, 5),
+        "val_accuracy_se": None if spread is None else round(spread, 5),
         "params": cost.params,
         "macs": cost.macs,
         "epochs": epochs,

@@ -14,6 +14,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.plan import Plan, make_plan
+from dendrite_automl.plan.parse import NO_TRIAL_LIMIT
 from dendrite_automl.run import Journal, Run, SpaceInfo, create_run
 from dendrite_automl.settings import known_settings
 from dendrite_automl.space import load_space, parse_space
@@ -218,9 +219,15 @@ def test_a_run_from_before_there_was_a_metric_goes_on_with_accuracy(tmp_path: Pa
     assert (Run.open(run.path).metric, resume(run).metric) == ("accuracy", "accuracy")
 
 
+def test_a_search_without_a_limit_says_what_its_sizes_refer_to() -> None:
+    [note] = [note for note in make(space="auto", set_knobs=None).notes() if "no limit" in note]
+    assert "shares of params <= 16,000" in note
+    assert not any("no limit" in note for note in make(space="auto", set_knobs=None, budget="2k-params").notes())
+
+
 def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None:
     path = str(write_table(tmp_path / "t.csv"))
-    assert '"many" has' in make_plan({"data": path, "target": "label"}).notes()[-1]
+    assert any('"many" has' in note for note in make_plan({"data": path, "target": "label"}).notes())
     balanced = make_plan({"data": path, "target": "label", "metric": "balanced_accuracy"}).notes()
     assert not any("--metric" in note for note in balanced)
 
@@ -350,6 +357,17 @@ def test_a_new_run_knows_how_many_validation_examples_each_class_has() -> None:
     counts = plan.new_info().data.val_examples
     assert counts is not None
     assert (len(counts), sum(counts), counts[3]) == (10, len(plan.task.val), int((plan.task.val.y == 3).sum()))
+
+
+def test_a_resumed_search_ends_as_the_first_session_would_have(tmp_path: Path) -> None:
+    timed = make_run(tmp_path / "timed", make(seconds=60))
+    change_request(timed, trials=NO_TRIAL_LIMIT)  # as the search writes it
+    timed = Run.open(timed.path)
+    assert (resume(timed).effort.seconds, resume(timed).effort.trials) == (60, NO_TRIAL_LIMIT)
+    assert resume(timed, seconds=5).effort.seconds == 5
+    assert (resume(timed, trials=7).effort.seconds, resume(timed, trials=7).effort.trials) == (None, 7)
+    counted = make_run(tmp_path / "counted", make(trials=9, seconds=60))
+    assert (resume(counted).effort.seconds, resume(counted).effort.trials) == (None, 9)
 
 
 @pytest.mark.parametrize(("first", "then"), [("none", "distill"), ("distill", "none")])
