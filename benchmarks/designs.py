@@ -1,4 +1,4 @@
-"""Designs of the default spaces, and their short training on any data set: what `portfolio.py` and `augmentation.py` share."""
+"""Designs of the default spaces, and short trainings on any data set: what several benchmarks share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from data_sets import add_folder_flags, load, read_folders, thin
@@ -77,6 +77,10 @@ class Training:
         facts = {"space": self.space, "data": self.data, "design": design, "share": self.share}
         return {**facts, "settings": settings} if settings else facts
 
+    def line(self, folders: Folders) -> dict[str, Any]:
+        """Its result."""
+        return train_short(self, folders)
+
 
 def published(space_name: str) -> list[Point]:
     """Published forms as points; a knob that is not part of one takes its first choice."""
@@ -109,7 +113,22 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     return flags
 
 
-def train_missing(trainings: Sequence[Training], results: Path, asked: argparse.Namespace) -> None:
+class Work(Protocol):
+    """One training, done in a process of its own."""
+
+    @property
+    def data(self) -> str:
+        """The data set."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What sets it apart in a results file."""
+
+    def line(self, folders: Folders) -> dict[str, Any]:
+        """Its line, with the facts."""
+
+
+def train_missing(trainings: Sequence[Work], results: Path, asked: argparse.Namespace) -> None:
     """Do what a results file lacks, as far as the time goes."""
     if asked.cache is None:
         raise SystemExit("--cache: expected a folder for the data, got none; give --cache DIR")
@@ -119,30 +138,34 @@ def train_missing(trainings: Sequence[Training], results: Path, asked: argparse.
     for name in {training.data for training in missing}:
         load(name, folders)  # made once, before several processes read it
     with ProcessPoolExecutor(asked.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for line in pool.map(train, missing, itertools.repeat(folders), itertools.repeat(deadline)):
+        for line in pool.map(_train, missing, itertools.repeat(folders), itertools.repeat(deadline)):
             if line is not None:
                 with results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(json.dumps(line), flush=True)
 
 
-def train(training: Training, folders: Folders, deadline: float) -> dict[str, Any] | None:
-    """A training in a process of its own: its mean validation accuracy, or why it failed; None after the deadline."""
+def _train(training: Work, folders: Folders, deadline: float) -> dict[str, Any] | None:
     if time.monotonic() > deadline:
         return None
     torch.set_num_threads(1)
+    start = time.process_time()
+    line = training.line(folders)
+    versions = {"version": dendrite_automl.__version__, "torch": torch.__version__, "date": date.today().isoformat()}
+    return {**training.facts, **line, **versions, "cpu_seconds": round(time.process_time() - start, 1)}
+
+
+def train_short(training: Training, folders: Folders) -> dict[str, Any]:
+    """The mean validation accuracy of a design, or why it failed."""
     task, point = thin(load(training.data, folders), EXAMPLES), json.loads(training.point)
     space = suit_augmentation(load_space(training.space), task)
     point |= {knob.name: knob.choices[0] for knob in space.knobs if point[knob.name] not in knob.choices}
     classes, epochs = len(task.classes), fit_epochs(Effort(), len(task.train)).epochs
-    versions = {"version": dendrite_automl.__version__, "torch": torch.__version__, "date": date.today().isoformat()}
-    line = {**training.facts, "examples": len(task.train), **versions}
     sizer = Reach(space, task.input_shape, classes).sizer(BUDGET)
 
     def design(solved: Point) -> Candidate:
         return make_candidate(space, solved, arm="baseline", epochs=epochs)
 
-    start = time.process_time()
     try:
         candidate = sizer.solve({**point, SIZE: training.share}, design)
         knobs = {**dict(candidate.training), **json.loads(training.settings)}
@@ -151,16 +174,15 @@ def train(training: Training, folders: Folders, deadline: float) -> dict[str, An
         data = Data.from_splits(task.train, task.val, classes)
         [(snapshot, _)] = [news for news in run_trial(candidate, data, seeds) if isinstance(news, tuple)]
     except (CandidateFailed, RequestError) as error:
-        return {**line, "failed": str(error)}
+        return {"examples": len(task.train), "failed": str(error)}
     cost, spread = snapshot.measurement, snapshot.measurement.val_accuracy_se
     return {
-        **line,
+        "examples": len(task.train),
         "val_accuracy": round(cost.val_accuracy, 5),
         "val_accuracy_se": None if spread is None else round(spread, 5),
         "params": cost.params,
         "macs": cost.macs,
         "epochs": epochs,
-        "cpu_seconds": round(time.process_time() - start, 1),
     }
 
 
