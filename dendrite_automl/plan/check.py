@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.candidate import make_candidate
-from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layers
+from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, SOMA_KINDS, find_kind, find_layers, find_places
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.onnx.check import check_export
 from dendrite_automl.networks.foreign import check_foreign
@@ -101,18 +101,33 @@ def _check_schedule_knobs(plan: Plan) -> None:
     where = f'space "{space.name}"'
     if not any("grow" in str(stages).split() for stages in knobs["stages"]):
         return
-    for name, allowed in (("kind", KINDS), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
+    for name, allowed in (("kind", (*KINDS, *SOMA_KINDS)), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
         for choice in knobs[name]:
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
     for part in space.by_family():
         network = {knob.name: knob.choices[0] for knob in part.unscaled().knobs if knob.section == "network"}
         model = plan.pretrained.model if plan.pretrained else build_backbone(part.backbone, input_shape, classes, network)
-        for placement in knobs["placement"]:
-            try:
-                find_layers(model, str(placement))
-            except RequestError as error:
-                raise RequestError(f'{where}: knob "placement": {error}') from None
+        kinds, placements = (tuple(map(str, knobs[name])) for name in ("kind", "placement"))
+        problems = {(k, p): _placement_problem(model, k, p) for k in kinds for p in placements}
+        for name, choices, place in (("placement", placements, 1), ("kind", kinds, 0)):
+            for choice in choices:  # a combination that means nothing is refused when it is proposed, a useless choice here
+                found = [problem for pair, problem in problems.items() if pair[place] == choice]
+                if all(found):
+                    raise RequestError(f'{where}: knob "{name}": {found[0]}')
+
+
+def _placement_problem(model: nn.Module, kind: str, placement: str) -> str:
+    """Why a kind cannot be placed so; empty if it can."""
+    chosen = find_kind(kind)
+    try:
+        if chosen.soma is None:
+            find_layers(model, placement)
+        else:
+            find_places(model, chosen, placement)
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 def _check_epochs(plan: Plan) -> None:

@@ -1,0 +1,98 @@
+"""Dendrites on the cell body: a neuron's own output, after normalisation and before its nonlinearity, plus scaled terms of it.
+
+Kinds of this form cost a few numbers per channel. Formula, cost and source of each are on its card in kinds.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dendrite_automl.dendrites.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a soma goes.
+
+    Attributes:
+        name: of the module that it wraps: a normalisation, a layer without one, or a pooling.
+        weight: of the layer whose channels it has; `channels`: how many. Device and dtype are those of the weight.
+        axes: spatial axes of its maps; none for a Linear layer on [B, C].
+    """
+
+    name: str
+    weight: Tensor
+    channels: int
+    axes: tuple[int, ...]
+
+
+class Term(nn.Module):
+    """What a soma adds: tensors that broadcast with z, computed from x, the input of the wrapped module, and z, its output.
+
+    Attributes:
+        gains: how many tensors it gives; each has one gain per channel.
+        products: multiplications for each number of z, those with gains left out.
+        pooled: it belongs to the average over all positions before the head, not to a layer.
+        spatial: it needs maps with positions.
+    """
+
+    gains = 1
+    products = 0
+    pooled = False
+    spatial = False
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+
+
+class Square(Term):
+    """z * z."""
+
+    products = 1
+
+    def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """[B, C, …] -> the same shape."""
+        return (z * z,)
+
+
+TERMS: dict[str, Callable[[Place], Term]] = {"square": Square}
+
+
+class Soma(nn.Module):
+    """A module with the term of a kind: z = host(x), y = z + sum_i gain_i * term_i(x, z).
+
+    Attributes:
+        host: the wrapped module as it was.
+        term: see `Term`.
+        gains: each [C] with trailing axes of 1 that broadcast over positions; 0 at first, so nothing changes.
+    """
+
+    def __init__(self, host: nn.Module, kind: Kind, place: Place) -> None:
+        super().__init__()
+        self.host, self.kind = host, kind
+        self.term = TERMS[str(kind.soma)](place)
+        zeros = place.weight.new_zeros((place.channels,) + (1,) * len(place.axes))
+        self.gains = nn.ParameterList([nn.Parameter(zeros.clone()) for _ in range(self.term.gains)])
+        self.train(host.training)
+
+    @property
+    def products(self) -> int:
+        """Multiplications for each number of the output."""
+        return len(self.gains) + self.term.products
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the wrapped module: [B, C, …] -> [B, C, …]."""
+        z: Tensor = self.host(x)
+        y = z
+        for gain, term in zip(self.gains, self.term(x, z), strict=True):
+            y = y + gain * term
+        return y
+
+    def extra_repr(self) -> str:
+        """Shown by print(model)."""
+        return f"kind={self.kind.name}"
