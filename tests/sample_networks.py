@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, add_dendrites_, dendritic_layers, train_dendrites_
+from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, Soma, add_dendrites_, dendritic_layers, train_dendrites_
 
 CLASSES = 3
 
@@ -156,6 +156,10 @@ def randomise_scalars_(model: nn.Module) -> None:
         for layer in dendritic_layers(model).values():
             for scalar in (*layer.gains, *layer.cascade):
                 scalar.normal_()
+        for soma in model.modules():
+            if isinstance(soma, Soma):
+                for gain in soma.gains:
+                    gain.normal_(0, 0.3)  # squares of squares of large numbers would be infinite
 
 
 def grow_(model: nn.Module, x: Tensor, y: Tensor, kind: str | Kind, sets: int = 2) -> nn.Module:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dendrite_automl.c99.program import Layer, Pool, Program, Step, Sum
+from dendrite_automl.c99.program import Layer, Pool, Program, Step, inputs_of
 from dendrite_automl.measure.liveness import Operator, plan_order
 
 _ATTEMPTS = 2_000  # placement orders tried before one that needs more than the peak is accepted
@@ -60,7 +60,7 @@ def plan_arena(program: Program) -> Arena:
 
 
 def _reads(step: Step) -> tuple[str, ...]:
-    return (step.source.name, step.other.name) if isinstance(step, Sum) else (step.source.name,)
+    return tuple(tensor.name for tensor in inputs_of(step))
 
 
 def _find_buffers(

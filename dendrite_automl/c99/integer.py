@@ -2,7 +2,7 @@
 
 Products of int8 numbers are summed in int32 and rescaled as in the single-rounding mode of TFLite and CMSIS-NN
 (TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING): `floor(v * multiplier / 2**shift + 1/2)` with a 31-bit multiplier, per
-output channel. Products of two int8 numbers (a dendrite's gain) and means are rescaled the same way. Sums rescale both sides
+output channel. Products of two int8 numbers (such as with a dendrite's gain) and means are rescaled the same way. Sums rescale both sides
 with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
 three times. tanh and sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard
 swish is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
@@ -30,7 +30,9 @@ from dendrite_automl.c99.program import (
     Step,
     Sum,
     Tensor,
+    Times,
     Weights,
+    inputs_of,
     known,
 )
 
@@ -138,6 +140,11 @@ def sum_scale(one: Quant, other: Quant, total: Quant) -> Mix:
     return Mix.of(one.scale / total.scale, other.scale / total.scale)
 
 
+def times_scale(one: Quant, other: Quant, product: Quant) -> Rescale:
+    """Rescaling of a product of two int8 numbers."""
+    return Rescale.of(one.scale * other.scale / product.scale)
+
+
 def table_step(squash: Squash) -> Rescale:
     """From steps of the input to places in tanh's table, with 12 fractional bits; a sigmoid is a tanh of half its input."""
     half = 0.5 if squash.kind == "sigmoid" else 1.0
@@ -196,11 +203,6 @@ def _run_one(program: Program, x: NDArray[np.int8]) -> Ints:
     return values[program.target.name]
 
 
-def inputs_of(step: Step) -> tuple[Tensor, ...]:
-    """The tensors that a step reads."""
-    return (step.source, step.other) if isinstance(step, Sum) else (step.source,)
-
-
 def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
     """One step on int8 numbers, flat; its output in the shape of its target."""
     if isinstance(step, Layer):
@@ -209,11 +211,25 @@ def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
         y = _run_pool(step, x)
     elif isinstance(step, Map):
         y = apply_squash(step.squash, x)
+    elif isinstance(step, Times):
+        y = _times(step, x, other)
     else:
         assert other is not None
         quants = (known(tensor.quant) for tensor in (step.source, step.other, step.target))
         y = _add(x.reshape(step.source.shape), other.reshape(step.other.shape), *quants)
     return y.reshape(step.target.shape)
+
+
+def _times(step: Times, x: Ints, other: Ints | None) -> Ints:
+    of, by, to = (known(each.quant) for each in (step.source, step.other, step.target))
+    axes = len(step.source.shape)
+    if isinstance(step.other, Tensor):
+        assert other is not None
+        factors = other.reshape(step.other.shape)
+    else:
+        factors = step.other.values.astype(np.int64).reshape((-1,) + (1,) * (axes - 1))
+    products = (x.reshape(step.source.shape) - of.zero) * (factors - by.zero)
+    return clamp(times_scale(of, by, to).apply(products) + to.zero)
 
 
 def _add(x: Ints, y: Ints, one: Quant, other: Quant, total: Quant) -> Ints:

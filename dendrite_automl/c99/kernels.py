@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dendrite_automl.c99.integer import FRACTION, TANH
-from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Step, Sum
+from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Step, Sum, Times
 
 KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}  # codes of the activations in C
 _LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack, by tile size: 4 on boards, 8 and 16 on hosts
@@ -26,6 +26,7 @@ def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
         "low_rank": any(each.mix is not None for each in sets),
         "pools": any(isinstance(step, Pool) for step in steps),
         "adds": adds,
+        "products": any(isinstance(step, Times) for step in steps),
         "maps": any(isinstance(step, Map) for step in steps),
         "sums": int8 and (adds or bool(sets)),
         "shifts": int8 and (adds or bool(sets) or bool(kinds & {"tanh", "sigmoid", "hard_swish"})),

@@ -86,9 +86,9 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scalars:
-    """Constants that multiply a dendrite's output, [rows]: float32, or int8 with the scale `quant`.
+    """Constants that multiply a dendrite's output or a tensor, [rows]: float32, or int8 with the scale `quant`.
 
-    Attributes:
+    Attributes, of dendrites in int8 only:
         product: what the products are quantised to; `total`: what the running sum with these products is quantised to.
     """
 
@@ -174,6 +174,18 @@ class Sum:
     target: Tensor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Times:
+    """Two tensors multiplied element by element, or a tensor and stored numbers, one per channel.
+
+    `other` is broadcast along spatial axes where its size is 1.
+    """
+
+    source: Tensor
+    other: Tensor | Scalars
+    target: Tensor
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map:
     """An activation of a whole tensor."""
@@ -183,7 +195,13 @@ class Map:
     squash: Squash
 
 
-Step = Layer | Pool | Sum | Map
+Step = Layer | Pool | Sum | Times | Map
+
+
+def inputs_of(step: Step) -> tuple[Tensor, ...]:
+    """The tensors that a step reads."""
+    other = step.other if isinstance(step, Sum | Times) else None
+    return (step.source, other) if isinstance(other, Tensor) else (step.source,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dendrite_automl.c99.integer import Mix, Rescale, apply_squash, look_up_tanh, quantise_input, run_step, sum_scale
-from dendrite_automl.c99.program import Geometry, Pool, Quant, Squash, Sum, Tensor
+from dendrite_automl.c99.program import Geometry, Pool, Quant, Scalars, Squash, Sum, Tensor, Times
 
 ALL = np.arange(-128, 128)
 scales = st.floats(1e-4, 0.5)
@@ -92,6 +92,18 @@ def test_a_sum_repeats_the_smaller_tensor() -> None:
     a, b = np.arange(24) - 12, np.arange(8)
     got = run_step(Sum(source=one, other=other, target=one), a, b)
     np.testing.assert_array_equal(got, a.reshape(2, 3, 4) + b.reshape(2, 1, 4) - 1)
+
+
+@given(quants, quants, quants, st.booleans())
+def test_a_product_is_rounded_once_and_repeats_the_smaller_factor(one, other, product, stored) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-128, 128, (2, 3, 4)), rng.integers(-128, 128, 2)
+    x, y = (Tensor(name=n, shape=(2, w, h), quant=q) for n, w, h, q in (("x", 3, 4, one), ("y", 1, 1, other)))
+    by = Scalars(values=b.astype(np.int8), quant=other) if stored else y
+    step = Times(source=x, other=by, target=Tensor(name="z", shape=(2, 3, 4), quant=product))
+    got = run_step(step, a.reshape(-1), None if stored else b)
+    real = (a - one.zero) * one.scale * (b - other.zero)[:, None, None] * other.scale
+    assert np.abs(got - rounded(real, product)).max() <= 1
 
 
 def test_inputs_are_rounded_half_up_and_clamped() -> None:
