@@ -2,8 +2,8 @@
 
 Products of int8 numbers are summed in int32 and rescaled as in the single-rounding mode of TFLite and CMSIS-NN
 (TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING): `floor(v * multiplier / 2**shift + 1/2)` with a 31-bit multiplier, per
-output channel. Products of two int8 numbers (such as with a dendrite's gain) and means are rescaled the same way. Sums rescale both sides
-with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
+output channel. Products of two int8 numbers, such as with a dendrite's gain, means and standard deviations (of integer square
+roots) are rescaled the same way. Sums rescale both sides with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
 three times. tanh and sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard
 swish is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
 
@@ -26,20 +26,22 @@ from dendrite_automl.c99.program import (
     Program,
     Quant,
     Scalars,
+    Shift,
     Squash,
     Step,
-    Sum,
     Tensor,
     Times,
     Weights,
     inputs_of,
     known,
 )
+from dendrite_automl.c99.shapes import as_map
 
 Ints = NDArray[np.int64]
 TABLE_STEPS, TABLE_END = 16, 8  # of tanh: entries per unit, up to where it is within 2e-7 of 1
 TANH = np.round(32767 * np.tanh(np.arange(TABLE_STEPS * TABLE_END + 1) / TABLE_STEPS)).astype(np.int64)
 FRACTION = 12  # bits of the position between two entries
+ROOT_BITS = 4  # of a square root below one unit
 _SUM_BITS = 21  # of the factors of a sum: (255 + 255) * 2**21 fits into int32
 
 
@@ -145,6 +147,13 @@ def times_scale(one: Quant, other: Quant, product: Quant) -> Rescale:
     return Rescale.of(one.scale * other.scale / product.scale)
 
 
+def spread_scale(step: Pool) -> tuple[Rescale, int]:
+    """Rescaling of a root of sums, which is 2^ROOT_BITS times the size of the window too large, and the least root."""
+    source, target = known(step.source.quant).scale, known(step.target.quant).scale
+    size = math.prod(step.geometry.kernel) << ROOT_BITS
+    return Rescale.of(source / (target * size)), min(2**31 - 1, round(size * math.sqrt(step.least) / source))
+
+
 def table_step(squash: Squash) -> Rescale:
     """From steps of the input to places in tanh's table, with 12 fractional bits; a sigmoid is a tanh of half its input."""
     half = 0.5 if squash.kind == "sigmoid" else 1.0
@@ -211,6 +220,8 @@ def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
         y = _run_pool(step, x)
     elif isinstance(step, Map):
         y = apply_squash(step.squash, x)
+    elif isinstance(step, Shift):
+        y = _shift(step, x)
     elif isinstance(step, Times):
         y = _times(step, x, other)
     else:
@@ -218,6 +229,16 @@ def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
         quants = (known(tensor.quant) for tensor in (step.source, step.other, step.target))
         y = _add(x.reshape(step.source.shape), other.reshape(step.other.shape), *quants)
     return y.reshape(step.target.shape)
+
+
+def _shift(step: Shift, x: Ints) -> Ints:
+    (_, in_h, in_w), (c, out_h, out_w) = as_map(step.source.shape), as_map(step.target.shape)
+    (down, right), moved = step.by, np.full((c, out_h, out_w), known(step.target.quant).zero)
+    y, column = np.arange(out_h) - down, np.arange(out_w) - right  # where each number comes from
+    inside = np.ix_(range(c), (y >= 0) & (y < in_h), (column >= 0) & (column < in_w))
+    rows, columns = y[(y >= 0) & (y < in_h)], column[(column >= 0) & (column < in_w)]
+    moved[inside] = x.reshape(c, in_h, in_w)[np.ix_(range(c), rows, columns)]
+    return moved
 
 
 def _times(step: Times, x: Ints, other: Ints | None) -> Ints:
@@ -322,8 +343,13 @@ def _run_pool(step: Pool, x: Ints) -> Ints:
         largest = _windows(step.geometry, x, -128).max((3, 4))
         same = source == target
         return largest if same else clamp(Rescale.of(source.scale / target.scale).apply(largest - source.zero) + target.zero)
-    sums = (_windows(step.geometry, x, source.zero) - source.zero).sum((3, 4))
-    size = math.prod(step.geometry.kernel)
+    windows, size = _windows(step.geometry, x, source.zero) - source.zero, math.prod(step.geometry.kernel)
+    sums = windows.sum((3, 4))
+    if step.kind == "spread":
+        squares = size * (windows * windows).sum((3, 4)) - sums * sums  # size^2 times the variance
+        roots = np.vectorize(lambda v: math.isqrt(int(v) << 2 * ROOT_BITS))(squares)
+        scale, least = spread_scale(step)
+        return clamp(scale.apply(np.maximum(roots, least)) + target.zero)
     return clamp(Rescale.of(source.scale / (target.scale * size)).apply(sums) + target.zero)
 
 

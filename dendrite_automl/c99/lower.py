@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,11 +24,34 @@ from dendrite_automl.c99.neurons import (
     read_neurons,
     sites_of,
 )
-from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Program, Quant, Scalars, Squash, Step, Sum, Tensor, Times, Weights
-from dendrite_automl.c99.shapes import LARGEST, LARGEST_STEP, as_map, flatten_pointwise, pair_of
+from dendrite_automl.c99.program import (
+    Geometry,
+    Layer,
+    Map,
+    Pool,
+    Program,
+    Quant,
+    Scalars,
+    Shift,
+    Squash,
+    Step,
+    Sum,
+    Tensor,
+    Times,
+    Weights,
+)
+from dendrite_automl.c99.shapes import LARGEST, LARGEST_SPREAD, LARGEST_STEP, as_map, flatten_pointwise, pair_of
 from dendrite_automl.errors import AutoMLError
 
 _SQUASHES = {"Relu": "relu", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+_POOLS: dict[str, Literal["max", "mean", "spread"]] = {
+    "MaxPool": "max",
+    "ReduceMax": "max",
+    "AveragePool": "mean",
+    "GlobalAveragePool": "mean",
+    "ReduceMean": "mean",
+    "Spread": "spread",
+}
 # What TFLite quantises them to, regardless of the values observed.
 _NATURAL = {"Tanh": Quant(scale=1 / 128, zero=0), "Sigmoid": Quant(scale=1 / 256, zero=-128)}
 
@@ -67,6 +90,7 @@ class _Lowering:
             "Gemm": self._multiply,
             "Add": self._add,
             "Mul": self._times,
+            "Pad": self._pad,
             "Gather": self._gather,
             "Concat": self._concatenate,
             "Slice": self._slice,
@@ -74,6 +98,8 @@ class _Lowering:
             "AveragePool": self._pool,
             "GlobalAveragePool": self._pool,
             "ReduceMean": self._pool,
+            "ReduceMax": self._pool,
+            "Spread": self._pool,
             **dict.fromkeys(_SQUASHES, self._squash),
         }
         for node in self._graph.nodes:
@@ -245,6 +271,19 @@ class _Lowering:
         a, b = (self._whole(node.inputs[place]) for place in (whole[0], 1 - whole[0]))
         return Times(source=a, other=b, target=target)
 
+    def _pad(self, node: Node) -> None:
+        if node.attributes.get("mode", b"constant") != b"constant" or len(node.inputs) > 3:
+            raise self._refuse(node, "expected zeros along all axes")
+        fill = self._constant(node, 2)
+        if fill is not None and not fill.is_zero:
+            raise self._refuse(node, "expected zeros to move in")
+        pads = [int(v) for v in self._needs(node, 1).values.reshape(-1)]
+        before, axes = pads[: len(pads) // 2], len(pads) // 2 - 2
+        if axes not in (1, 2) or any(before[:2]) or any(pads[axes + 2 : axes + 4]):
+            raise self._refuse(node, f"expected one or two spatial axes to be padded, got {pads}")
+        self._keep_quant(node)
+        self._emit(Shift(source=self._whole(node.inputs[0]), target=self._output(node), by=pair_of(before[2:], 0)))
+
     def _per_channel(self, node: Node, place: int) -> Constant:
         """A stored factor: one number, or one for each channel."""
         constant, shape = self._needs(node, place), self._graph.shapes[node.output]
@@ -313,11 +352,12 @@ class _Lowering:
     def _pool(self, node: Node) -> None:
         given, source = node.attributes, self._whole(node.inputs[0])
         shape = as_map(source.shape)
-        if node.op in ("ReduceMean", "GlobalAveragePool"):
+        kind = _POOLS[node.op]
+        if node.op in ("ReduceMean", "GlobalAveragePool", "ReduceMax", "Spread"):
             axes = given.get("axes") or (self._needs(node, 1).values.tolist() if len(node.inputs) > 1 else None)
             rank = len(source.shape) + 1
-            if node.op == "ReduceMean" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
-                raise self._refuse(node, f"expected a mean over all spatial axes of each channel, got axes {axes}")
+            if node.op != "GlobalAveragePool" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
+                raise self._refuse(node, f"expected one over all spatial axes of each channel, got axes {axes}")
             kernel, stride, pad, out = shape[1:], shape[1:], (0, 0), (1, 1)
         else:
             spread = max(given.get("dilations") or [1]) > 1
@@ -345,7 +385,10 @@ class _Lowering:
         )
         target = self._output(node)
         self._check_sizes(node, geometry, short=geometry.pad)
-        self._emit(Pool(source=source, target=target, geometry=geometry, kind="max" if node.op == "MaxPool" else "mean"))
+        if kind == "spread" and math.prod(kernel) > LARGEST_SPREAD:
+            raise self._refuse(node, f"expected a map of at most {LARGEST_SPREAD:,} positions, got {math.prod(kernel):,}")
+        least = float(given.get("least", 0.0))
+        self._emit(Pool(source=source, target=target, geometry=geometry, kind=kind, least=least))
 
     # Tensors that are computed as a whole
 
@@ -401,7 +444,7 @@ class _Lowering:
         return Tensor(name=node.output, shape=self._graph.shapes[node.output], quant=quant)
 
     def _is_read_whole(self, name: str) -> bool:
-        reads_whole = ("Conv", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Add")
+        reads_whole = ("Conv", "Gemm", "Add", "Pad", *_POOLS)
         users = self._users[self._owner(name)]
         return any(node.op in reads_whole or (node.op == "Mul" and not self._stored(node)) for node in users)
 

@@ -157,12 +157,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Largest value or mean over windows of each channel; the mean of a whole map has a window as large as the map."""
+    """Largest value, mean or standard deviation (`spread`) over windows of each channel; of a whole map: one window as large.
+
+    Attributes:
+        least: a standard deviation is at least the root of it.
+    """
 
     source: Tensor
     target: Tensor
     geometry: Geometry
-    kind: Literal["max", "mean"]
+    kind: Literal["max", "mean", "spread"]
+    least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +200,16 @@ class Map:
     squash: Squash
 
 
-Step = Layer | Pool | Sum | Times | Map
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """A tensor moved down and to the right by `by`; zeros move in, and what leaves the target's shape is lost."""
+
+    source: Tensor
+    target: Tensor
+    by: tuple[int, int]
+
+
+Step = Layer | Pool | Sum | Times | Map | Shift
 
 
 def inputs_of(step: Step) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from dendrite_automl.c99.integer import (
     Rescale,
     gate_scale,
     product_scale,
+    spread_scale,
     sum_scale,
     table_scale,
     table_step,
@@ -32,15 +33,16 @@ from dendrite_automl.c99.program import (
     Program,
     Quant,
     Scalars,
+    Shift,
     Squash,
     Step,
     Sum,
     Tensor,
-    Times,
     Weights,
     known,
 )
 from dendrite_automl.c99.render import as_array, c_float, c_string, environment, one_line
+from dendrite_automl.c99.shapes import as_map
 from dendrite_automl.version import __version__
 
 _BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
@@ -137,7 +139,7 @@ class _Tables:
 
     def call(self, step: Step, arena: Arena) -> str:
         """The line that runs a step."""
-        number = sum(self.counts.get(kind, 0) for kind in ("layer", "pool", "add", "product", "map"))
+        number = sum(self.counts.get(kind, 0) for kind in ("layer", "pool", "add", "product", "move", "map"))
         source, target = (f"at + {arena.offsets[tensor.name]}" for tensor in (step.source, step.target))
         if isinstance(step, Layer):
             return f"run_layer(&{self._layer(step, f'layer_{number}')}, {source}, {target});"
@@ -146,6 +148,10 @@ class _Tables:
         if isinstance(step, Map):
             name = self._record("map", "squash_t", f"squash_{number}", self._squash(step.squash))
             return f"run_squash(&{name}, {source}, {target}, {step.target.size});"
+        if isinstance(step, Shift):
+            self.counts["move"] = self.counts.get("move", 0) + 1
+            sizes = ", ".join(map(str, (*as_map(step.source.shape), *as_map(step.target.shape)[1:], *step.by)))
+            return f"run_move({source}, {target}, {sizes}{f', {known(step.target.quant).zero}' if self.int8 else ''});"
         kind = "add" if isinstance(step, Sum) else "product"
         name = f"{kind}_{number}"
         if isinstance(step.other, Tensor):
@@ -280,6 +286,11 @@ class _Tables:
             fields |= {"zero_in": source.zero, "zero": target.zero, "scale": scale}
         else:
             fields["scale"] = c_float(1 / size)
+        if step.kind == "spread":
+            fields |= {"is_spread": 1, "least": c_float(step.least)}
+            if self.int8:
+                rescale, fields["least"] = spread_scale(step)
+                fields["scale"] = _rescale_text(rescale)
         return self._record("pool", "pool_t", name, _fields(fields))
 
     def count_bytes(self, uses: Mapping[str, Any]) -> int:
@@ -290,7 +301,7 @@ class _Tables:
         layer = 28 + rows + 8 * uses["sets"] + 4 * uses["layer_squash"]
         record = {
             "layer": layer,
-            "pool": 24 + 4 + rescale,
+            "pool": 24 + 4 + rescale + 4 * uses["spreads"],
             "add": total,
             "product": rescale + 4 if self.int8 else 0,
             "map": squash,

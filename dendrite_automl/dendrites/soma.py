@@ -5,14 +5,14 @@ Kinds of this form cost a few numbers per channel. Formula, cost and source of e
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dendrite_automl.dendrites.kinds import Kind
+
+_LEAST_VARIANCE = 1e-4  # below it, the root would be too steep; a silent channel has no gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,39 @@ class Square(Term):
         return (z * z,)
 
 
-TERMS: dict[str, Callable[[Place], Term]] = {"square": Square}
+class Statistics(Term):
+    """Largest number and standard deviation of each channel's map, for z its mean."""
+
+    gains = 2
+    pooled = True
+    spatial = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.axes = place.axes
+
+    def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """[B, C, …] and its mean [B, C, 1, …] -> two of the mean's shape."""
+        variance = (x - z).square().mean(self.axes, keepdim=True)
+        return x.amax(self.axes, keepdim=True), variance.clamp(min=_LEAST_VARIANCE).sqrt()
+
+
+class Product(Term):
+    """z * its neighbour: the number one step before along the last axis of a 2-D map, two steps of a 1-D one; 0 at the edge."""
+
+    products = 1
+    spatial = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.steps = 2 if len(place.axes) == 1 else 1
+
+    def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """[B, C, …, W] -> the same shape; W is at least the number of steps."""
+        return (z * F.pad(z, (self.steps, -self.steps)),)
+
+
+TERMS: dict[str, type[Term]] = {"square": Square, "statistics": Statistics, "product": Product}
 
 
 class Soma(nn.Module):

@@ -26,6 +26,14 @@ _SUMS = {"add", "iadd"}
 _VIEWS = {"flatten", "view", "reshape", "squeeze"}
 
 
+class _Tracer(DendriteTracer):
+    """Keeps a soma as one node, in the place of what it wraps."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Somas too."""
+        return isinstance(m, Soma) or super().is_leaf_module(m, module_qualified_name)
+
+
 def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> list[Place]:
     """The places that a placement stands for, in the order of the network.
 
@@ -44,7 +52,7 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
     term: type[Term] = TERMS[str(kind.soma)]
     where = f'dendrites: kind "{kind.name}"'
     try:
-        graph = DendriteTracer().trace(model)
+        graph = _Tracer().trace(model)
     except Exception as error:  # torch.fx runs the model's own code
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(f"{where}: expected a model that torch.fx can trace, got {type(error).__name__}: {line}") from None
@@ -65,11 +73,11 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
     else:
         names = [name for name, place in places.items() if placement == "all" or place.axes]
     if not names:
-        needs = "AdaptiveAvgPool1d(1) or 2d(1) with a Linear layer after it"
-        needs = needs if term.pooled else "convolution with a nonlinearity after it"
-        raise RequestError(f'{where}: placement: "{placement}" matches nothing in {type(model).__name__}; it needs a {needs}')
+        needs = "an AdaptiveAvgPool1d(1) or 2d(1) with a Linear layer after it"
+        needs = needs if term.pooled else "a convolution with a nonlinearity after it"
+        raise RequestError(f'{where}: placement: "{placement}" matches nothing in {type(model).__name__}; it needs {needs}')
     for place in (places[name] for name in names):
-        if isinstance(model.get_submodule(place.name.rpartition(".")[0]), Soma):
+        if isinstance(model.get_submodule(place.name), Soma):
             raise RequestError(f'{where}: expected at most one set of this form at "{place.name}"; drop the one there first')
     return list({places[name].name: places[name] for name in names}.values())
 
@@ -77,9 +85,8 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
 def _bodies(model: nn.Module, graph: fx.Graph, *, spatial: bool) -> Iterator[tuple[str, Place]]:
     """Layers by name that a nonlinearity follows, each with its place: its normalisation, or the layer itself."""
     for node in graph.nodes:
-        layer = _module(model, node)
-        neuron: Any = layer.neuron if isinstance(layer, DendriticLayer) else layer
-        if not isinstance(neuron, GROWABLE) or not _reaches_nonlinearity(model, node) or _in_soma(model, str(node.target)):
+        neuron: Any = _module(model, node)
+        if not isinstance(neuron, GROWABLE) or not _reaches_nonlinearity(model, node):
             continue
         axes = next(axes for of, axes in _AXES.items() if isinstance(neuron, of))
         if spatial and not axes:
@@ -103,8 +110,7 @@ def _poolings(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, Place]]:
         after = node
         while len(after.users) == 1 and (after is node or _is_view(model, after)):
             after = next(iter(after.users))
-        layer = _module(model, after)
-        linear = layer.neuron if isinstance(layer, DendriticLayer) else layer
+        linear = _module(model, after)
         if isinstance(linear, nn.Linear):
             yield str(node.target), Place(name=str(node.target), weight=linear.weight, channels=linear.in_features, axes=axes)
 
@@ -127,14 +133,11 @@ def _is_view(model: nn.Module, node: fx.Node) -> bool:
     return _name(node) in _VIEWS or isinstance(_module(model, node), (nn.Flatten, *_UNCHANGED))
 
 
-def _in_soma(model: nn.Module, name: str) -> bool:
-    """Whether a layer belongs to what a soma adds."""
-    parts = name.split(".")
-    return any(part == "term" and isinstance(model.get_submodule(".".join(parts[:i])), Soma) for i, part in enumerate(parts))
-
-
 def _module(model: nn.Module, node: fx.Node) -> nn.Module | None:
-    return model.get_submodule(str(node.target)) if node.op == "call_module" else None
+    """The module that a node calls, without its dendrites; None if it calls none."""
+    module: nn.Module | None = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+    module = module.host if isinstance(module, Soma) else module
+    return module.neuron if isinstance(module, DendriticLayer) else module
 
 
 def _name(node: fx.Node) -> str:

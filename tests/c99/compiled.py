@@ -42,7 +42,7 @@ GROWN = [
     ("sepconv1d", "subset", "convs"),
     ("conv2d", "subset", "head"),
 ]
-SOMAS = [(name, kind, "all") for kind in SOMA_KINDS for name in NETWORKS if name not in ("mlp", "conv2d")]
+SOMAS = [(name, kind, "all") for kind in SOMA_KINDS for name in NETWORKS if name not in ("mlp", "conv2d")]  # no pooled head
 
 _MAIN = """
 #include "net.h"

@@ -70,12 +70,12 @@ def make(name: str, kind: str | None = None, seed: int = 0) -> tuple[nn.Module, 
 
 def params_on(kind: str, channels: int, axes: int) -> int:
     """Parameters on C channels as the card of the kind says."""
-    return {"square": channels}[kind]
+    return {"square": channels, "product": channels, "statistics": 2 * channels}[kind]
 
 
 def macs_on(kind: str, numbers: int, channels: int, axes: int) -> int:
     """MACs on a map of that many numbers as the card says."""
-    return {"square": 2 * numbers}[kind]
+    return {"square": 2 * numbers, "product": 2 * numbers, "statistics": 2 * channels}[kind]
 
 
 def outputs_by_name(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -363,7 +363,9 @@ def test_a_placement_that_means_nothing_for_a_body_is_refused(kind, placement, s
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_network_without_a_place_is_refused(kind) -> None:
-    with pytest.raises(RequestError, match="matches nothing in Sequential; it needs a convolution with a nonlinearity after it"):
+    with pytest.raises(
+        RequestError, match="matches nothing in Sequential; it needs a convolution with a nonlinearity after it"
+    ):
         add_dendrites_(nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)), kind=kind, placement="convs")
 
 
@@ -378,6 +380,20 @@ def test_square_by_hand() -> None:
     torch.testing.assert_close(model[1](model[0](x)), expected)
 
 
+@pytest.mark.parametrize("make_layer", [nn.Conv1d, nn.Conv2d])
+def test_product_by_hand(make_layer) -> None:
+    model = nn.Sequential(make_layer(2, 3, 1), nn.ReLU())
+    add_dendrites_(model, kind="product", placement="convs")
+    with torch.no_grad():
+        model[0].gains[0].fill_(0.5)
+    x = torch.randn(5, 2, 6) if make_layer is nn.Conv1d else torch.randn(5, 2, 4, 6)
+    steps = 2 if make_layer is nn.Conv1d else 1
+    z = model[0].host(x)
+    expected = z.clone()
+    expected[..., steps:] += 0.5 * z[..., steps:] * z[..., :-steps]
+    torch.testing.assert_close(model[0](x), expected)
+
+
 def test_a_kind_of_your_own_may_use_a_term() -> None:
     own = Kind(name="own", perforated=False, soma="square")
     model, _ = make("conv2d")
@@ -385,3 +401,52 @@ def test_a_kind_of_your_own_may_use_a_term() -> None:
     assert {soma.kind for soma in grown_modules(model).values() if isinstance(soma, Soma)} == {own}
     with pytest.raises(RequestError, match="expected a soma without perforated and rank"):
         Kind(name="own", perforated=True, soma="square")
+
+
+POOLED = [kind for kind in SOMA_KINDS if TERMS[kind].pooled]
+
+
+@pytest.mark.parametrize("kind", POOLED)
+def test_the_pooling_of_the_head_is_found(kind) -> None:
+    for placement in ("head", "all", ["mean"]):
+        model, x = Blocks().eval(), torch.randn(3, 1, 8, 8)
+        before = model(x)
+        assert add_dendrites_(model, kind=kind, placement=placement) == ["mean"]
+        assert torch.equal(model(x), before)
+        drop_dendrites_(model)
+        assert isinstance(model.mean, nn.AdaptiveAvgPool2d)
+
+
+@pytest.mark.parametrize("kind", POOLED)
+@pytest.mark.parametrize(
+    ("placement", "said"),
+    [
+        ("convs", 'expected head or all, or a list of names, got "convs"; it needs the average over all positions'),
+        (["hidden"], 'expected names among mean; got "hidden"'),
+    ],
+)
+def test_a_placement_that_means_nothing_for_the_pooling_is_refused(kind, placement, said) -> None:
+    with pytest.raises(RequestError, match=said):
+        add_dendrites_(Blocks(), kind=kind, placement=placement)
+
+
+@pytest.mark.parametrize("kind", POOLED)
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d(2), nn.AvgPool2d(8)])
+def test_a_network_without_global_pooling_is_refused(kind, pool) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), pool, nn.Flatten(), nn.Linear(16, 3))
+    with pytest.raises(RequestError, match="matches nothing in Sequential; it needs an AdaptiveAvgPool1d"):
+        add_dendrites_(model, kind=kind, placement="head")
+
+
+def test_statistics_by_hand() -> None:
+    model, h = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), torch.randn(5, 3, 4, 6)
+    add_dendrites_(model, kind="statistics", placement="head")
+    u, v = torch.tensor([0.5, 0.0, -1.0]), torch.tensor([2.0, 1.0, 0.0])
+    with torch.no_grad():
+        for gain, value in zip(model[0].gains, (u, v), strict=True):
+            gain.copy_(value.view_as(gain))
+    expected = h.mean((2, 3)) + u * h.amax((2, 3)) + v * h.std((2, 3), correction=0)
+    torch.testing.assert_close(model[0](h).flatten(1), expected)
+    silent = torch.zeros(1, 3, 4, 6, requires_grad=True)
+    model[0](silent).sum().backward()
+    assert silent.grad.isfinite().all()
