@@ -3,9 +3,10 @@
 Products of int8 numbers are summed in int32 and rescaled as in the single-rounding mode of TFLite and CMSIS-NN
 (TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING): `floor(v * multiplier / 2**shift + 1/2)` with a 31-bit multiplier, per
 output channel. Products of two int8 numbers, such as with a dendrite's gain, means and standard deviations (of integer square
-roots) are rescaled the same way. Sums rescale both sides with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
-three times. tanh and sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard
-swish is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
+roots) are rescaled the same way. Sums rescale both sides with one rounding:
+`floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds three times. tanh and
+sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard swish is its hard
+sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
 
 Each operator is therefore within one step of what the int8 ONNX file computes from the same inputs.
 """
@@ -233,12 +234,11 @@ def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
 
 def _shift(step: Shift, x: Ints) -> Ints:
     (_, in_h, in_w), (c, out_h, out_w) = as_map(step.source.shape), as_map(step.target.shape)
-    (down, right), moved = step.by, np.full((c, out_h, out_w), known(step.target.quant).zero)
+    down, right = step.by
     y, column = np.arange(out_h) - down, np.arange(out_w) - right  # where each number comes from
-    inside = np.ix_(range(c), (y >= 0) & (y < in_h), (column >= 0) & (column < in_w))
-    rows, columns = y[(y >= 0) & (y < in_h)], column[(column >= 0) & (column < in_w)]
-    moved[inside] = x.reshape(c, in_h, in_w)[np.ix_(range(c), rows, columns)]
-    return moved
+    maps = x.reshape(c, in_h, in_w)[:, np.clip(y, 0, in_h - 1)][:, :, np.clip(column, 0, in_w - 1)]
+    inside = ((y >= 0) & (y < in_h))[:, None] & ((column >= 0) & (column < in_w))
+    return np.where(inside, maps, known(step.target.quant).zero)
 
 
 def _times(step: Times, x: Ints, other: Ints | None) -> Ints:

@@ -413,7 +413,11 @@ class _Lowering:
                 raise NotDendritic("its channels are not computed in one place")
             found = read_neurons(channels, sites[0], self._graph.quants)
         except NotDendritic as error:
-            apart = {"Add": self._sum, "Mul": self._product, **dict.fromkeys(_SQUASHES, self._map)}
+            apart: dict[str, Callable[[Node], Step]] = {
+                "Add": self._sum,
+                "Mul": self._product,
+                **dict.fromkeys(_SQUASHES, self._map),
+            }
             if node.op not in apart:
                 raise self._refuse(node, f"expected a layer, with or without dendrites, but {error}") from None
             self._emit(apart[node.op](node))

@@ -28,8 +28,8 @@ def add_dendrites_(
         activation: tanh | sigmoid | relu; `SOMA_KINDS` have none of their own and ignore it.
 
     Returns:
-        Names of the modules that grew: layers, or for `SOMA_KINDS` what was wrapped. An optimizer made earlier does not know the
-        new parameters: make a new one.
+        Names of the modules that grew: layers, or for `SOMA_KINDS` what was wrapped. An optimizer made earlier does not know
+        the new parameters: make a new one.
 
     Raises:
         RequestError: unknown kind, activation or placement, or layers that were grown in another way; the model is left as

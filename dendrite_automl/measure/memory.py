@@ -18,16 +18,7 @@ _BYTES = 4  # float32
 _SAME_STORAGE_MODULES = (nn.Flatten, nn.Identity, nn.Dropout)
 _SAME_STORAGE_METHODS = {"flatten", "view", "reshape", "unsqueeze", "squeeze", "detach", "contiguous"}
 _IN_PLACE_MODULES = (nn.ReLU, nn.LeakyReLU, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
-_IN_PLACE_FUNCTIONS = {
-    operator.add,
-    operator.sub,
-    operator.mul,
-    torch.add,
-    torch.mul,
-    F.relu,
-    torch.relu,
-    *ACTIVATIONS.values(),
-}
+_IN_PLACE_FUNCTIONS = {operator.add, operator.sub, operator.mul, torch.add, torch.mul, F.relu, *ACTIVATIONS.values()}
 _IN_PLACE_METHODS = {"square", "clamp", "sqrt"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.candidate import make_candidate
 from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, SOMA_KINDS, find_kind, find_layers, find_places

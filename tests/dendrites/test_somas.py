@@ -306,7 +306,7 @@ def test_one_that_cannot_be_traced_is_refused_in_one_line(kind) -> None:
 
 
 class Blocks(nn.Module):
-    """A nonlinearity as a function, one behind a pooling, one behind a sum; a convolution without any; a hidden linear layer."""
+    """Nonlinearities as functions, behind a pooling, behind a sum; a convolution without any; a hidden linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -41,8 +41,7 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
     dendritic = [module for module in tuned.modules() if isinstance(module, DendriticLayer)]
     for layer in dendritic:
         layer.fused = False  # the fused kernels do not call the layers that are rounded here
-    for module in grown_modules(tuned).values():
-        hooks.append(module.register_forward_hook(_round_output(_Rounding())))
+    hooks += [grown.register_forward_hook(_round_output(_Rounding())) for grown in grown_modules(tuned).values()]
     weighted = [module for module in tuned.modules() if isinstance(module, _WEIGHTED)]
     for module in weighted:
         parametrize.register_parametrization(module, "weight", _RoundedWeight())
