@@ -172,8 +172,25 @@ Source: multiplicative interactions of neighbouring synapses on a dendrite (Mel 
 dendritic tree"; Poirazi, Brannon & Mel 2003); their reduction to one neuron's neighbouring outputs is ours.
 """
 
+FUNNEL = Kind(name="funnel", perforated=False, soma="funnel")
+"""Kind `funnel`: a neuron hears what a small window around it has more of than its own output.
+
+Formula: y = z + gain * relu(dw(z) + b - z), dw a depthwise convolution of 3 x 3 (1-D: 3) with padding, z the output after
+normalisation and before the nonlinearity. With a gain of 1 it is the funnel activation max(z, dw(z) + b). Everything learns
+jointly. The window stores dw with the -1 of -z in its centre, so weight decay draws that towards 0, too.
+
+Cost: C(k + 2) parameters, k = 9 (1-D: 3); k + 1 MACs for each number of z, and RAM for a second map. One set per place.
+
+When it helps: in a prototype, with joint training from the start (8 seeds, one task: MNIST-5k, plain 2-D convolutions, about
+610 parameters), by 3.5 +- 0.5 points against a plain network of equal size. Within 0.7 of nothing on separable 1-D networks.
+Not yet confirmed by a benchmark.
+
+Source: FReLU (Ma, Zhang & Sun 2020, "Funnel Activation for Visual Recognition", equation 2), where it replaces the nonlinearity
+and dw is followed by BatchNorm; here the nonlinearity stays, the gain starts at 0, and b takes the place of BatchNorm.
+"""
+
 KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED)}
-SOMA_KINDS = {kind.name: kind for kind in (SQUARE, STATISTICS, PRODUCT)}
+SOMA_KINDS = {kind.name: kind for kind in (SQUARE, STATISTICS, PRODUCT, FUNNEL)}
 
 
 def find_kind(kind: str | Kind) -> Kind:

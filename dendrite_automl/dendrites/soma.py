@@ -6,7 +6,9 @@ Kinds of this form cost a few numbers per channel. Formula, cost and source of e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -92,7 +94,24 @@ class Product(Term):
         return (z * F.pad(z, (self.steps, -self.steps)),)
 
 
-TERMS: dict[str, type[Term]] = {"square": Square, "statistics": Statistics, "product": Product}
+class Funnel(Term):
+    """relu(dw(z) + b - z), dw a depthwise convolution of size 3; its centre holds the -1, so it is one convolution."""
+
+    spatial = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.window = _depthwise(place, 3)
+        with torch.no_grad():
+            centre = self.window.weight[(slice(None), 0, *(1 for _ in place.axes))]
+            centre -= 1
+
+    def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """[B, C, …] -> the same shape."""
+        return (torch.relu(self.window(z)),)
+
+
+TERMS: dict[str, type[Term]] = {"square": Square, "statistics": Statistics, "product": Product, "funnel": Funnel}
 
 
 class Soma(nn.Module):
@@ -128,3 +147,10 @@ class Soma(nn.Module):
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         return f"kind={self.kind.name}"
+
+
+def _depthwise(place: Place, size: int) -> Any:
+    """A fresh depthwise convolution that keeps the maps of a place."""
+    build = nn.Conv1d if len(place.axes) == 1 else nn.Conv2d
+    like: dict[str, Any] = {"device": place.weight.device, "dtype": place.weight.dtype}
+    return build(place.channels, place.channels, size, padding=size // 2, groups=place.channels, **like)

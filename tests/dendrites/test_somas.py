@@ -69,13 +69,16 @@ def make(name: str, kind: str | None = None, seed: int = 0) -> tuple[nn.Module, 
 
 
 def params_on(kind: str, channels: int, axes: int) -> int:
-    """Parameters on C channels as the card of the kind says."""
-    return {"square": channels, "product": channels, "statistics": 2 * channels}[kind]
+    """Parameters on C channels with that many spatial axes, as the card of the kind says."""
+    of_one = {"square": 1, "statistics": 2, "product": 1, "funnel": 3**axes + 2, "gate": 3}
+    return of_one[kind] * channels
 
 
 def macs_on(kind: str, numbers: int, channels: int, axes: int) -> int:
-    """MACs on a map of that many numbers as the card says."""
-    return {"square": 2 * numbers, "product": 2 * numbers, "statistics": 2 * channels}[kind]
+    """MACs on a map of that many numbers, as the card says."""
+    of_map = {"square": 2, "statistics": 0, "product": 2, "funnel": 3**axes + 1, "gate": 2}
+    of_channels = {"statistics": 2, "gate": 1}
+    return of_map[kind] * numbers + of_channels.get(kind, 0) * channels
 
 
 def outputs_by_name(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
@@ -392,6 +395,22 @@ def test_product_by_hand(make_layer) -> None:
     expected = z.clone()
     expected[..., steps:] += 0.5 * z[..., steps:] * z[..., :-steps]
     torch.testing.assert_close(model[0](x), expected)
+
+
+@pytest.mark.parametrize("make_layer", [nn.Conv1d, nn.Conv2d])
+def test_funnel_with_a_gain_of_one_is_the_funnel_activation(make_layer) -> None:
+    model = nn.Sequential(make_layer(2, 3, 1), nn.ReLU())
+    add_dendrites_(model, kind="funnel", placement="convs")
+    x = torch.randn(5, 2, 6) if make_layer is nn.Conv1d else torch.randn(5, 2, 4, 6)
+    z, window = model[0].host(x), model[0].term.window
+    convolve, centre = (F.conv1d, (1,)) if make_layer is nn.Conv1d else (F.conv2d, (1, 1))
+    with torch.no_grad():
+        model[0].gains[0].fill_(1)
+        kernel = window.weight.clone()
+        kernel[(slice(None), 0, *centre)] += 1
+    assert kernel.abs().max() <= 1 / math.sqrt(window.weight[0].numel())  # as torch initialises
+    seen = convolve(z, kernel, window.bias, padding=1, groups=3)
+    torch.testing.assert_close(model[0](x), torch.maximum(z, seen))
 
 
 def test_a_kind_of_your_own_may_use_a_term() -> None:
