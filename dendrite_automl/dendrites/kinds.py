@@ -189,8 +189,22 @@ Source: FReLU (Ma, Zhang & Sun 2020, "Funnel Activation for Visual Recognition",
 and dw is followed by BatchNorm; here the nonlinearity stays, the gain starts at 0, and b takes the place of BatchNorm.
 """
 
+GATE = Kind(name="gate", perforated=False, soma="gate")
+"""Kind `gate`: a neuron's output is scaled by how active it is over the whole map.
+
+Formula: y = z + gain * z * tanh(v * mean(z) + b), the mean over all positions, z the output after normalisation and before the
+nonlinearity; v starts at 1, b at 0. Everything learns jointly.
+
+Cost: 3C parameters, 2 MACs for each number of z and C for v, and RAM for a second map. One set per place.
+
+When it helps: not known; there are no figures yet.
+
+Source: channel gating after squeeze-and-excitation (Hu, Shen & Sun 2018), with each channel hearing only itself, as in gated
+channel transformation (Yang et al. 2020), from where the tanh and the start at an unchanged output are.
+"""
+
 KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED)}
-SOMA_KINDS = {kind.name: kind for kind in (SQUARE, STATISTICS, PRODUCT, FUNNEL)}
+SOMA_KINDS = {kind.name: kind for kind in (SQUARE, STATISTICS, PRODUCT, FUNNEL, GATE)}
 
 
 def find_kind(kind: str | Kind) -> Kind:

@@ -111,7 +111,31 @@ class Funnel(Term):
         return (torch.relu(self.window(z)),)
 
 
-TERMS: dict[str, type[Term]] = {"square": Square, "statistics": Statistics, "product": Product, "funnel": Funnel}
+class Gate(Term):
+    """z * tanh(v * mean over all positions + b), v and b one number per channel: 1 and 0 at first."""
+
+    products = 1
+    spatial = True
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self.axes = place.axes
+        self.context = _depthwise(place, 1)
+        nn.init.ones_(self.context.weight)
+        nn.init.zeros_(self.context.bias)
+
+    def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        """[B, C, …] -> the same shape."""
+        return (z * torch.tanh(self.context(z.mean(self.axes, keepdim=True))),)
+
+
+TERMS: dict[str, type[Term]] = {
+    "square": Square,
+    "statistics": Statistics,
+    "product": Product,
+    "funnel": Funnel,
+    "gate": Gate,
+}
 
 
 class Soma(nn.Module):

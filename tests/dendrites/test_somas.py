@@ -413,6 +413,21 @@ def test_funnel_with_a_gain_of_one_is_the_funnel_activation(make_layer) -> None:
     torch.testing.assert_close(model[0](x), torch.maximum(z, seen))
 
 
+@pytest.mark.parametrize("make_layer", [nn.Conv1d, nn.Conv2d])
+def test_gate_by_hand(make_layer) -> None:
+    model = nn.Sequential(make_layer(2, 3, 1), nn.ReLU())
+    add_dendrites_(model, kind="gate", placement="convs")
+    with torch.no_grad():
+        model[0].gains[0].fill_(0.5)
+        model[0].term.context.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
+    x = torch.randn(5, 2, 6) if make_layer is nn.Conv1d else torch.randn(5, 2, 4, 6)
+    z = model[0].host(x).detach().numpy()
+    mean = z.reshape(5, 3, -1).mean(2)
+    gates = 1 + 0.5 * np.tanh(mean + np.array([0, 1, -1]))
+    expected = z * gates.reshape(5, 3, *[1] * (z.ndim - 2))
+    np.testing.assert_allclose(model[0](x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_kind_of_your_own_may_use_a_term() -> None:
     own = Kind(name="own", perforated=False, soma="square")
     model, _ = make("conv2d")
