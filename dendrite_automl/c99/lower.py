@@ -104,7 +104,7 @@ class _Lowering:
         }
         for node in self._graph.nodes:
             if node.op not in take:
-                raise self._refuse(node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take))}")
+                raise self._refuse(node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take.keys() - {'Spread'}))}")
             take[node.op](node)
         source, target = self._tensor(self._graph.source), self._whole(self._graph.target)
         return Program(source=source, target=target, steps=tuple(self._steps))
@@ -249,6 +249,8 @@ class _Lowering:
 
     def _times(self, node: Node) -> None:
         places = self._stored(node)
+        if len(places) == 2:
+            raise self._refuse(node, "two stored tensors are multiplied")
         channels = self._expressions(node.inputs[1 - places[0]]) if len(places) == 1 else None
         if channels is None:
             self._emit(self._product(node))

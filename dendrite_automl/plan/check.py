@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from dendrite_automl.backbones import build_backbone, check_space
@@ -14,7 +16,7 @@ from dendrite_automl.plan.accelerator import check_accelerator
 from dendrite_automl.plan.plan import Plan, code_digest
 from dendrite_automl.plan.ray_address import check_address
 from dendrite_automl.run import Run
-from dendrite_automl.space import PRETRAINED, Value
+from dendrite_automl.space import PRETRAINED, SearchSpace, Value
 from dendrite_automl.train.augment import SUITS
 
 
@@ -107,16 +109,36 @@ def _check_schedule_knobs(plan: Plan) -> None:
         for choice in knobs[name]:
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
-    for part in space.by_family():
-        network = {knob.name: knob.choices[0] for knob in part.unscaled().knobs if knob.section == "network"}
-        model = plan.pretrained.model if plan.pretrained else build_backbone(part.backbone, input_shape, classes, network)
-        kinds, placements = (tuple(map(str, knobs[name])) for name in ("kind", "placement"))
-        problems = {(k, p): _placement_problem(model, k, p) for k in kinds for p in placements}
-        for name, choices, place in (("placement", placements, 1), ("kind", kinds, 0)):
-            for choice in choices:  # a combination that means nothing is refused when it is proposed, a useless choice here
-                found = [problem for pair, problem in problems.items() if pair[place] == choice]
-                if all(found):
-                    raise RequestError(f'{where}: knob "{name}": {found[0]}')
+    kinds, placements = ([str(choice) for choice in knobs[name]] for name in ("kind", "placement"))
+    layered = [kind for kind in kinds if find_kind(kind).soma is None]
+    for part in space.by_family() if layered else ():
+        model = plan.pretrained.model if plan.pretrained else _first_network(part, input_shape, classes)
+        for placement in placements:
+            if problem := _placement_problem(model, layered[0], placement):
+                raise RequestError(f'{where}: knob "placement": {problem}')
+    for kind in (kind for kind in kinds if kind not in layered):  # other combinations are refused when they are proposed
+        problems = [_placement_problem(model, kind, place) for model in _by_head(plan) for place in placements]
+        if all(problems):
+            raise RequestError(f'{where}: knob "kind": {problems[0]}')
+    if not layered and min(map(int, knobs["cycles"])) > 1:
+        raise RequestError(f'{where}: knob "cycles": expected 1 among its values: {", ".join(kinds)} have one set per place')
+
+
+def _first_network(space: SearchSpace, input_shape: tuple[int, ...], classes: int, **knobs: Value) -> nn.Module:
+    """The network of a family with the first choice of every knob, apart from those given."""
+    network = {knob.name: knob.choices[0] for knob in space.unscaled().knobs if knob.section == "network"}
+    return build_backbone(space.backbone, input_shape, classes, {**network, **knobs})
+
+
+def _by_head(plan: Plan) -> Iterator[nn.Module]:
+    """A network of each family with each of its heads: some kinds need a pooling."""
+    if plan.pretrained:
+        yield plan.pretrained.model
+        return
+    for part in plan.space.by_family():
+        heads = next((knob.choices for knob in part.knobs if (knob.section, knob.name) == ("network", "head")), ())
+        for knobs in [{"head": head} for head in heads] or [{}]:
+            yield _first_network(part, plan.task.input_shape, len(plan.task.classes), **knobs)
 
 
 def _placement_problem(model: nn.Module, kind: str, placement: str) -> str:
