@@ -104,7 +104,9 @@ class _Lowering:
         }
         for node in self._graph.nodes:
             if node.op not in take:
-                raise self._refuse(node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take.keys() - {'Spread'}))}")
+                raise self._refuse(
+                    node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take.keys() - {'Spread'}))}"
+                )
             take[node.op](node)
         source, target = self._tensor(self._graph.source), self._whole(self._graph.target)
         return Program(source=source, target=target, steps=tuple(self._steps))

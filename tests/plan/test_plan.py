@@ -121,7 +121,7 @@ def test_kinds_on_the_cell_body_need_one_placement_that_suits_them(setting: str)
     [
         (["kind=square", "placement=head"], 'knob "kind": dendrites: kind "square": placement: expected convs or all'),
         (["kind=gate", "placement=head"], 'got "head"; it needs layers with a nonlinearity after them'),
-        (["kind=statistics"], 'matches nothing in Sequential; it needs an AdaptiveAvgPool1d(1)'),  # its head is flat
+        (["kind=statistics"], "matches nothing in Sequential; it needs an AdaptiveAvgPool1d(1)"),  # its head is flat
         (["kind=square", "cycles=2"], 'knob "cycles": expected 1 among its values: square have one set per place'),
     ],
 )
