@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.backbones import build_backbone
+from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import (
     SOMA_KINDS,
@@ -31,9 +32,11 @@ from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_foo
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.feasibility.repair import Repairer
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.measure.growth import estimate_growth
 from dendrite_automl.networks.weights import load_networks, save_weights
+from dendrite_automl.space import load_space
 from dendrite_automl.train.fit import Data, FitSettings
 from dendrite_automl.train.grow import GrowSettings, grow
 from dendrite_automl.train.prune import take_out_
@@ -271,6 +274,26 @@ def test_a_cycle_that_does_not_pay_is_taken_back(kind) -> None:
     assert count_sets(model) == report.cycles[0].kept
     if not report.cycles[0].kept:
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@each_kind
+def test_a_trial_goes_on_from_before_a_cycle_that_did_not_pay(kind, monkeypatch) -> None:
+    left = iter([0.5, 0.4, 0.3])
+    monkeypatch.setattr("dendrite_automl.trial.validate", lambda *_: next(left))
+    found = list(run_trial(make_candidate("conv2d", "fit grow prune", kind), make_data("conv2d"), [1]))
+    assert [(snapshot.stage, snapshot.dendrites) for snapshot, _ in found] == [(0, 0), (1, 1), (2, 0)]
+    assert not grown_modules(found[-1][1][0])
+
+
+@each_kind
+def test_a_schedule_with_two_cycles_is_refused_before_it_is_trained(kind) -> None:
+    name, words = "conv2d", "fit grow grow"
+    repairer = Repairer(
+        load_space("digits_conv2d"), Budget.parse("9k-params"), lambda c: estimate_costs(c, NETWORKS[name][0], CLASSES)
+    )
+    found = repairer.check(make_candidate(name, words, kind))
+    assert not found.may_fit
+    assert "at most one set" in found.reason
 
 
 @each_kind
