@@ -139,6 +139,26 @@ def test_a_new_value_is_checked_as_one_of_the_file(setting: str, says: str) -> N
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("setting", ["kind=square", "kind=product", "kind=funnel", "kind=gate"])
+def test_kinds_on_the_cell_body_need_one_placement_that_suits_them(setting: str) -> None:
+    assert make(set_knobs=[setting]).space.name == "digits_conv2d"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["kind=square", "placement=head"], 'knob "kind": dendrites: kind "square": placement: expected convs or all'),
+        (["kind=gate", "placement=head"], 'got "head"; it needs layers with a nonlinearity after them'),
+        (["kind=statistics"], "matches nothing in Sequential; it needs an AdaptiveAvgPool1d(1)"),  # its head is flat
+        (["kind=square", "cycles=2"], 'knob "cycles": expected 1 among its values: square have one set per place'),
+    ],
+)
+def test_kinds_that_can_be_placed_nowhere_are_refused(settings: list[str], says: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        make(set_knobs=settings)
+    assert says in str(caught.value)
+
+
 @pytest.mark.parametrize("again", [None, SETTINGS, list(SETTINGS)])
 def test_a_resumed_run_keeps_its_narrowed_space(tmp_path: Path, again: Any) -> None:
     plan = make()
