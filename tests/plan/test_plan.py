@@ -94,7 +94,8 @@ def test_shifts_and_masks_of_shipped_spaces_suit_the_size_of_the_data(shape: tup
     in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
     space = make_plan({"budget": "1k-params", "data": in_memory}).space
     assert {knob.name: knob.choices for knob in space.knobs if knob.name in expected} == expected
-    assert len(space.anchors) == len(load_space(space.name).anchors)
+    kept = [anchor for anchor in load_space(space.name).anchors if dict(anchor)["family"] in space.families]
+    assert len(space.anchors) == len(kept) >= 4
     [shift] = [k.choices for k in make_plan({"data": in_memory, "set_knobs": "shift=2"}).space.knobs if k.name == "shift"]
     assert shift == (2,)
 
