@@ -246,7 +246,7 @@ class Surrogate:
 def _score(accuracy: float) -> float:
     """Accuracy on the scale on which it is modelled and gained: orders of magnitude of the error.
 
-    Halving the error counts about alike from 20 to 60 % and from 96 to 98 %, so that the process is not busy with weak networks.
+    Halving the error counts about alike from 20 to 60 % and from 96 to 98 %, so the process is not busy with weak networks.
     """
     return -math.log10(1 - accuracy + _LEAST_ERROR)
 
