@@ -25,7 +25,8 @@ def fold_(model: nn.Module) -> list[str]:
     """Fold every BatchNorm that follows a Linear, Conv1d, Conv2d or dendritic layer into it, in place.
 
     The model is put into evaluation mode; its output there does not change. With y = s * (M(x) + sum w_d * a_d) + t, the
-    neuron takes s and t, and the gains take s; the dendrites stay as they are.
+    neuron takes s and t, and the gains take s; the dendrites stay as they are. Where they use the neuron's own weights, 1/s is
+    stored for them (see `DendriticLayer.rescale`).
 
     Args:
         model: traceable by torch.fx (no control flow that depends on data). A BatchNorm1d as wide as the Linear layer
@@ -64,9 +65,7 @@ def _fold_norm_(layer: nn.Module, norm: Any) -> None:
     fuse = fuse_linear_bn_weights if isinstance(neuron, nn.Linear) else fuse_conv_bn_weights
     weight = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
     bias = torch.zeros_like(norm.running_var) if norm.bias is None else norm.bias
+    before = neuron.bias
     neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, norm.running_mean, norm.running_var, norm.eps, weight, bias)
     if isinstance(layer, DendriticLayer):
-        scale = weight * torch.rsqrt(norm.running_var + norm.eps)
-        for d, gain in enumerate(layer.gains):
-            owners = layer.owners_of(d)
-            gain.mul_((scale if owners is None else scale[owners]).view_as(gain))
+        layer.take_scale_(weight * torch.rsqrt(norm.running_var + norm.eps), before)

@@ -18,6 +18,7 @@ class Kind:
         share: fraction of the neurons that keep their dendrite after the dendrite phase: those that gain most from it.
         pool: candidates for each neuron's dendrite in the dendrite phase; the best one stays.
         fit_gains: gains start at the least-squares fit to the error, not at 0.
+        tie: how dendrites compute with their neuron's own weights, one of `dendrites.tied.TIES`. None: they have their own.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Kind:
     share: float = 1.0
     pool: int = 1
     fit_gains: bool = False
+    tie: str | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and self.pool >= 1 and (self.rank is None or self.rank >= 1)):
@@ -34,6 +36,8 @@ class Kind:
             raise RequestError(f'kind "{self.name}": expected a rank without pool or share, got both; all neurons share a rank')
         if not self.perforated and (self.share < 1 or self.pool > 1 or self.fit_gains):
             raise RequestError(f'kind "{self.name}": share, pool and fit_gains belong to the dendrite phase: set perforated')
+        if self.tie is not None and (self.perforated or self.rank is not None):
+            raise RequestError(f'kind "{self.name}": expected a tie without perforated or rank, got both; it has no weights')
 
 
 GRADIENT = Kind(name="gradient", perforated=False)
@@ -122,4 +126,22 @@ Source: the output weights of Cascade-Correlation are a least-squares problem on
 Lebiere 1989, section 2); the step along it is ours, because the error here is a gradient, not a residual.
 """
 
-KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED)}
+SHARED = Kind(name="shared", perforated=False, tie="dilated")
+"""Kind `shared`: a dendrite is its neuron's own kernel at another dilation; everything learns jointly by back-propagation.
+
+Formula: a_d = f(M_{d+1}(x) + sum_{e<d} v_{d,e} a_e), M_{d+1} the layer itself (weights and bias, not a copy) at d + 1 times its
+dilation, padded so that the output has the same shape; y = M(x) + sum_d w_d a_d.
+
+Cost of D sets: C * D * (D + 1) / 2 parameters, D * macs(M) and one MAC per scalar at each position. Folding a BatchNorm scales M's
+weights; the scale is undone for the dendrites: C more parameters a layer (2 C if M has a bias of its own) and C * D more MACs
+at each position. Only convolutions with an odd kernel larger than 1, dense or grouped, at any stride.
+
+When it helps: on plain 2-D convolutions of about 610 parameters (5,000 images of MNIST) a prototype, trained jointly from the
+start with 8 seeds, had 3.3 +- 0.8 points more accuracy than the plain network of equal size, and 1.7 +- 0.5 at 1,550
+parameters; on separable 1-D networks of 500 to 1,900 parameters (spoken digits, keywords) no difference within 0.7 points.
+
+Source: dilated convolutions with shared weights (TridentNet, Li et al. 2019, arXiv 1901.01892) as the dendrites of a neuron; the
+combination is ours.
+"""
+
+KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED, SHARED)}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.dendrites.fused import Combine, are_alike, call_alike, can_fuse, squash_
 from dendrite_automl.dendrites.kinds import Kind
+from dendrite_automl.dendrites.tied import TIES, Tied
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 GROWABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -36,14 +37,15 @@ class DendriticLayer(nn.Module):
         a_d = f(z_d)
         y   = M(x) + sum_d w_d * a_d
 
-    `L_d` has the form of M, or a cheaper one (see `Kind`). Extra parameters if it has the form of M, with C output
-    channels: D * params(M) + C * D * (D + 1) / 2.
+    `L_d` has the form of M, or a cheaper one, or is M itself called in another way (see `Kind`). Extra parameters if it has
+    the form of M, with C output channels: D * params(M) + C * D * (D + 1) / 2.
 
     Attributes:
         neuron: the layer `M` as it was.
         dendrites: the layers `L_d`.
         gains: `w_d`, each [C] with trailing axes of 1 that broadcast over positions.
         cascade: `v_{d,e}` in the order (1,0), (2,0), (2,1), …, of the same shape.
+        rescale: what undoes a folded BatchNorm for dendrites that use the neuron's own weights (see `Tied`); else empty.
         kind: how dendrites are formed and trained.
         perforated: no error flows back through the dendrites, neither to their weights nor to the layer's input.
         fused: in training, convolutions of neuron and dendrites are joined where that is faster; results are equal up to
@@ -64,6 +66,7 @@ class DendriticLayer(nn.Module):
         self.dendrites = nn.ModuleList()
         self.gains = nn.ParameterList()
         self.cascade = nn.ParameterList()
+        self.rescale = nn.ParameterList()
         self.activation = activation
         self.kind = kind
         self.perforated = kind.perforated
@@ -83,7 +86,9 @@ class DendriticLayer(nn.Module):
         self.train(self.training)
 
     def new_dendrite(self) -> nn.Module:
-        """A layer `L` of the kind's form with fresh weights."""
+        """A layer `L` of the kind's form with fresh weights, if it has any."""
+        if self.kind.tie is not None:
+            return TIES[self.kind.tie](len(self.dendrites))
         if self.kind.rank is None or not self._is_dense():
             dendrite = copy.deepcopy(self.neuron).requires_grad_(True)
             dendrite.reset_parameters()
@@ -148,6 +153,20 @@ class DendriticLayer(nn.Module):
             keep = torch.arange(max(1, int((alive > 0).sum())), device=alive.device)
             self._keep_(d, alive.nonzero().flatten() if alive.any() else keep)
 
+    def take_scale_(self, scale: Tensor, bias: Tensor | None) -> None:
+        """Keep the sum of all parts times `scale` [C], once the neuron alone has been multiplied by it.
+
+        Args:
+            bias: of the neuron before that.
+        """
+        for d, gain in enumerate(self.gains):
+            owners = self.owners_of(d)
+            gain.data.mul_((scale if owners is None else scale[owners]).view_as(gain))
+        if self.kind.tie is not None:
+            known = torch.where(scale == 0, 1, scale)  # where it is 0, so is the gain: any drive will do
+            undone = [(1 / known).view_as(self.gains[0]), *([] if bias is None else [known * bias])]
+            self.rescale.extend([nn.Parameter(value.detach()) for value in undone])
+
     def freeze_(self) -> None:
         """Freeze the dendrites; neuron and gains keep learning."""
         self.dendrites.requires_grad_(False)
@@ -173,7 +192,7 @@ class DendriticLayer(nn.Module):
         owners = self.owners_of(d)
         if owners is not None and self._is_depthwise():
             x = x.index_select(1, owners)
-        z: Tensor = dendrite(x)
+        z: Tensor = dendrite(x, self.neuron, self.rescale) if isinstance(dendrite, Tied) else dendrite(x)
         for e, (scalar, a) in enumerate(zip(heard, earlier, strict=True)):
             z = z + scalar * self._heard(a, e, d)
         return z

@@ -19,16 +19,17 @@ def add_dendrites_(
 
     Args:
         model: any module with Linear, Conv1d or Conv2d layers; a layer that already has dendrites gets one more set.
-        kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. `gradient`: everything learns
-            jointly afterwards. All others: call `train_dendrites_` next, then train the network; the dendrites stay as they
-            are and no error flows through them.
-        placement: see `find_layers`.
+        kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. Those that are not perforated
+            (`gradient`, `shared`): everything learns jointly afterwards. All others: call `train_dendrites_` next, then train
+            the network; the dendrites stay as they are and no error flows through them.
+        placement: see `find_layers`; layers that the kind does not suit are left out.
         activation: tanh | sigmoid | relu.
 
     Returns:
         Names of the layers that grew. An optimizer made earlier does not know the new parameters: make a new one.
 
     Raises:
+        KindDoesNotSuit: the kind suits none of the layers, or not one that is named.
         RequestError: unknown kind, activation or placement, or layers that were grown in another way; the model is left as
             it was. A model that is itself one layer cannot be replaced in place: wrap it in nn.Sequential.
     """
@@ -37,7 +38,7 @@ def add_dendrites_(
         raise RequestError(f'dendrites: kind: expected one of {", ".join(KINDS)}, got "{kind}"')
     if activation not in ACTIVATIONS:
         raise RequestError(f'dendrites: activation: expected one of {", ".join(ACTIVATIONS)}, got "{activation}"')
-    names = find_layers(model, placement)
+    names = find_layers(model, placement, chosen)
     for name in names:
         layer = model.get_submodule(name)
         if name == "":

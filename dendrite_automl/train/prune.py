@@ -10,7 +10,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from dendrite_automl.dendrites import dendritic_layers
+from dendrite_automl.dendrites import Tied, dendritic_layers
 from dendrite_automl.dendrites.layer import GROWABLE
 from dendrite_automl.errors import CandidateFailed
 
@@ -121,7 +121,11 @@ def _take_out_(
             num_heads={},
             channel_groups={},
             ch_sparsity_dict=None,
-            unwrapped_parameters=[(p, 0) for layer in dendritic_layers(model).values() for p in (*layer.gains, *layer.cascade)],
+            unwrapped_parameters=[
+                (p, 0)
+                for layer in dendritic_layers(model).values()
+                for p in (*layer.gains, *layer.cascade, *layer.rescale)
+            ],
         )
         for group in pruner.step(interactive=True):
             _cut(pruner, group)
@@ -157,11 +161,14 @@ def _traceable(model: nn.Module) -> Iterator[None]:
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     perforated = [layer for layer in dendritic_layers(model).values() if layer.perforated]
     training = model.training
+    tied = [module for module in model.modules() if isinstance(module, Tied)]
     partial = {layer: layer.whole_sets_() for layer in dendritic_layers(model).values()}
     model.eval()
     model.requires_grad_(True)
     for layer in perforated:
         layer.perforated = False
+    for dendrite in tied:
+        dendrite.traced = True
     try:
         with torch.enable_grad():
             yield
@@ -169,6 +176,8 @@ def _traceable(model: nn.Module) -> Iterator[None]:
         model.train(training)
         for layer in perforated:
             layer.perforated = True
+        for dendrite in tied:
+            dendrite.traced = False
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
             parameter.grad = None
