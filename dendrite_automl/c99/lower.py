@@ -21,6 +21,7 @@ from dendrite_automl.c99.neurons import (
     Squashed,
     Zero,
     read_neurons,
+    site_of,
     sites_of,
 )
 from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Program, Quant, Squash, Step, Sum, Tensor, Weights
@@ -108,6 +109,22 @@ class _Lowering:
     # What each operator becomes
 
     def _convolve(self, node: Node) -> None:
+        source, chosen = self._look_through(node.inputs[0])
+        geometry = self._geometry(node, source)
+        if chosen is not None and geometry.group_in != 1:
+            raise self._refuse(node, "expected gathered channels to be convolved one by one")
+        first = [row // geometry.group_out * geometry.group_in for row in range(geometry.out_c)]
+        inputs = [i if chosen is None else chosen[i] for i in first]
+        self._take_product(node, source, geometry, inputs, tied_to=self._tie_of(node, source, geometry))
+
+    def _tie_of(self, node: Node, source: str, geometry: Geometry) -> tuple[Any, ...] | None:
+        """Where the convolution is computed whose weights this one uses at a larger dilation; None if it is the only one."""
+        values = self._needs(node, 1).values
+        twins = [n for n in self._users[self._owner(source)] if n.op == "Conv" and self._needs(n, 1).values is values]
+        neuron = min((self._geometry(twin, source) for twin in twins), key=lambda g: g.dilation, default=geometry)
+        return None if neuron == geometry else site_of(self._owner(source), neuron)
+
+    def _geometry(self, node: Node, source: str) -> Geometry:
         constant, given = self._needs(node, 1), node.attributes
         if _is_auto_padded(node):
             raise self._refuse(node, f"expected explicit padding, got {given['auto_pad']!r}")
@@ -120,13 +137,8 @@ class _Lowering:
             values = list(given.get(name, [default] * axes))[:axes]
             return (default, int(values[0])) if axes == 1 else (int(values[0]), int(values[1]))
 
-        source, chosen = self._look_through(node.inputs[0])
-        if chosen is not None and constant.values.shape[1] != 1:
-            raise self._refuse(node, "expected gathered channels to be convolved one by one")
         in_shape, out_shape = as_map(self._graph.shapes[source]), as_map(self._graph.shapes[node.output])
-        inputs = constant.values.shape[1]
-        first = [row // (out_c // group) * inputs for row in range(out_c)]
-        geometry = Geometry(
+        return Geometry(
             in_h=in_shape[1],
             in_w=in_shape[2],
             out_c=out_c,
@@ -136,10 +148,9 @@ class _Lowering:
             stride=pair("strides", 1),
             pad=pair("pads", 0),
             dilation=pair("dilations", 1),
-            group_in=inputs,
+            group_in=constant.values.shape[1],
             group_out=out_c // group,
         )
-        self._take_product(node, source, geometry, [first[r] if chosen is None else chosen[first[r]] for r in range(out_c)])
 
     def _multiply(self, node: Node) -> None:
         given, constant = node.attributes, self._needs(node, 1)
@@ -164,7 +175,9 @@ class _Lowering:
         )
         self._take_product(node, node.inputs[0], geometry, [0] * out_c)
 
-    def _take_product(self, node: Node, source: str, geometry: Geometry, inputs: Sequence[int]) -> None:
+    def _take_product(
+        self, node: Node, source: str, geometry: Geometry, inputs: Sequence[int], *, tied_to: tuple[Any, ...] | None = None
+    ) -> None:
         """Rows of weights on a tensor, and on its features if this may be a low-rank set."""
         weights, bias = self._needs(node, 1), self._needs(node, 2) if len(node.inputs) > 2 and node.inputs[2] else None
         self._check_sizes(node, geometry, short=(*geometry.stride, *geometry.pad, geometry.dilation[0]))
@@ -176,7 +189,7 @@ class _Lowering:
         )
         features = self._features(source, geometry)
         owner = self._owner(source)
-        product = Product(source=owner, geometry=geometry, weights=rows, inputs=tuple(inputs), features=features)
+        product = Product(source=owner, geometry=geometry, weights=rows, inputs=tuple(inputs), features=features, tied_to=tied_to)
         self._lazy[node.output] = [Row(product, row) for row in range(geometry.out_c)]
 
     def _check_sizes(self, node: Node, geometry: Geometry, *, short: Sequence[int]) -> None:

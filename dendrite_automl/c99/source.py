@@ -109,7 +109,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         steps=len(calls),
         kernels=tuple(sorted(k for k, used in values["uses"].items() if used is True)),
         strides=tuple(values["strides"]),
-        patch=values["patches"][4] if values["uses"]["edges"] else 0,
+        patch=values["tiles"] * values["patches"][4] if values["uses"]["edges"] else 0,
     )
 
 
@@ -176,22 +176,23 @@ class _Tables:
             "rows": self._rows(step.weights, step.source.quant, name),
         }
         if step.sets:
-            sets = ", ".join(self._set(each, d, step, f"{name}_set_{d}") for d, each in enumerate(step.sets))
+            sets = ", ".join(self._set(each, d, step, name) for d, each in enumerate(step.sets))
             fields["sets"] = self._record("set", "set_t", f"{name}_sets", f"{{{sets}}}", count=len(step.sets))
             fields["set_count"] = len(step.sets)
         if step.squash:
             fields["squash"] = "&" + self._record("squash", "squash_t", f"{name}_squash", self._squash(step.squash))
         return self._record("layer", "layer_t", name, _fields(fields))
 
-    def _rows(self, weights: Weights, source: Quant | None, name: str) -> str:
+    def _rows(self, weights: Weights, source: Quant | None, name: str, *, stored: str = "") -> str:
+        """Rows of weights; `stored`: the array that holds their values already."""
         if source is None:
             bias = "0" if weights.bias is None else self._array(f"{name}_bias", "float", weights.bias)
-            return _fields({"weight": self._array(f"{name}_weight", "float", weights.values), "bias": bias})
+            return _fields({"weight": stored or self._array(f"{name}_weight", "float", weights.values), "bias": bias})
         rows = IntegerRows.of(weights, source)
         factors, shifts = (np.array([getattr(r, f) for r in rows.rescale]) for f in ("multiplier", "shift"))
         return _fields(
             {
-                "weight": self._array(f"{name}_weight", "int8_t", rows.values),
+                "weight": stored or self._array(f"{name}_weight", "int8_t", rows.values),
                 "bias": self._array(f"{name}_bias", "int32_t", rows.bias),
                 "multiplier": self._array(f"{name}_multiplier", "int32_t", factors),
                 "shift": self._array(f"{name}_shift", "uint8_t", shifts),
@@ -199,8 +200,14 @@ class _Tables:
             }
         )
 
-    def _set(self, each: DendriteSet, d: int, step: Layer, name: str) -> str:
-        fields: dict[str, Any] = {"rows": self._rows(each.weights, step.source.quant, name)}
+    def _set(self, each: DendriteSet, d: int, step: Layer, layer: str) -> str:
+        name, stored = f"{layer}_set_{d}", "" if each.geometry is None else f"{layer}_weight"
+        fields: dict[str, Any] = {"rows": self._rows(each.weights, step.source.quant, name, stored=stored)}
+        if each.geometry is not None:
+            at = {**_plain(each.geometry), **({"zero_in": known(step.source.quant).zero} if self.int8 else {})}
+            fields["at"] = "&" + self._record("layer", "layer_t", f"{name}_at", _fields(at))
+        if each.slope is not None:
+            fields["slope"] = self._array(f"{name}_slope", "float", each.slope)
         if each.mix is not None:
             fields |= {"mix": self._rows(each.mix, each.weights.target, f"{name}_mix"), "rank": len(each.weights.values)}
         if (each.places != np.arange(len(each.places))).any():
@@ -283,7 +290,7 @@ class _Tables:
             "add": total,
             "map": squash,
             "squash": squash,
-            "set": rows + (rows + 4) * uses["low_rank"] + 8 + scalars + squash,
+            "set": rows + (rows + 4) * uses["low_rank"] + 4 * uses["tied"] + 4 * uses["slopes"] + 8 + scalars + squash,
             "cascade": scalars,
         }
         return self.array_bytes + sum(self.counts.get(kind, 0) * size for kind, size in record.items())

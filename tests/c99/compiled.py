@@ -39,6 +39,7 @@ GROWN = [
     ("ressep1d", "low_rank", "all"),
     ("mlp", "low_rank", "all"),
     ("sepconv1d", "subset", "convs"),
+    *((name, "shared", "convs") for name in NETWORKS if name != "mlp"),
     ("conv2d", "subset", "head"),
 ]
 
