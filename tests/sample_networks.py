@@ -11,9 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, add_dendrites_, dendritic_layers, train_dendrites_
+from dendrite_automl.dendrites import (
+    KINDS,
+    DendriticLayer,
+    Kind,
+    add_dendrites_,
+    dendritic_layers,
+    find_layers,
+    train_dendrites_,
+)
+from dendrite_automl.errors import KindDoesNotSuit
 
 CLASSES = 3
+ANYWHERE = [kind for kind in KINDS if KINDS[kind].tie is None]  # kinds that suit every layer that can grow
 
 
 @st.composite
@@ -111,6 +121,17 @@ def make_network(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     return model.eval(), x, torch.arange(24) % CLASSES
 
 
+def suits(kind: str | None, model: nn.Module, placement: str = "all") -> bool:
+    """Whether a kind suits some layer that a placement refers to."""
+    try:
+        return kind is None or bool(find_layers(model, placement, KINDS[kind]))
+    except KindDoesNotSuit:
+        return False
+
+
+PAIRS = [(name, kind) for name in NETWORKS for kind in KINDS if suits(kind, NETWORKS[name][0]())]
+
+
 STACKED: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {  # backbone, input shape, knobs
     "mlp": ("mlp", (6,), {"hidden": 8, "depth": 2}),
     "linear": ("mlp", (2, 3), {"hidden": 8, "depth": 0}),
@@ -174,6 +195,8 @@ def card_params(kind: str, neuron: nn.Module, sets: int) -> int:
     groups = getattr(neuron, "groups", 1)
     depthwise = 1 < groups == channels == neuron.in_channels if groups > 1 else False
     scalars = sets * (sets + 1) // 2
+    if KINDS[kind].tie is not None:
+        return channels * scalars
     if kind == "low_rank" and groups == 1:
         return sets * (neuron.weight[0].numel() + 2 * channels) + channels * scalars
     if kind == "subset" and (groups == 1 or depthwise):

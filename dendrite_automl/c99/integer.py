@@ -227,7 +227,8 @@ def _run_layer(step: Layer, x: Ints) -> Ints:
     outputs: list[tuple[Ints, Quant]] = []
     for each in step.sets:
         owners = np.flatnonzero(each.places >= 0)
-        z, of_z = _drives(each.weights, each.mix, source, each.geometry or g, x, owners), known((each.mix or each.weights).target)
+        z = _drives(each.weights, each.mix, source, each.geometry or g, x, owners)
+        of_z = known((each.mix or each.weights).target)
         for scalars, (earlier, of_earlier) in zip(each.cascade, outputs, strict=True):
             z, of_z = _add_scaled(z, of_z, scalars, earlier[owners], of_earlier)
         squashed, of_squashed = apply_squash(each.squash, z), known(each.squash.target)

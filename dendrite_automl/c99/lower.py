@@ -189,7 +189,9 @@ class _Lowering:
         )
         features = self._features(source, geometry)
         owner = self._owner(source)
-        product = Product(source=owner, geometry=geometry, weights=rows, inputs=tuple(inputs), features=features, tied_to=tied_to)
+        product = Product(
+            source=owner, geometry=geometry, weights=rows, inputs=tuple(inputs), features=features, tied_to=tied_to
+        )
         self._lazy[node.output] = [Row(product, row) for row in range(geometry.out_c)]
 
     def _check_sizes(self, node: Node, geometry: Geometry, *, short: Sequence[int]) -> None:

@@ -25,7 +25,7 @@ class Product:
         source: name of the tensor that it reads.
         inputs: for each row the first channel that it reads.
         features: the product that this one mixes, if it is pointwise and the only reader; it may then be a low-rank set.
-        tied_to: where the product is computed whose weights this one uses at another dilation; it may then be a set of dendrites.
+        tied_to: where the product is computed whose weights this one uses too; it may then be a set of dendrites.
     """
 
     source: str
@@ -244,9 +244,7 @@ def _read_set(
     return found, heard
 
 
-def _steeper(
-    weights: Weights, slopes: Sequence[Scaled], quants: dict[str, Any]
-) -> tuple[Weights, NDArray[np.floating] | None]:
+def _steeper(weights: Weights, slopes: Sequence[Scaled], quants: dict[str, Any]) -> tuple[Weights, NDArray[np.floating] | None]:
     """Weights whose products are scaled afterwards: in int8 by their scales, in float32 by factors that stay apart."""
     constant, places = slopes[0].constant, [s.index for s in slopes]
     values = np.broadcast_to(constant.values.reshape(-1), max(constant.values.size, len(places)))[places]

@@ -11,8 +11,8 @@ from dendrite_automl.dendrites.kinds import KINDS, Kind
 from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer
 from dendrite_automl.dendrites.phase import train_dendrites_
 from dendrite_automl.dendrites.placement import PLACEMENTS, find_layers
-from dendrite_automl.dendrites.tied import Tied
 from dendrite_automl.dendrites.surgery import add_dendrites_, dendritic_layers, drop_dendrites_
+from dendrite_automl.dendrites.tied import Tied
 
 __all__ = [
     "ACTIVATIONS",

@@ -132,16 +132,16 @@ SHARED = Kind(name="shared", perforated=False, tie="dilated")
 Formula: a_d = f(M_{d+1}(x) + sum_{e<d} v_{d,e} a_e), M_{d+1} the layer itself (weights and bias, not a copy) at d + 1 times its
 dilation, padded so that the output has the same shape; y = M(x) + sum_d w_d a_d.
 
-Cost of D sets: C * D * (D + 1) / 2 parameters, D * macs(M) and one MAC per scalar at each position. Folding a BatchNorm scales M's
-weights; the scale is undone for the dendrites: C more parameters a layer (2 C if M has a bias of its own) and C * D more MACs
-at each position. Only convolutions with an odd kernel larger than 1, dense or grouped, at any stride.
+Cost of D sets: C * D * (D + 1) / 2 parameters, D * macs(M) and one MAC per scalar at each position. Folding a BatchNorm scales
+M's weights; the scale is undone for the dendrites: C more parameters a layer (2 C if M has a bias of its own) and C * D more
+MACs at each position. Only convolutions with an odd kernel larger than 1, dense or grouped, at any stride.
 
 When it helps: on plain 2-D convolutions of about 610 parameters (5,000 images of MNIST) a prototype, trained jointly from the
 start with 8 seeds, had 3.3 +- 0.8 points more accuracy than the plain network of equal size, and 1.7 +- 0.5 at 1,550
 parameters; on separable 1-D networks of 500 to 1,900 parameters (spoken digits, keywords) no difference within 0.7 points.
 
-Source: dilated convolutions with shared weights (TridentNet, Li et al. 2019, arXiv 1901.01892) as the dendrites of a neuron; the
-combination is ours.
+Source: convolutions that share their weights at several dilations (TridentNet, Li et al. 2019, arXiv 1901.01892), here as the
+dendrites of a neuron; the combination is ours.
 """
 
 KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED, SHARED)}

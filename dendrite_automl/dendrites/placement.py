@@ -51,7 +51,9 @@ def _suited(layers: dict[str, nn.Module], names: list[str], placement: str | lis
     if refused and (isinstance(placement, list) or len(refused) == len(names)):
         name, needed = next(iter(refused.items()))
         where = f'layer "{name}"' if isinstance(placement, list) else f'placement "{placement}"'
-        raise KindDoesNotSuit(f'{where}: kind "{kind.name}": expected {needed}, got {_neuron(layers[name])}; choose another kind')
+        raise KindDoesNotSuit(
+            f'{where}: kind "{kind.name}": expected {needed}, got {_neuron(layers[name])}; choose another kind'
+        )
     return [name for name in names if name not in refused]
 
 

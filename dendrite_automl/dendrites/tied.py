@@ -16,8 +16,8 @@ class Tied(nn.Module):
     Attributes:
         traced: channels are being traced for pruning: the neuron is called as it is, so that only its own channels show.
 
-    A BatchNorm that is folded into M multiplies M's weights by a scale s for each channel. `rescale` then holds 1/s and, if M had
-    one, its bias times s: with them `L` computes what it did before. It is empty otherwise.
+    A BatchNorm that is folded into M multiplies M's weights by a scale s for each channel. `rescale` then holds 1/s and, if M
+    had one, its bias times s: with them `L` computes what it did before. It is empty otherwise.
     """
 
     def __init__(self, d: int) -> None:

@@ -28,8 +28,8 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
-    each number in their gains and cascades at each position, which is what `y += w * a` costs. Weights that are used twice count
-    twice. BatchNorm that could not be folded: one for each element. Activations and pooling: none.
+    each number in their gains and cascades at each position, which is what `y += w * a` costs. Weights that are used twice
+    count twice. BatchNorm that could not be folded: one for each element. Activations and pooling: none.
 
     Args:
         folded: the network with BatchNorm folded.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.candidate import make_candidate
 from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layers
-from dendrite_automl.errors import RequestError
+from dendrite_automl.errors import KindDoesNotSuit, RequestError
 from dendrite_automl.export.onnx.check import check_export
 from dendrite_automl.networks.foreign import check_foreign
 from dendrite_automl.plan.accelerator import check_accelerator
@@ -105,6 +105,7 @@ def _check_schedule_knobs(plan: Plan) -> None:
         for choice in knobs[name]:
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
+    unused = {str(kind): "" for kind in knobs["kind"]}  # and why
     for part in space.by_family():
         network = {knob.name: knob.choices[0] for knob in part.unscaled().knobs if knob.section == "network"}
         model = plan.pretrained.model if plan.pretrained else build_backbone(part.backbone, input_shape, classes, network)
@@ -113,6 +114,14 @@ def _check_schedule_knobs(plan: Plan) -> None:
                 find_layers(model, str(placement))
             except RequestError as error:
                 raise RequestError(f'{where}: knob "placement": {error}') from None
+            for kind in list(unused):
+                try:
+                    find_layers(model, str(placement), KINDS[kind])
+                    del unused[kind]
+                except KindDoesNotSuit as error:
+                    unused[kind] = str(error)
+    for reason in unused.values():
+        raise RequestError(f'{where}: knob "kind": {reason}')
 
 
 def _check_epochs(plan: Plan) -> None:

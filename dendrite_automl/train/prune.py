@@ -122,9 +122,7 @@ def _take_out_(
             channel_groups={},
             ch_sparsity_dict=None,
             unwrapped_parameters=[
-                (p, 0)
-                for layer in dendritic_layers(model).values()
-                for p in (*layer.gains, *layer.cascade, *layer.rescale)
+                (p, 0) for layer in dendritic_layers(model).values() for p in (*layer.gains, *layer.cascade, *layer.rescale)
             ],
         )
         for group in pruner.step(interactive=True):
