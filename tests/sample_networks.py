@@ -23,7 +23,8 @@ from dendrite_automl.dendrites import (
 from dendrite_automl.errors import KindDoesNotSuit
 
 CLASSES = 3
-ANYWHERE = [kind for kind in KINDS if KINDS[kind].tie is None]  # kinds that suit every layer that can grow
+# Kinds that suit every layer that can grow.
+ANYWHERE = [kind for kind in KINDS if KINDS[kind].tie is None and not KINDS[kind].linear]
 
 
 @st.composite
@@ -195,6 +196,9 @@ def card_params(kind: str, neuron: nn.Module, sets: int) -> int:
     groups = getattr(neuron, "groups", 1)
     depthwise = 1 < groups == channels == neuron.in_channels if groups > 1 else False
     scalars = sets * (sets + 1) // 2
+    if KINDS[kind].linear:  # in training; see the card for how few are deployed
+        passes_on = neuron.in_channels == channels and set(neuron.stride) == {1}
+        return sets * (neuron.weight.shape[1] * channels + 2 * channels * (2 if passes_on else 1) + channels)
     if KINDS[kind].tie is not None:
         return channels * scalars
     if kind == "low_rank" and groups == 1:

@@ -26,7 +26,7 @@ def fold_(model: nn.Module) -> list[str]:
 
     The model is put into evaluation mode; its output there does not change. With y = s * (M(x) + sum w_d * a_d) + t, the
     neuron takes s and t, and the gains take s; the dendrites stay as they are. Where they use the neuron's own weights, 1/s is
-    stored for them (see `DendriticLayer.rescale`).
+    stored for them (see `DendriticLayer.rescale`). Linear dendrites (kind `fold_away`) disappear into their neurons.
 
     Args:
         model: traceable by torch.fx (no control flow that depends on data). A BatchNorm1d as wide as the Linear layer
@@ -38,6 +38,7 @@ def fold_(model: nn.Module) -> list[str]:
     """
     model.eval()
     graph = DendriteTracer().trace(model)
+    _merge_linear_(model)
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
     folded = []
     for node in graph.nodes:
@@ -52,6 +53,15 @@ def fold_(model: nn.Module) -> list[str]:
             model.set_submodule(str(node.target), nn.Identity().eval())
             folded.append(str(node.target))
     return folded
+
+
+def _merge_linear_(model: nn.Module) -> None:
+    """Linear dendrites become a part of their neurons."""
+    grown = {name: layer for name, layer in model.named_modules() if isinstance(layer, DendriticLayer) and layer.kind.linear}
+    for name, layer in grown.items():
+        layer.merge_()
+        if name:
+            model.set_submodule(name, layer.neuron)
 
 
 def _can_fold(layer: nn.Module, norm: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.fused import Combine, are_alike, call_alike, can_fuse, squash_
 from dendrite_automl.dendrites.kinds import Kind
 from dendrite_automl.dendrites.tied import TIES, Tied
@@ -34,7 +35,7 @@ class DendriticLayer(nn.Module):
     For input x, with one scalar per output channel in every `w_d` and `v_{d,e}`:
 
         z_d = L_d(x) + sum_{e<d} v_{d,e} * a_e
-        a_d = f(z_d)
+        a_d = f(z_d)                              linear kinds: a_d = L_d(x)
         y   = M(x) + sum_d w_d * a_d
 
     `L_d` has the form of M, or a cheaper one, or is M itself called in another way (see `Kind`). Extra parameters if it has
@@ -81,12 +82,14 @@ class DendriticLayer(nn.Module):
         """Add one set with fresh weights and gain 0: the output does not change."""
         earlier = len(self.dendrites)
         self.dendrites.append(self.new_dendrite())
-        self.cascade.extend([self._scalars() for _ in range(earlier)])
+        self.cascade.extend([self._scalars() for _ in range(0 if self.kind.linear else earlier)])
         self.gains.append(self._scalars())
         self.train(self.training)
 
     def new_dendrite(self) -> nn.Module:
         """A layer `L` of the kind's form with fresh weights, if it has any."""
+        if self.kind.linear:
+            return Branches(self.neuron)
         if self.kind.tie is not None:
             return TIES[self.kind.tie](len(self.dendrites))
         if self.kind.rank is None or not self._is_dense():
@@ -153,6 +156,13 @@ class DendriticLayer(nn.Module):
             keep = torch.arange(max(1, int((alive > 0).sum())), device=alive.device)
             self._keep_(d, alive.nonzero().flatten() if alive.any() else keep)
 
+    def merge_(self) -> None:
+        """Merge linear dendrites into the neuron: the output in evaluation mode stays, and no sets are left."""
+        while self.dendrites:
+            branches: Any = self.dendrites[-1]
+            branches.merge_(self.neuron, self.gains[-1])
+            self.drop_set_()
+
     def take_scale_(self, scale: Tensor, bias: Tensor | None) -> None:
         """Keep the sum of all parts times `scale` [C], once the neuron alone has been multiplied by it.
 
@@ -179,12 +189,13 @@ class DendriticLayer(nn.Module):
         """
         outputs: list[Tensor] = []
         for d in range(len(self.dendrites) if sets is None else sets):
-            outputs.append(ACTIVATIONS[self.activation](self.drive(self.dendrites[d], self.cascade_of(d), x, outputs)))
+            z = self.drive(self.dendrites[d], self.cascade_of(d), x, [] if self.kind.linear else outputs)
+            outputs.append(z if self.kind.linear else ACTIVATIONS[self.activation](z))
         return outputs
 
     def cascade_of(self, d: int) -> list[nn.Parameter]:
-        """v_{d,0} … v_{d,d-1}."""
-        return [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
+        """v_{d,0} … v_{d,d-1}; none in linear kinds."""
+        return [] if self.kind.linear else [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
 
     def drive(self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
         """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.kinds import Kind
 from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
-from dendrite_automl.dendrites.tied import refusal
+from dendrite_automl.dendrites.tied import TIES
 from dendrite_automl.errors import KindDoesNotSuit, RequestError
 
 PLACEMENTS = ("head", "convs", "all")
@@ -47,7 +48,7 @@ def find_layers(model: nn.Module, placement: str | list[str], kind: Kind | None 
 
 
 def _suited(layers: dict[str, nn.Module], names: list[str], placement: str | list[str], kind: Kind) -> list[str]:
-    refused = {name: needed for name in names if (needed := refusal(kind, _neuron(layers[name])))}
+    refused = {name: needed for name in names if (needed := _refusal(kind, _neuron(layers[name])))}
     if refused and (isinstance(placement, list) or len(refused) == len(names)):
         name, needed = next(iter(refused.items()))
         where = f'layer "{name}"' if isinstance(placement, list) else f'placement "{placement}"'
@@ -55,6 +56,13 @@ def _suited(layers: dict[str, nn.Module], names: list[str], placement: str | lis
             f'{where}: kind "{kind.name}": expected {needed}, got {_neuron(layers[name])}; choose another kind'
         )
     return [name for name in names if name not in refused]
+
+
+def _refusal(kind: Kind, neuron: nn.Module) -> str:
+    """What layers the kind needs, if not this one; empty if it suits."""
+    if kind.linear:
+        return Branches.refusal(neuron)
+    return TIES[kind.tie].refusal(neuron) if kind.tie else ""
 
 
 def _neuron(layer: nn.Module) -> nn.Module:

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dendrite_automl.dendrites.kinds import Kind
-
 
 class Tied(nn.Module):
     """A dendrite `L` without weights. Its layer calls it with the input x, the neuron M and M's `rescale`.
@@ -70,11 +68,6 @@ class Dilated(Tied):
 
 
 TIES: dict[str, type[Tied]] = {"dilated": Dilated}
-
-
-def refusal(kind: Kind, neuron: nn.Module) -> str:
-    """What layers the kind needs, if not this one; empty if it suits."""
-    return TIES[kind.tie].refusal(neuron) if kind.tie else ""
 
 
 def twin_of(neuron: nn.Module) -> Any:

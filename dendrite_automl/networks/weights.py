@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.layer import owners_name
 from dendrite_automl.errors import RequestError
 from dendrite_automl.networks.build import build_network
@@ -80,6 +81,9 @@ def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> Non
     kind, placement, activation = str(grow.kind), str(grow.placement), str(grow.activation)
     for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
         layer = dendritic_layers(model)[name]
+        newest = layer.dendrites[-1]
+        if isinstance(newest, Branches):  # whether it passed its input on depends on the widths when it grew
+            newest.set_identity_(layer.neuron, f"{name}.dendrites.{len(layer.dendrites) - 1}.parts.1.weight" in state)
         owners = state.get(f"{name}.{owners_name(len(layer.dendrites) - 1)}")
         if owners is not None:
             layer.keep_neurons_(owners)

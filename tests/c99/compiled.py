@@ -40,6 +40,8 @@ GROWN = [
     ("mlp", "low_rank", "all"),
     ("sepconv1d", "subset", "convs"),
     *((name, "shared", "convs") for name in NETWORKS if name != "mlp"),
+    ("conv2d", "fold_away", "convs"),
+    ("dscnn", "fold_away", "convs"),
     ("conv2d", "subset", "head"),
 ]
 

@@ -7,6 +7,7 @@ from dendrite_automl.c99.arena import plan_arena
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Layer, known
+from dendrite_automl.c99.source import make_source
 from dendrite_automl.export.onnx.footprint import measure_footprint
 from dendrite_automl.export.onnx.write import run_onnx
 from tests.c99.compiled import (
@@ -87,6 +88,18 @@ def test_dendrites_need_no_more_memory_than_the_plain_network(name, tmp_path) ->
         folder.mkdir()
         arenas.append(plan_arena(lower(write(*build(name, kind, "all"), folder)[0])).size)
     assert arenas[0] == arenas[1]
+
+
+@pytest.mark.parametrize("name", ["conv2d", "dscnn"])
+def test_weights_that_are_used_twice_are_written_once(name, tmp_path) -> None:
+    sizes = []
+    for kind in (None, "shared"):
+        folder = tmp_path / str(kind)
+        folder.mkdir()
+        source = make_source(lower(write(*build(name, kind, "convs"), folder)[0]), name="net", title="", labels=[])
+        sizes.append(source.code.count("_weight["))
+        assert "_set_0_weight" not in source.code
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize(("kind", "ranks", "partial"), [("gradient", 0, False), ("low_rank", 1, False), ("subset", 0, True)])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, Tied, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.train.prune import prune_, shrink_, take_out_
@@ -84,6 +85,7 @@ def silence_removed_(original: nn.Module, pruned: nn.Module) -> nn.Module:
         if isinstance(neuron(module), nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(neuron(module), "groups", 1) == 1:
             layers = [module.neuron, *module.dendrites] if isinstance(module, DendriticLayer) else [module]
             layers = [layer for layer in layers if not isinstance(layer, Tied)]
+            layers = [layer.parts[0] if isinstance(layer, Branches) else layer for layer in layers]
             for layer in [layer[0] if isinstance(layer, nn.Sequential) else layer for layer in layers]:
                 per_channel = layer.weight.shape[1] // channels if removed else 1
                 for channel in removed:
@@ -125,6 +127,9 @@ def test_every_part_of_a_layer_has_its_shape(backbone, kind, placement, sets, ta
             out = len(buffers.get(f"owners_{d}", layer.neuron.weight))
             if isinstance(dendrite, nn.Sequential):
                 assert (dendrite[0].weight.shape, dendrite[1].weight.shape) == ((1, *shape[1:]), (out, 1) + trailing)
+            elif isinstance(dendrite, Branches):
+                assert dendrite.parts[0][0].weight.shape == (out, shape[1]) + (1,) * (len(shape) - 2)
+                assert {len(norm.bias) for norm in (dendrite.parts[0][1], *dendrite.parts[1:])} == {out}
             elif not isinstance(dendrite, Tied):
                 assert dendrite.weight.shape == (out, *shape[1:])
             assert {scalar.shape for scalar in (layer.gains[d], *layer.cascade_of(d))} == {(out,) + trailing}
