@@ -21,6 +21,7 @@ from dendrite_automl.c99.neurons import (
     Squashed,
     Zero,
     read_neurons,
+    scalars_as_weights,
     site_of,
     sites_of,
 )
@@ -219,8 +220,10 @@ class _Lowering:
         if any(self._constant(node, place) is not None for place in (0, 1)):
             raise self._refuse(node, "a constant is added outside a layer")
         if one is not None and other is not None and any(_are_scaled(channels) for channels in (one, other)):
-            self._lazy[node.output] = [Added(node.output, a, b) for a, b in zip(one, other, strict=True)]
-            return
+            sums: list[Expression] = [Added(node.output, a, b) for a, b in zip(one, other, strict=True)]
+            if all(sites_of(total) != () for total in sums):  # one layer may compute it
+                self._lazy[node.output] = sums
+                return
         out, shapes = self._graph.shapes[node.output], [self._graph.shapes[name] for name in node.inputs]
         whole = [place for place in (0, 1) if shapes[place] == out]
         if not whole or any(len(shape) != len(out) or shape[0] != out[0] for shape in shapes):
@@ -234,8 +237,14 @@ class _Lowering:
             raise self._refuse(node, "two computed tensors are multiplied")
         constant, name = self._needs(node, places[0]), node.inputs[1 - places[0]]
         channels = self._expressions(name)
-        if channels is None or constant.values.size not in (1, len(channels)):
-            raise self._refuse(node, "a constant multiplies something other than the outputs of a layer's dendrites")
+        size, *positions = self._graph.shapes[node.output]
+        if constant.values.size != 1 and constant.values.shape[-1 - len(positions) :] != (size, *(1 for _ in positions)):
+            raise self._refuse(
+                node, f"expected one number, or one per channel, got a constant of shape {constant.values.shape}"
+            )
+        if channels is None:
+            self._emit(self._scaled_whole(node))
+            return
         self._lazy[node.output] = [Scaled(node.output, constant, c, e) for c, e in enumerate(channels)]
 
     def _gather(self, node: Node) -> None:
@@ -348,7 +357,14 @@ class _Lowering:
                 raise NotDendritic("its channels are not computed in one place")
             found = read_neurons(channels, sites[0], self._graph.quants)
         except NotDendritic as error:
-            raise self._refuse(node, f"expected a layer, with or without dendrites, but {error}") from None
+            if node.op == "Mul":
+                self._emit(self._scaled_whole(node))
+            elif isinstance(channels[0], Squashed):
+                source = self._whole(node.inputs[0])
+                self._emit(Map(source=source, target=self._output(node), squash=channels[0].squash))
+            else:
+                raise self._refuse(node, f"expected a layer, with or without dendrites, but {error}") from None
+            return
         rows, geometry = np.array(found.rows), found.product.geometry
         if len(rows) != geometry.out_c:  # a slice of a joined product
             geometry = replace(geometry, out_c=len(rows), group_out=len(rows))
@@ -362,6 +378,27 @@ class _Lowering:
             squash=found.squash,
         )
         self._emit(layer)
+
+    def _scaled_whole(self, node: Node) -> Layer:
+        """A constant for each channel times a tensor, as a convolution of each channel alone."""
+        place = 0 if self._constant(node, 0) is not None else 1
+        source, target = self._whole(node.inputs[1 - place]), self._output(node)
+        channels, height, width = as_map(target.shape)
+        geometry = Geometry(
+            in_h=height,
+            in_w=width,
+            out_c=channels,
+            out_h=height,
+            out_w=width,
+            kernel=(1, 1),
+            stride=(1, 1),
+            pad=(0, 0),
+            dilation=(1, 1),
+            group_in=1,
+            group_out=1,
+        )
+        weights = scalars_as_weights(self._needs(node, place), channels, target.quant)
+        return Layer(source=source, target=target, geometry=flatten_pointwise(geometry), weights=weights)
 
     def _emit(self, step: Step) -> None:
         self._steps.append(step)

@@ -129,6 +129,7 @@ class _Tables:
     arrays: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    weights: dict[tuple[str, bytes], str] = field(default_factory=dict)
     array_bytes: int = 0
 
     def call(self, step: Step, arena: Arena) -> str:
@@ -183,16 +184,22 @@ class _Tables:
             fields["squash"] = "&" + self._record("squash", "squash_t", f"{name}_squash", self._squash(step.squash))
         return self._record("layer", "layer_t", name, _fields(fields))
 
-    def _rows(self, weights: Weights, source: Quant | None, name: str, *, stored: str = "") -> str:
-        """Rows of weights; `stored`: the array that holds their values already."""
+    def _weight(self, name: str, of: str, values: NDArray[Any]) -> str:
+        """The array of a product's weights: the one that holds the same already, or a new one."""
+        key = of, values.tobytes()
+        if key not in self.weights:
+            self.weights[key] = self._array(name, of, values)
+        return self.weights[key]
+
+    def _rows(self, weights: Weights, source: Quant | None, name: str) -> str:
         if source is None:
             bias = "0" if weights.bias is None else self._array(f"{name}_bias", "float", weights.bias)
-            return _fields({"weight": stored or self._array(f"{name}_weight", "float", weights.values), "bias": bias})
+            return _fields({"weight": self._weight(f"{name}_weight", "float", weights.values), "bias": bias})
         rows = IntegerRows.of(weights, source)
         factors, shifts = (np.array([getattr(r, f) for r in rows.rescale]) for f in ("multiplier", "shift"))
         return _fields(
             {
-                "weight": stored or self._array(f"{name}_weight", "int8_t", rows.values),
+                "weight": self._weight(f"{name}_weight", "int8_t", rows.values),
                 "bias": self._array(f"{name}_bias", "int32_t", rows.bias),
                 "multiplier": self._array(f"{name}_multiplier", "int32_t", factors),
                 "shift": self._array(f"{name}_shift", "uint8_t", shifts),
@@ -201,8 +208,8 @@ class _Tables:
         )
 
     def _set(self, each: DendriteSet, d: int, step: Layer, layer: str) -> str:
-        name, stored = f"{layer}_set_{d}", "" if each.geometry is None else f"{layer}_weight"
-        fields: dict[str, Any] = {"rows": self._rows(each.weights, step.source.quant, name, stored=stored)}
+        name = f"{layer}_set_{d}"
+        fields: dict[str, Any] = {"rows": self._rows(each.weights, step.source.quant, name)}
         if each.geometry is not None:
             at = {**_plain(each.geometry), **({"zero_in": known(step.source.quant).zero} if self.int8 else {})}
             fields["at"] = "&" + self._record("layer", "layer_t", f"{name}_at", _fields(at))

@@ -66,6 +66,8 @@ def _merge_linear_(model: nn.Module) -> None:
 
 def _can_fold(layer: nn.Module, norm: Any) -> bool:
     neuron: Any = layer.neuron if isinstance(layer, DendriticLayer) else layer
+    if isinstance(layer, DendriticLayer) and layer.kind.tie == "again" and norm.weight is not None and not norm.weight.all():
+        return False  # what such a channel's dendrites hear cannot be found in an output that is always the same
     return isinstance(neuron, GROWABLE) and norm.running_var is not None and norm.num_features == len(neuron.weight)
 
 
@@ -78,4 +80,5 @@ def _fold_norm_(layer: nn.Module, norm: Any) -> None:
     before = neuron.bias
     neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, norm.running_mean, norm.running_var, norm.eps, weight, bias)
     if isinstance(layer, DendriticLayer):
-        layer.take_scale_(weight * torch.rsqrt(norm.running_var + norm.eps), before)
+        scale = weight * torch.rsqrt(norm.running_var + norm.eps)
+        layer.take_affine_(scale, bias - scale * norm.running_mean, before)

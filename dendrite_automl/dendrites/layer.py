@@ -91,7 +91,7 @@ class DendriticLayer(nn.Module):
         if self.kind.linear:
             return Branches(self.neuron)
         if self.kind.tie is not None:
-            return TIES[self.kind.tie](len(self.dendrites))
+            return TIES[self.kind.tie](len(self.dendrites), self.neuron)
         if self.kind.rank is None or not self._is_dense():
             dendrite = copy.deepcopy(self.neuron).requires_grad_(True)
             dendrite.reset_parameters()
@@ -163,8 +163,8 @@ class DendriticLayer(nn.Module):
             branches.merge_(self.neuron, self.gains[-1])
             self.drop_set_()
 
-    def take_scale_(self, scale: Tensor, bias: Tensor | None) -> None:
-        """Keep the sum of all parts times `scale` [C], once the neuron alone has been multiplied by it.
+    def take_affine_(self, scale: Tensor, shift: Tensor, bias: Tensor | None) -> None:
+        """Make the output `scale` * output + `shift`, each [C], once the neuron alone has become that.
 
         Args:
             bias: of the neuron before that.
@@ -172,9 +172,13 @@ class DendriticLayer(nn.Module):
         for d, gain in enumerate(self.gains):
             owners = self.owners_of(d)
             gain.data.mul_((scale if owners is None else scale[owners]).view_as(gain))
-        if self.kind.tie is not None:
+        tied = [dendrite for dendrite in self.dendrites if isinstance(dendrite, Tied)]
+        for dendrite in tied:
+            dendrite.take_affine_(scale, shift)
+        if tied:
             known = torch.where(scale == 0, 1, scale)  # where it is 0, so is the gain: any drive will do
-            undone = [(1 / known).view_as(self.gains[0]), *([] if bias is None else [known * bias])]
+            used = tied[0].bias_for_scale(bias)
+            undone = [(1 / known).view_as(self.gains[0]), *([] if used is None else [known * used])]
             self.rescale.extend([nn.Parameter(value.detach()) for value in undone])
 
     def freeze_(self) -> None:
@@ -182,14 +186,19 @@ class DendriticLayer(nn.Module):
         self.dendrites.requires_grad_(False)
         self.cascade.requires_grad_(False)
 
-    def dendrite_outputs(self, x: Tensor, *, sets: int | None = None) -> list[Tensor]:
+    def dendrite_outputs(self, x: Tensor, *, sets: int | None = None, y: Tensor | None = None) -> list[Tensor]:
         """Outputs a_d of the first `sets` (default: all), each with the shape of the layer's output.
 
         A set that only some neurons keep has outputs for those only.
+
+        Args:
+            y: the neuron's output, if it is known already.
         """
         outputs: list[Tensor] = []
+        if self.kind.tie is not None and y is None:
+            y = self.neuron(x)
         for d in range(len(self.dendrites) if sets is None else sets):
-            z = self.drive(self.dendrites[d], self.cascade_of(d), x, [] if self.kind.linear else outputs)
+            z = self.drive(self.dendrites[d], self.cascade_of(d), x, [] if self.kind.linear else outputs, y)
             outputs.append(z if self.kind.linear else ACTIVATIONS[self.activation](z))
         return outputs
 
@@ -197,13 +206,19 @@ class DendriticLayer(nn.Module):
         """v_{d,0} … v_{d,d-1}; none in linear kinds."""
         return [] if self.kind.linear else [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
 
-    def drive(self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
-        """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`."""
+    def drive(
+        self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor], y: Tensor | None = None
+    ) -> Tensor:
+        """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`.
+
+        Args:
+            y: the neuron's output, for dendrites that use the neuron's own weights.
+        """
         d = len(earlier)
         owners = self.owners_of(d)
         if owners is not None and self._is_depthwise():
             x = x.index_select(1, owners)
-        z: Tensor = dendrite(x, self.neuron, self.rescale) if isinstance(dendrite, Tied) else dendrite(x)
+        z: Tensor = dendrite(x, y, self.neuron, self.rescale) if isinstance(dendrite, Tied) else dendrite(x)
         for e, (scalar, a) in enumerate(zip(heard, earlier, strict=True)):
             z = z + scalar * self._heard(a, e, d)
         return z
@@ -218,7 +233,7 @@ class DendriticLayer(nn.Module):
                 fused: Tensor = Combine.apply(z, self.activation, len(self.dendrites), *self.gains, *self.cascade)
                 return fused
         y: Tensor = self.neuron(x)
-        outputs = self.dendrite_outputs(x.detach() if self.perforated else x)
+        outputs = self.dendrite_outputs(x.detach() if self.perforated else x, y=y)
         for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
             y = y + self._spread(gain * a, d)
         return y

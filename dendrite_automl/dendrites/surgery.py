@@ -49,7 +49,7 @@ def add_dendrites_(
                 f"got {chosen.name}, {activation}; drop its dendrites first"
             )
     for name in names:
-        _grown(model, name, activation, chosen).add_set_()
+        grow_layer_(model, name, chosen, activation)
     return names
 
 
@@ -82,11 +82,13 @@ def dendritic_layers(model: nn.Module) -> dict[str, DendriticLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, DendriticLayer)}
 
 
-def _grown(model: nn.Module, name: str, activation: str, kind: Kind) -> DendriticLayer:
+def grow_layer_(model: nn.Module, name: str, kind: Kind, activation: str) -> DendriticLayer:
+    """Add one set to a layer that the kind suits, and return the grown layer."""
     layer = model.get_submodule(name)
-    if isinstance(layer, DendriticLayer):
-        return layer
-    grown = DendriticLayer(cast(Growable, layer), kind=kind, activation=activation)
-    grown.train(layer.training)
-    model.set_submodule(name, grown)
+    grown = layer
+    if not isinstance(grown, DendriticLayer):
+        grown = DendriticLayer(cast(Growable, layer), kind=kind, activation=activation)
+        grown.train(layer.training)
+        model.set_submodule(name, grown)
+    grown.add_set_()
     return grown

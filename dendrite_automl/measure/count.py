@@ -43,7 +43,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
         macs += weight.numel() * (output.numel() // weight.shape[0])
 
     def tied(_module: Tied, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _x, neuron, rescale = inputs
+        _x, _y, neuron, rescale = inputs
         weighted(neuron, (), output)
         nonlocal macs
         macs += output.numel() if len(rescale) else 0

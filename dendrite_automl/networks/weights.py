@@ -10,9 +10,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import KINDS, dendritic_layers, find_layers
 from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.layer import owners_name
+from dendrite_automl.dendrites.surgery import grow_layer_
 from dendrite_automl.errors import RequestError
 from dendrite_automl.networks.build import build_network
 
@@ -63,8 +64,8 @@ def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[s
     if dendrites and grow is None:
         raise RequestError(f"weights: candidate {candidate.id} grows no dendrites, the snapshot has {dendrites} sets")
     try:
-        for stage in [grow] * dendrites if grow else []:
-            _add_set_(model, stage, state)
+        for d in range(dendrites if grow else 0):
+            _add_set_(model, grow, d, state)  # type: ignore[arg-type]
         _resize_(model, state)
         model.load_state_dict(state)
     except (RuntimeError, IndexError) as error:
@@ -76,15 +77,16 @@ def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[s
             layer.freeze_()
 
 
-def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> None:
-    """Add a dendrite set to the layers of the stage's placement, for those neurons that the stored set has."""
-    kind, placement, activation = str(grow.kind), str(grow.placement), str(grow.activation)
-    for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
-        layer = dendritic_layers(model)[name]
+def _add_set_(model: nn.Module, grow: Stage, d: int, state: Mapping[str, Tensor]) -> None:
+    """Add set `d` to the layers of the stage's placement that have it in the stored network, for the same neurons."""
+    for name in find_layers(model, str(grow.placement)):
+        if f"{name}.gains.{d}" not in state:
+            continue  # the kind did not suit it, as wide as it was then
+        layer = grow_layer_(model, name, KINDS[str(grow.kind)], str(grow.activation))
         newest = layer.dendrites[-1]
         if isinstance(newest, Branches):  # whether it passed its input on depends on the widths when it grew
-            newest.set_identity_(layer.neuron, f"{name}.dendrites.{len(layer.dendrites) - 1}.parts.1.weight" in state)
-        owners = state.get(f"{name}.{owners_name(len(layer.dendrites) - 1)}")
+            newest.set_identity_(layer.neuron, f"{name}.dendrites.{d}.parts.1.weight" in state)
+        owners = state.get(f"{name}.{owners_name(d)}")
         if owners is not None:
             layer.keep_neurons_(owners)
 

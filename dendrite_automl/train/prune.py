@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.dendrites import Tied, dendritic_layers
 from dendrite_automl.dendrites.layer import GROWABLE
+from dendrite_automl.dendrites.tied import Again
 from dendrite_automl.errors import CandidateFailed
 
 # A layer keeps at least a tenth of its channels: a global ranking may otherwise cut the network in two.
@@ -106,6 +107,8 @@ def _take_out_(
 ) -> None:
     before = sum(parameter.numel() for parameter in model.parameters())
     with _traceable(model):
+        model(example)
+        fixed = [layer.neuron for layer in dendritic_layers(model).values() for d in layer.dendrites if _reads_example(d)]
         pruner = tp.pruner.BasePruner(
             model,
             example,
@@ -114,7 +117,7 @@ def _take_out_(
             pruning_ratio=0.0 if ratios else ratio,
             pruning_ratio_dict=dict(ratios or {}),
             max_pruning_ratio=_MOST_PER_LAYER,
-            ignored_layers=[_last_linear(model)],
+            ignored_layers=[_last_linear(model), *fixed],
             # Given explicitly, because torch-pruning modifies its default arguments, which all callers share.
             in_channel_groups={},
             out_channel_groups={},
@@ -129,6 +132,11 @@ def _take_out_(
             _cut(pruner, group)
     if sum(parameter.numel() for parameter in model.parameters()) == before:
         raise CandidateFailed(f"no channels to remove at ratio {ratio:g}: the layers are already too narrow")
+
+
+def _reads_example(dendrite: nn.Module) -> bool:
+    """Whether a dendrite ties its neuron's channels to those of the network's own input, which cannot be taken out."""
+    return isinstance(dendrite, Again) and dendrite.reads_example
 
 
 def _cut(pruner: tp.pruner.BasePruner, group: tp.Group) -> None:

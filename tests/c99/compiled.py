@@ -40,6 +40,7 @@ GROWN = [
     ("mlp", "low_rank", "all"),
     ("sepconv1d", "subset", "convs"),
     *((name, "shared", "convs") for name in NETWORKS if name != "mlp"),
+    *((name, "reuse", "convs") for name in NETWORKS if name not in ("mlp", "conv2d", "conv2d_pool")),
     ("conv2d", "fold_away", "convs"),
     ("dscnn", "fold_away", "convs"),
     ("conv2d", "subset", "head"),

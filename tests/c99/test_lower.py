@@ -1,5 +1,7 @@
 """What has no kernel is refused by name; what is no dendrite is not taken for one."""
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -29,8 +31,12 @@ class Branches(nn.Module):
 
 
 class Scaled(nn.Module):
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.arange(1.0, 1.0 + math.prod(shape)).view(shape) - 3)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x) * torch.tensor([1.0, 2.0, 3.0])
+        return torch.relu(torch.relu(x) * self.factors)
 
 
 def export(model: nn.Module, shape: tuple[int, ...], path) -> None:
@@ -68,7 +74,8 @@ def test_an_unknown_operator_is_named(op, attributes, said, tmp_path) -> None:
     ("model", "shape", "said"),
     [
         (nn.Linear(3, 2), (4, 3), "MatMul"),
-        (Scaled(), (3,), "a constant multiplies something other"),
+        (Scaled(3, 2), (3, 2), r"one number, or one per channel, got a constant of shape \(3, 2\)"),
+        (Scaled(3), (3, 3), "one number, or one per channel"),
         (nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.MaxPool1d(2, dilation=2)), (2, 12), "dilations"),
         (nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 1)), (1, 2, 2, 2), "one or two spatial axes, got 3"),
         (nn.Sequential(nn.Conv1d(1, 2, 1), nn.AvgPool1d(3, ceil_mode=True)), (1, 8), "ceil_mode"),
@@ -88,7 +95,18 @@ def test_padding_that_is_not_counted_is_refused(tmp_path) -> None:
         lower(tmp_path / "m.onnx")
 
 
-def test_a_tampered_graph_is_no_layer(tmp_path) -> None:
+@needs_compiler
+@pytest.mark.parametrize(("factors", "shape"), [((3,), (3,)), ((4, 1), (4, 5)), ((4, 1, 1), (4, 2, 3)), ((1,), (4, 5))])
+def test_factors_of_whole_tensors_are_layers_of_one_channel_each(factors, shape, tmp_path) -> None:
+    export(Scaled(*factors), shape, tmp_path / "m.onnx")
+    x, program = inputs(shape, 100), lower(tmp_path / "m.onnx")
+    assert sum(isinstance(step, Layer) for step in program.steps) == 1
+    got = run(compile_program(program, tmp_path / "c"), x, math.prod(shape))
+    np.testing.assert_allclose(got, run_onnx(tmp_path / "m.onnx", x).reshape(got.shape), atol=1e-5)
+
+
+@needs_compiler
+def test_a_tampered_graph_is_no_layer_but_computes_what_it_says(tmp_path) -> None:
     """A dendrite that hears something else than its neuron's."""
     file, _ = write(*build("mlp", "gradient", "all"), tmp_path)
     model = onnx.load(file)
@@ -96,8 +114,11 @@ def test_a_tampered_graph_is_no_layer(tmp_path) -> None:
     tanhs = [node for node in model.graph.node if node.op_type == "Tanh"]
     adds[0].input[1] = tanhs[0].output[0]  # an unscaled dendrite
     onnx.save(model, file)
-    with pytest.raises(Unsupported, match="a constant multiplies something other than the outputs of a layer's dendrites"):
-        lower(file)
+    program, plain = lower(file), lower(write(*build("mlp", "gradient", "all"), tmp_path)[0])
+    assert len(program.steps) > len(plain.steps)
+    onnx.save(model, file)
+    x = inputs((16,), 100)
+    np.testing.assert_allclose(run(compile_program(program, tmp_path / "c"), x, 6), run_onnx(file, x), atol=1e-4)
 
 
 def test_no_two_living_tensors_share_a_place(tmp_path) -> None:
