@@ -152,7 +152,7 @@ REUSE = Kind(name="reuse", perforated=False, tie="again")
 """Kind `reuse`: a dendrite is its neuron's layer run again on its own output; everything learns jointly by back-propagation.
 
 Formula: a_d = f(W(g_d * y + b_d) + sum_{e<d} v_{d,e} a_e), y = M(x), W the layer M without its bias (not a copy), g and b one
-number per channel, 1 and 0 at first; the layer's output is y + sum_d w_d a_d.
+number per channel, about 1 and 0 at first; the layer's output is y + sum_d w_d a_d.
 
 Cost of D sets: 2 * C * D + C * D * (D + 1) / 2 parameters, D * macs(M) and one MAC per number in g and scalar at each position.
 Folding a BatchNorm scales M's weights; the scale is undone for the dendrites: C more parameters a layer and C * D more MACs at

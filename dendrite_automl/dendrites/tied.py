@@ -88,7 +88,8 @@ class Again(Tied):
     """M's weights, without its bias, on g * y + b, its own output with a scale and a shift per channel; see kind `reuse`.
 
     Attributes:
-        affine: g and b, as a depthwise convolution with kernel 1; g is 1 and b is 0 at first.
+        affine: g and b, as a depthwise convolution with kernel 1. At first b is 0 and g is 1 with a deviation of 0.1, so that
+            two new sets differ.
         reads_example: whether x was the network's own input when channels were traced last.
     """
 
@@ -96,7 +97,7 @@ class Again(Tied):
         super().__init__(d, neuron)
         channels, build = len(neuron.weight), type(neuron)
         self.affine = build(channels, channels, 1, groups=channels, device=neuron.weight.device, dtype=neuron.weight.dtype)
-        nn.init.ones_(self.affine.weight)
+        nn.init.normal_(self.affine.weight, 1.0, 0.1)
         nn.init.zeros_(self.affine.bias)
         self.reads_example = False
 

@@ -84,7 +84,7 @@ def test_graphs(function, numbers, operators) -> None:
     check(Block(function), (2, 10), numbers, operators)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].linear])
+@pytest.mark.parametrize("kind", [*ANYWHERE, "shared"])
 @pytest.mark.parametrize(
     ("sets", "numbers"),
     [
@@ -119,6 +119,15 @@ def test_cheaper_dendrites_after_their_phase(kind, sets, numbers) -> None:
         layer.add_set_()
         layer.settle_()
     assert plan_memory(layer.eval(), (1, 10)).peak_bytes == 4 * numbers
+
+
+@pytest.mark.parametrize("sets", [1, 2, 3])
+def test_a_layer_that_runs_on_its_own_output_keeps_that(sets) -> None:
+    layer = DendriticLayer(nn.Conv1d(3, 3, 3, padding=1), kind=KINDS["reuse"])
+    for _ in range(sets):
+        layer.add_set_()
+    # y, g y + b, M of it; with the second set its product with v, and the first set's output
+    assert plan_memory(layer.eval(), (3, 10)).peak_bytes == 4 * 30 * (2 + sets)
 
 
 @pytest.mark.parametrize("kind", ANYWHERE)

@@ -15,7 +15,7 @@ from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.train.prune import prune_, shrink_, take_out_
 from dendrite_automl.train.stack import can_stack, stack
-from tests.sample_networks import ANYWHERE, STACKED, make_replicates
+from tests.sample_networks import STACKED, make_replicates, suits
 
 CLASSES = 5
 BACKBONES = {
@@ -25,7 +25,15 @@ BACKBONES = {
 }
 FORMS = ["gradient", "low_rank", "subset"]
 GROWN = [(None, None, 0), *itertools.product(FORMS, ["head", "convs"], [2]), *itertools.product(KINDS, ["all"], [2])]
-CASES = [(b, *g) for b in BACKBONES for g in GROWN if not (b == "mlp" and (g[1] == "convs" or g[0] not in (None, *ANYWHERE)))]
+
+
+def suited(backbone: str, kind: str | None, placement: str | None = "all") -> bool:
+    shape, knobs = BACKBONES[backbone]
+    plain = not (backbone == "mlp" and placement == "convs")
+    return plain and suits(kind, build_backbone(backbone, shape, CLASSES, knobs), str(placement))
+
+
+CASES = [(b, *g) for b in BACKBONES for g in GROWN if suited(b, *g[:2])]
 OTHER_DEPTHS = list(itertools.product(BACKBONES, FORMS, ["all"], [1, 3]))
 TAKE = {"shrink": shrink_, "prune": prune_}
 matrix = pytest.mark.parametrize(("backbone", "kind", "placement", "sets"), CASES)
@@ -84,7 +92,7 @@ def silence_removed_(original: nn.Module, pruned: nn.Module) -> nn.Module:
     for module, smaller in zip(original, pruned, strict=True):
         if isinstance(neuron(module), nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(neuron(module), "groups", 1) == 1:
             layers = [module.neuron, *module.dendrites] if isinstance(module, DendriticLayer) else [module]
-            layers = [layer for layer in layers if not isinstance(layer, Tied)]
+            layers = [layer for layer in layers if not isinstance(layer, Tied)]  # their neuron's weights are theirs
             layers = [layer.parts[0] if isinstance(layer, Branches) else layer for layer in layers]
             for layer in [layer[0] if isinstance(layer, nn.Sequential) else layer for layer in layers]:
                 per_channel = layer.weight.shape[1] // channels if removed else 1
@@ -176,8 +184,8 @@ def test_pruning_leaves_at_least_a_tenth_of_every_layer() -> None:
 @both
 @pytest.mark.parametrize("training", [True, False])
 def test_mode_flags_and_perforation_are_restored(backbone, kind, take, training) -> None:
-    if backbone == "mlp" and kind not in ANYWHERE:
-        pytest.skip(f"{kind} suits no linear layer")
+    if not suited(backbone, kind):
+        pytest.skip(f"{kind} suits no layer of {backbone}")
     model, x = make(backbone, kind, "all", 2)
     model.train(training)
     next(model.parameters()).requires_grad_(False)
@@ -218,7 +226,7 @@ def add_head(model: nn.Module) -> nn.Module:
 def test_the_same_network_is_pruned_in_the_same_way(kind) -> None:
     results = []
     for _ in range(2):
-        model, x = make("conv2d", kind, "all", 2)
+        model, x = make("conv2d" if suited("conv2d", kind) else "sepconv1d", kind, "all", 2)
         prune_(model, x[:1], ratio=0.3)
         results.append(model(x))
     assert torch.equal(*results)
