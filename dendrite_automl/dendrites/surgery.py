@@ -19,9 +19,9 @@ def add_dendrites_(
 
     Args:
         model: any module with Linear, Conv1d or Conv2d layers; a layer that already has dendrites gets one more set.
-        kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. Those that are not perforated
-            (`gradient`, `shared`): everything learns jointly afterwards. All others: call `train_dendrites_` next, then train
-            the network; the dendrites stay as they are and no error flows through them.
+        kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. `gradient`, `shared`, `reuse` and
+            `fold_away`: everything learns jointly afterwards. All others: call `train_dendrites_` next, then train the network;
+            the dendrites stay as they are and no error flows through them.
         placement: see `find_layers`; layers that the kind does not suit are left out.
         activation: tanh | sigmoid | relu.
 

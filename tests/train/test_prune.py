@@ -232,6 +232,18 @@ def test_the_same_network_is_pruned_in_the_same_way(kind) -> None:
     assert torch.equal(*results)
 
 
+@both
+def test_a_layer_that_runs_again_keeps_the_channels_of_the_networks_input(take) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv1d(4, 6, 3), nn.ReLU(), nn.Conv1d(6, 6, 3, padding=1), nn.Flatten()
+    ).append(nn.Linear(6 * 7, CLASSES))
+    assert add_dendrites_(model, kind="reuse", placement="convs") == ["0", "4"]
+    TAKE[take](model, torch.zeros(1, 4, 9), ratio=0.5)
+    assert [tuple(layer.neuron.weight.shape) for layer in dendritic_layers(model).values()] == [(4, 4, 3), (3, 3, 3)]
+    assert model(torch.randn(2, 4, 9)).shape == (2, CLASSES)
+
+
 def shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in model.state_dict().items()}
 

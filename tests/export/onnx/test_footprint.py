@@ -27,7 +27,7 @@ NETWORKS = {
     "invres2d": ((1, 12, 12), {"channels": 4, "blocks": 2, "nonlinearity": "leaky_relu"}),
     "bcresnet": ((12, 10), {"channels": 4, "blocks": 2, "nonlinearity": "hard_swish"}),
 }
-TIED = [("shared", "convs"), ("fold_away", "convs")]
+TIED = [("shared", "convs"), ("reuse", "convs"), ("fold_away", "convs")]
 GROWN = [(None, "head"), ("gradient", "all"), ("low_rank", "all"), ("subset", "convs"), ("subset", "head")]
 
 
@@ -40,6 +40,10 @@ def write(name: str, kind: str | None, placement: str, folder: Path) -> tuple[nn
             dendritic_layers(model)[layer].settle_()
     with torch.no_grad():
         model.train()(torch.randn(8, *shape))
+    for grown in dendritic_layers(model).values():
+        if grown.kind.tie is not None:  # the exporter leaves out a bias that is 0, as in a set that has not been trained
+            for parameter in grown.dendrites.parameters():
+                nn.init.normal_(parameter)
     randomise_scalars_(model.eval())
     files = folder / "m.onnx", folder / "m.int8.onnx"
     export_onnx(model, shape, files[0])
@@ -51,7 +55,7 @@ def write(name: str, kind: str | None, placement: str, folder: Path) -> tuple[nn
     ("name", "kind", "placement"),
     [
         *[(n, *g) for n in NETWORKS for g in GROWN if g[1] != "convs" or n not in ("mlp", "dscnn", "invres2d", "bcresnet")],
-        *[(n, *g) for n in NETWORKS for g in TIED if n != "mlp"],
+        *[(n, *g) for n in NETWORKS for g in TIED if n != "mlp" and (n, g[0]) != ("conv2d", "reuse")],
     ],
 )
 def test_files_need_what_the_network_was_planned_for(name, kind, placement, tmp_path) -> None:

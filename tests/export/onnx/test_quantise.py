@@ -143,10 +143,10 @@ def test_fine_tuning_returns_a_plain_network_whose_frozen_dendrites_stay(data) -
     assert all(torch.equal(a, b) for a, b in zip(tuned.parameters(), again.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("kind", ["shared", "fold_away"])
+@pytest.mark.parametrize("kind", ["shared", "reuse", "fold_away"])
 def test_fine_tuning_takes_dendrites_without_weights_of_their_own(kind, data, tmp_path) -> None:
     torch.manual_seed(0)
-    model = build_backbone("conv2d", (1, 8, 8), 10, {"filters": 3, "blocks": 1, "norm": "batch"})
+    model = build_backbone("conv2d", (1, 8, 8), 10, {"filters": 3, "blocks": 2, "growth": "constant", "norm": "batch"})
     add_dendrites_(model, kind=kind, placement="convs")
     fit_(model, data, SETTINGS, epochs=2, seed=0)
     randomise_scalars_(model)
