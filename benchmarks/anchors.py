@@ -8,6 +8,7 @@ together. Both sides choose their network by validation accuracy; what is shown 
 
     python benchmarks/anchors.py --cache DIR --spoken ZIP                       # every task; data: see data_sets.py
     python benchmarks/anchors.py --cache DIR --tasks hapt --minutes 30          # a slice; call it again to go on
+    python benchmarks/anchors.py --cache DIR --tasks spoken --sizes 500,2000    # some sizes; their epochs limit the search
     python benchmarks/anchors.py --render                                       # the tables from results/anchors.jsonl only
 
 Training and validation use 5,000 images of Fashion-MNIST, and 4,000 of MNIST-5k, whose other 1,000 are its test split.
@@ -59,6 +60,7 @@ class Search:
     """A search of a task, in the default space.
 
     Attributes:
+        budget: without a time limit, that of the largest size that was asked for.
         seconds: a time limit in the place of a number of trials.
     """
 
@@ -99,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_folder_flags(parser)
     parser.add_argument("--tasks", default=",".join(TASKS), help="some of " + ", ".join(FAMILIES))
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="some of the sizes; default: all")
     parser.add_argument("--minutes", type=float, help="start nothing that would end later; a search under way is interrupted")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that train; default: all cores")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file for the results; default: results/anchors.jsonl")
@@ -108,6 +111,8 @@ def main() -> None:
     unknown = [name for name in asked.tasks.split(",") if name not in FAMILIES]
     if unknown:
         raise SystemExit(f'anchors: --tasks: expected some of {", ".join(FAMILIES)}, got "{unknown[0]}"')
+    if odd := [size for size in asked.sizes.split(",") if size not in map(str, SIZES)]:
+        raise SystemExit(f'anchors: --sizes: expected some of {", ".join(map(str, SIZES))}, got "{odd[0]}"')
     if not asked.render and asked.cache is None:
         raise SystemExit("anchors: --cache: expected a folder for data, teachers and searches, got none; give --cache DIR")
     if asked.smoke and asked.results == RESULTS:
@@ -132,6 +137,7 @@ def make_settings(asked: argparse.Namespace) -> Settings:
         folders=read_folders(asked),
         results=asked.results,
         workers=asked.workers,
+        sizes=tuple(map(int, asked.sizes.split(","))),
         deadline=math.inf if asked.minutes is None else time.monotonic() + 60 * asked.minutes,
     )
     if not asked.smoke:
@@ -158,7 +164,8 @@ def run_task(name: str, settings: Settings) -> None:
         if not run_units(_finish_units(name, settings), settings):
             return
     for search in SEARCHES[name]:
-        search_front(name, task, search, settings)
+        within = search if search.seconds is not None else replace(search, budget=f"{max(settings.sizes) / 1000:g}k-params")
+        search_front(name, task, within, settings)
 
 
 def _finish_units(name: str, settings: Settings) -> list[Unit]:

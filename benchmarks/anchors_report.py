@@ -8,6 +8,7 @@ from typing import Any
 from anchor_families import SIZES
 
 RIVALS = 3  # families that are finished at each size
+_FULL = 0.75  # of a size: the networks for it are at least so large, as the next smaller size is at most two thirds of it
 Line = dict[str, Any]
 
 
@@ -74,7 +75,7 @@ def render(lines: list[Line]) -> str:
 
 def count_cells(tasks: list[list[Line]]) -> str:
     """One line: at how many sizes of all tasks the front is where it should be."""
-    cells = [(ours, size) for ours in tasks for size in SIZES if best_at(by_hand(ours), size)]
+    cells = [(ours, size) for ours in tasks for size in sizes_of(ours)]
     gains = [gain for ours, size in cells if (gain := difference(ours, size)) is not None]
     level = sum(gain >= 0 for gain, _ in gains)
     above = sum(gain > error for gain, error in gains)
@@ -97,6 +98,11 @@ def _beats_all(cell: tuple[list[Line], int]) -> bool:
     return front is not None and all(
         statistics.fmean(front["test"]) >= statistics.fmean(line["test"]) for line in theirs if line is not None
     )
+
+
+def sizes_of(ours: list[Line]) -> list[int]:
+    """The sizes for which hand-built networks of a task were trained."""
+    return [size for size in SIZES if any(_FULL * size < line["params"] <= size for line in by_hand(ours))]
 
 
 def difference(ours: list[Line], size: int) -> tuple[float, float] | None:
@@ -122,7 +128,7 @@ def _task_table(task: str, ours: list[Line]) -> list[str]:
         "| at most | best hand-built network | test accuracy | front of the search | difference | MACs, ours and theirs |",
         "|--:|---|--:|--:|--:|--:|",
     ]
-    for size in SIZES:
+    for size in sizes_of(ours):
         front, best, gain = best_at(searched(ours), size), best_at(hand, size), difference(ours, size)
         name, macs = best["family"] if best else "–", f"{_macs(front)} / {_macs(best)}"
         rows.append(f"| {size:,} | {name} | {_cell(best)} | {_cell(front)} | {_signed(gain)} | {macs} |")

@@ -11,16 +11,21 @@ that without augmentation.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from designs import SETS, Training, effort_line, load_lines, parser, published, train_missing
+from designs import Training, effort_line, load_lines, parser, published, train_missing
 from section import replace_section
 
 RESULTS = Path(__file__).parent / "results" / "augmentation.jsonl"
 REPLICATES, SHARE = 4, 0.55
+SETS = {
+    "auto_sequences": ("keywords", "spoken", "spoken_shared", "hapt", "watch", "mnist1d"),
+    "auto_images": ("digits", "mnist5k", "fashion5k"),
+}
 _OFF = {"shift": 0, "noise": 0.0, "mixup": 0.0}
 _SEQUENCE_OFF = {**_OFF, "time_mask": 0, "channel_mask": 0}
 _IMAGE_OFF = {**_OFF, "flip": False, "cutout": 0}
@@ -31,7 +36,18 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "shift 3": {"shift": 3},
         "shift 3, noise 0.1": {"shift": 3, "noise": 0.1},
         "shift 6, noise 0.2": {"shift": 6, "noise": 0.2},
+        "shift 3, noise 0.1, time mask 6": {"shift": 3, "noise": 0.1, "time_mask": 6},
+        "shift 3, noise 0.1, channel mask 2": {"shift": 3, "noise": 0.1, "channel_mask": 2},
         "shift 3, noise 0.1, masks 6 and 2": {"shift": 3, "noise": 0.1, "time_mask": 6, "channel_mask": 2},
+        "shift 3, noise 0.1, masks 10 and 3": {"shift": 3, "noise": 0.1, "time_mask": 10, "channel_mask": 3},
+        "shift 6, noise 0.2, masks 6 and 2": {"shift": 6, "noise": 0.2, "time_mask": 6, "channel_mask": 2},
+        "shift 3, noise 0.1, mixup 0.2, masks 6 and 2": {
+            "shift": 3,
+            "noise": 0.1,
+            "mixup": 0.2,
+            "time_mask": 6,
+            "channel_mask": 2,
+        },
         "shift 3, noise 0.1, mixup 0.2": {"shift": 3, "noise": 0.1, "mixup": 0.2},
     },
     "auto_images": {
@@ -81,7 +97,7 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
             found = {line["data"]: line for line in lines if line["settings"] == complete(space, how)}
             if how and all(name in found for name in there):
                 gains = [100 * (found[name]["val_accuracy"] - plain[name]["val_accuracy"]) for name in there]
-                errors = [100 * (found[n]["val_accuracy_se"] ** 2 + plain[n]["val_accuracy_se"] ** 2) ** 0.5 for n in there]
+                errors = [100 * math.hypot(found[n]["val_accuracy_se"] or 0, plain[n]["val_accuracy_se"] or 0) for n in there]
                 cells = [f"{gain:+.1f} ± {error:.1f}" for gain, error in zip(gains, errors, strict=True)]
                 out.append(f"| {label} | {' | '.join(cells)} | {statistics.fmean(gains):+.1f} |")
         shown = " | ".join(f"{100 * plain[name]['val_accuracy']:.1f} %" for name in there)

@@ -1,4 +1,4 @@
-"""Designs of the default spaces, and their short training on any data set: what `portfolio.py` and `augmentation.py` share."""
+"""Designs of the default spaces, and short trainings on any data set: what several benchmarks share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from data_sets import add_folder_flags, load, read_folders, thin
@@ -26,7 +26,7 @@ from dendrite_automl.candidate import Candidate, Stage, make_candidate, trial_se
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.plan.parse import Effort
-from dendrite_automl.plan.resolve import fit_epochs
+from dendrite_automl.plan.resolve import fit_epochs, suit_augmentation
 from dendrite_automl.space import SIZE, Point, SearchSpace, load_space
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import run_trial
@@ -36,8 +36,8 @@ SETS = {
     "auto_images": ("digits", "mnist5k", "fashion5k"),
 }
 BUDGET, EXAMPLES, SEED = Budget.parse("2k-params"), 2000, 0
-_LEARN = {"learning_rate": 0.01, "nonlinearity": "hard_swish"}
-_DSCNN = {"family": "dscnn", "blocks": 3, "kernel": 3, "growth": 2.0, **_LEARN}
+_LEARN: Point = {"learning_rate": 0.01, "nonlinearity": "hard_swish"}
+_DSCNN: Point = {"family": "dscnn", "blocks": 3, "kernel": 3, "growth": 2.0, **_LEARN}
 _PUBLISHED: dict[str, tuple[Point, ...]] = {
     "auto_sequences": (
         {"family": "ressep1d", "blocks": 3, "kernel": 9, "stride": 2, "expansion": 1, **_LEARN},  # MatchboxNet
@@ -71,9 +71,15 @@ class Training:
     @property
     def facts(self) -> dict[str, Any]:
         """What sets it apart in a results file."""
+        settings = json.loads(self.settings)
         design = describe(self.space, json.loads(self.point))
+        design = {name: value for name, value in design.items() if name not in settings}
         facts = {"space": self.space, "data": self.data, "design": design, "share": self.share}
-        return {**facts, "settings": json.loads(self.settings)} if self.settings != "{}" else facts
+        return {**facts, "settings": settings} if settings else facts
+
+    def line(self, folders: Folders) -> dict[str, Any]:
+        """Its result."""
+        return train_short(self, folders)
 
 
 def published(space_name: str) -> list[Point]:
@@ -107,7 +113,22 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     return flags
 
 
-def train_missing(trainings: Sequence[Training], results: Path, asked: argparse.Namespace) -> None:
+class Work(Protocol):
+    """One training, done in a process of its own."""
+
+    @property
+    def data(self) -> str:
+        """The data set."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What sets it apart in a results file."""
+
+    def line(self, folders: Folders) -> dict[str, Any]:
+        """Its line, with the facts."""
+
+
+def train_missing(trainings: Sequence[Work], results: Path, asked: argparse.Namespace) -> None:
     """Do what a results file lacks, as far as the time goes."""
     if asked.cache is None:
         raise SystemExit("--cache: expected a folder for the data, got none; give --cache DIR")
@@ -117,28 +138,34 @@ def train_missing(trainings: Sequence[Training], results: Path, asked: argparse.
     for name in {training.data for training in missing}:
         load(name, folders)  # made once, before several processes read it
     with ProcessPoolExecutor(asked.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for line in pool.map(train, missing, itertools.repeat(folders), itertools.repeat(deadline)):
+        for line in pool.map(_train, missing, itertools.repeat(folders), itertools.repeat(deadline)):
             if line is not None:
                 with results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(json.dumps(line), flush=True)
 
 
-def train(training: Training, folders: Folders, deadline: float) -> dict[str, Any] | None:
-    """A training in a process of its own: its mean validation accuracy, or why it failed; None after the deadline."""
+def _train(training: Work, folders: Folders, deadline: float) -> dict[str, Any] | None:
     if time.monotonic() > deadline:
         return None
     torch.set_num_threads(1)
-    task, space, point = thin(load(training.data, folders), EXAMPLES), load_space(training.space), json.loads(training.point)
-    classes, epochs = len(task.classes), fit_epochs(Effort(), len(task.train)).epochs
+    start = time.process_time()
+    line = training.line(folders)
     versions = {"version": dendrite_automl.__version__, "torch": torch.__version__, "date": date.today().isoformat()}
-    line = {**training.facts, "examples": len(task.train), **versions}
+    return {**training.facts, **line, **versions, "cpu_seconds": round(time.process_time() - start, 1)}
+
+
+def train_short(training: Training, folders: Folders) -> dict[str, Any]:
+    """The mean validation accuracy of a design, or why it failed."""
+    task, point = thin(load(training.data, folders), EXAMPLES), json.loads(training.point)
+    space = suit_augmentation(load_space(training.space), task)
+    point |= {knob.name: knob.choices[0] for knob in space.knobs if point[knob.name] not in knob.choices}
+    classes, epochs = len(task.classes), fit_epochs(Effort(), len(task.train)).epochs
     sizer = Reach(space, task.input_shape, classes).sizer(BUDGET)
 
     def design(solved: Point) -> Candidate:
         return make_candidate(space, solved, arm="baseline", epochs=epochs)
 
-    start = time.process_time()
     try:
         candidate = sizer.solve({**point, SIZE: training.share}, design)
         knobs = {**dict(candidate.training), **json.loads(training.settings)}
@@ -147,16 +174,15 @@ def train(training: Training, folders: Folders, deadline: float) -> dict[str, An
         data = Data.from_splits(task.train, task.val, classes)
         [(snapshot, _)] = [news for news in run_trial(candidate, data, seeds) if isinstance(news, tuple)]
     except (CandidateFailed, RequestError) as error:
-        return {**line, "failed": str(error)}
-    cost = snapshot.measurement
+        return {"examples": len(task.train), "failed": str(error)}
+    cost, spread = snapshot.measurement, snapshot.measurement.val_accuracy_se
     return {
-        **line,
+        "examples": len(task.train),
         "val_accuracy": round(cost.val_accuracy, 5),
-        "val_accuracy_se": round(cost.val_accuracy_se, 5),
+        "val_accuracy_se": None if spread is None else round(spread, 5),
         "params": cost.params,
         "macs": cost.macs,
         "epochs": epochs,
-        "cpu_seconds": round(time.process_time() - start, 1),
     }
 
 

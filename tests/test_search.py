@@ -95,7 +95,7 @@ def test_artifacts_reproduce_their_vectors_in_plain_onnxruntime(first: dict) -> 
 
 def test_run_folder_holds_what_the_design_promises(first: dict, folder: Path) -> None:
     names = {path.name for path in (folder / "R").iterdir()}
-    tables = {"front.csv", "candidates.csv", "front.png", "front.svg", "report.html", "optuna.log"}
+    tables = {"front.csv", "candidates.csv", "label_errors.csv", "front.png", "front.svg", "report.html", "optuna.log"}
     assert names == {"run.json", "results.jsonl", "confirmed.jsonl", "weights", "artifacts", "test_predictions.npz"} | tables
     with (folder / "R" / "front.csv").open() as file:
         rows = list(csv.DictReader(file))

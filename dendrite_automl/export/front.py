@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.member import BundleContext, Finish, Member, Validation
+from dendrite_automl.export.label_errors import find_suspects
 from dendrite_automl.export.predictions import write_predictions
 from dendrite_automl.front import Goal
 from dendrite_automl.networks.weights import load_networks
@@ -53,7 +54,7 @@ class ExportPlan:
 
 
 def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list[dict[str, Any]]:
-    """Export the members of the reported front, open the test split once, write predictions, tables and report.html.
+    """Export the reported front, open the test split once, write predictions, suspected label errors, tables and report.html.
 
     Of a member's replicates, the one with the best validation accuracy is exported: of those of the finish, if it is the
     finished network that is reported; otherwise of those of search and confirmation together.
@@ -79,6 +80,8 @@ def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list
     journal.update(optimism=optimism(run, plan.goal))
     context = _context(run, plan)
     write_predictions(journal, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
+    if front:
+        _write_label_errors(journal, front[0], snapshots, context, progress)
     for number, row in enumerate(front):
         progress.export(number, len(front))
         snapshot = snapshots[row["snapshot"]]
@@ -179,13 +182,7 @@ def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: 
         seed=best.seed,
     )
     candidate = run.candidates()[snapshot.candidate]
-    shape, classes = context.task.input_shape, len(context.task.classes)
-    path = run.weights_path(snapshot.id, best.training)
-    try:
-        weights = path.read_bytes()
-    except OSError as error:
-        raise AutoMLError(f"{path}: expected the weights of {snapshot.id}: {error.strerror}") from None
-    model = load_networks(candidate, snapshot.dendrites, weights, shape, classes, context.pretrained)[best.place]
+    model = _load(run, snapshot, best.training, context)[best.place]
     scratch = None
     try:
         scratch = journal.new_artifact_folder()
@@ -199,6 +196,40 @@ def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: 
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
     return artifact
+
+
+def _write_label_errors(
+    journal: Journal, row: Mapping[str, Any], snapshots: Mapping[str, Snapshot], context: BundleContext, progress: Progress
+) -> None:
+    """Let the fresh networks of the most accurate member judge the labels that no network was trained on."""
+    run, snapshot, task = journal.run, snapshots[row["snapshot"]], context.task
+    last = FINISHED if row["finished"] else max((number for number, _ in run.confirmed().get(snapshot.id, [])), default=0)
+    try:
+        networks = _load(run, snapshot, last, context)
+    except AutoMLError:  # the export of this member says it
+        return
+    suspects = find_suspects(networks, task, context.test)
+    journal.write_label_errors([asdict(suspect) for suspect in suspects])
+    if suspects:
+        judged = len(task.val) + len(context.test)
+        progress.say(
+            f"suspected label errors: {len(suspects):,} of {judged:,} validation and test examples; see label_errors.csv"
+        )
+
+
+def _load(run: Run, snapshot: Snapshot, training: int | str, context: BundleContext) -> list[nn.Module]:
+    """The networks of one training of a snapshot.
+
+    Raises:
+        AutoMLError: their weights are missing.
+    """
+    path = run.weights_path(snapshot.id, training)
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise AutoMLError(f"{path}: expected the weights of {snapshot.id}: {error.strerror}") from None
+    candidate, classes = run.candidates()[snapshot.candidate], len(context.task.classes)
+    return load_networks(candidate, snapshot.dendrites, weights, context.task.input_shape, classes, context.pretrained)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,8 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     Args:
         budget: upper limits, as for `search`.
-        device, space, set_knobs, trials, seconds, epochs, replicates, confirm, finish, arms, metric, workers: as for `search`.
+        device, space, set_knobs, trials, seconds, epochs, replicates, confirm, finish, arms, metric: as for `search`.
+        workers, accelerator: as for `search`.
         int8: predict with the int8 file instead of the float32 one.
         test_size: share of the examples to hold out as the test split.
         out: folder of the run, which must not exist; None: a temporary one, deleted after `fit`.
@@ -55,7 +56,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         set_knobs: list[str] | None = None,
         trials: int = 40,
         seconds: float | None = None,
-        epochs: int = 30,
+        epochs: int | None = None,
         replicates: int = 4,
         confirm: int = 8,
         finish: str = "distill",
@@ -64,6 +65,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         int8: bool = False,
         test_size: float = 0.2,
         workers: int | None = None,
+        accelerator: str = "auto",
         out: str | Path | None = None,
         random_state: int | None = None,
         verbose: bool = False,
@@ -83,6 +85,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         self.int8 = int8
         self.test_size = test_size
         self.workers = workers
+        self.accelerator = accelerator
         self.out = out
         self.random_state = random_state
         self.verbose = verbose
@@ -127,6 +130,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
                     arms=self.arms,
                     metric=self.metric,
                     workers=self.workers,
+                    accelerator=self.accelerator,
                     seed=seed,
                     out=folder,
                 )

@@ -206,7 +206,9 @@ def extended(asked: Mapping[str, Any], request: Mapping[str, Any], path: Path) -
                 f"resume: {name}: expected {old[name]!r} as in {path}, got {value!r}; leave it out or start a new run"
             )
     more = {name: asked[name] for name in ("trials", "confirm", "finish", "front_size") if asked[name] is not None}
-    return {**old, **more, "seconds": asked["seconds"], "arms": _extended_arms(asked["arms"], old["arms"], path)}
+    endless = asked["trials"] is None and old["trials"] == NO_TRIAL_LIMIT  # nothing else would end it: the same time again
+    seconds = old["seconds"] if asked["seconds"] is None and endless else asked["seconds"]
+    return {**old, **more, "seconds": seconds, "arms": _extended_arms(asked["arms"], old["arms"], path)}
 
 
 def _extended_arms(text: str | None, old: Sequence[str], path: Path) -> str:

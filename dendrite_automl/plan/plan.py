@@ -16,6 +16,7 @@ from torch import nn
 
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.feasibility.reach import Reach
+from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.front import Goal
 from dendrite_automl.metrics import METRICS, imbalance_note
 from dendrite_automl.networks.foreign import is_foreign
@@ -87,9 +88,11 @@ class Plan:
         return Reach(self.space, self.task.input_shape, self.classes, self.device, self.start)
 
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about the data before the search starts."""
-        note = imbalance_note(self.task.train.y, self.task.classes, self.metric)
-        return (*self.task.notes, note) if note else self.task.notes
+        """What the user should know before the search starts, about the data and about sizes without a budget."""
+        more = [imbalance_note(self.task.train.y, self.task.classes, self.metric)]
+        if self.space.scales and not self.goal.budget.limits:
+            more.append(f"no limit is given: networks take shares of {WITHOUT_BUDGET}; set one with --budget or --device")
+        return (*self.task.notes, *(note for note in more if note))
 
     def settings(self) -> dict[str, Any]:
         """The settings that the run keeps, with defaults filled in, as plain values."""

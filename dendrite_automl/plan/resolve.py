@@ -15,7 +15,7 @@ from dendrite_automl.networks.pretrained import check_pretrained
 from dendrite_automl.plan.compress_space import compress_space
 from dendrite_automl.plan.parse import Effort, Request
 from dendrite_automl.plan.plan import Plan
-from dendrite_automl.space import SearchSpace, Value, load_space
+from dendrite_automl.space import SearchSpace, Value, available_spaces, load_space
 from dendrite_automl.space.narrow import add_knobs, narrow_space
 from dendrite_automl.tasks import TASKS, Task, from_objects, load_task, read_data
 from dendrite_automl.train.fit import batch_of
@@ -28,6 +28,8 @@ _SPACE_FOR_RANK = {
     2: ("auto_sequences", 128, "series_ressep1d"),
     3: ("auto_images", 0, "auto_images"),
 }
+# Steps (or pixels of a side, by number of axes) for each step of a shift, and steps and channels for each that is masked.
+_STEPS_A_SHIFT, _STEPS_A_MASK, _CHANNELS_A_MASK = {2: 8, 3: 14}, 5, 3
 # What a teacher adds to a space that does not define these knobs itself.
 _LEARN_FROM_TEACHER: dict[str, list[Value]] = {"distill": [0.5], "temperature": [2.0]}
 
@@ -103,10 +105,34 @@ def _find_space(request: Request, task: Task, budget: Budget, device: DeviceProf
         space = request.space
     else:
         name = _suited_space(task) if request.space is None or request.space == AUTO else request.space
-        space = _suited_families(load_space(name), task)
+        space = suit_augmentation(_suited_families(load_space(name), task), task)
     if request.teacher != "none":
         space = add_knobs(space, "training", _LEARN_FROM_TEACHER)
     return narrow_space(space, request.set_knobs)
+
+
+def suit_augmentation(space: SearchSpace, task: Task) -> SearchSpace:
+    """A shipped space without shifts and masks that are too strong for the data's size; any other space as it is.
+
+    Source:
+        benchmarks/augmentation.py: a shift of 1 cost 4 points on 8 x 8 pixels, and masks cost up to 4 points on a series of one
+        channel, while both gain on larger inputs.
+    """
+    shape = task.input_shape
+    if len(shape) == 1 or space.name not in available_spaces():
+        return space
+    most = {
+        "shift": shape[-1] // _STEPS_A_SHIFT[len(shape)],
+        "time_mask": shape[-1] // _STEPS_A_MASK if shape[0] > 1 else 0,
+        "channel_mask": shape[0] // _CHANNELS_A_MASK,
+    }
+    settings = []
+    for knob in space.knobs:
+        choices = [int(choice) for choice in knob.choices] if knob.name in most else []
+        kept = [choice for choice in choices if choice <= most[knob.name]]
+        if len(kept) < len(choices):
+            settings.append(f"{knob.name}={','.join(map(str, kept or [0]))}")
+    return narrow_space(space, settings)
 
 
 def _suited_families(space: SearchSpace, task: Task) -> SearchSpace:

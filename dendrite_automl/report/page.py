@@ -29,6 +29,7 @@ _STYLES = {"dendritic": "dendritic", "baseline": "baseline square"}
 _BACKGROUND = 1500  # snapshots behind the front, at most, to keep the file small
 _CLASSES = 30  # at most, for a confusion matrix to be drawn
 _KNOBS = 12
+_SUSPECTS = 20  # label errors that are listed; all are in label_errors.csv
 
 Row = Mapping[str, Any]
 
@@ -65,6 +66,8 @@ def make_page(run: Run) -> str:
         compared=(compared := _compared(run)),
         differences=_differences(compared) if isinstance(compared, Comparison) else [],
         comparison_rows=comparison_rows,
+        suspects=run.label_errors(),
+        most_suspects=_SUSPECTS,
         trials=len(run.of_kind("end")),
         snapshots=len(run.snapshots()),
         epochs=run.trained_epochs(),

@@ -22,8 +22,8 @@ from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.repeats import REPEATS, Repeats
-from dendrite_automl.run.run import CONFIRMED, FINISHED, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
-from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, to_csv
+from dendrite_automl.run.run import CONFIRMED, FINISHED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
+from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, LABEL_ERROR_COLUMNS, to_csv
 
 
 def create_run(path: Path, info: RunInfo) -> Run:
@@ -148,6 +148,10 @@ class Journal:
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, labels=labels, **{f"of_{name}": p for name, p in predicted.items()})
         _replace(self.run.path / PREDICTIONS, content.getvalue())
+
+    def write_label_errors(self, suspects: Sequence[Mapping[str, Any]]) -> None:
+        """Write label_errors.csv."""
+        _replace(self.run.path / LABEL_ERRORS, to_csv(LABEL_ERROR_COLUMNS, suspects))
 
     def write_tables(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Write front.csv and candidates.csv; artifact paths are relative to the run folder."""

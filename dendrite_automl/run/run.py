@@ -23,13 +23,13 @@ from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run.finished import final_front
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend
-from dendrite_automl.run.tables import FRONT_COLUMNS, read_front
+from dendrite_automl.run.tables import FRONT_COLUMNS, read_front, read_label_errors
 
 if TYPE_CHECKING:
     import pandas
     from numpy.typing import NDArray
 
-RESULTS, CONFIRMED, PREDICTIONS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz"
+RESULTS, CONFIRMED, PREDICTIONS, LABEL_ERRORS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz", "label_errors.csv"
 TEACHER, FINISH_TEACHER = "teacher.safetensors", "finish_teacher.safetensors"
 FINISHED = "finished"  # in the place of a round: the training that follows the confirmation
 
@@ -175,6 +175,14 @@ class Run:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             text = f"damaged: {error}".splitlines()[0]
             raise RequestError(f"run: {path}: {text}; write it again with `automl export {self.path}`") from None
+
+    def label_errors(self) -> list[dict[str, Any]]:
+        """Suspected label errors as written by the last export, the least probable label first; see `find_suspects`.
+
+        Raises:
+            RequestError: label_errors.csv is damaged.
+        """
+        return read_label_errors(self.path / LABEL_ERRORS)
 
     def front_rows(self) -> list[dict[str, Any]]:
         """The front as written by the last export: one dict per member, best accuracy first.

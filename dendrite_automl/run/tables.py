@@ -42,6 +42,7 @@ FRONT_COLUMNS = (
     "artifact",
     *_LATER,
 )
+LABEL_ERROR_COLUMNS = ("split", "index", "example", "label", "predicted", "p_label", "p_predicted")
 CANDIDATE_COLUMNS = (
     "snapshot",
     "candidate",
@@ -106,3 +107,21 @@ def _typed(key: str, text: str) -> Any:
     if key == "finished":
         return text == "True"
     return float(text) if "accuracy" in key or key == "latency_ms" else int(text)
+
+
+def read_label_errors(file: Path) -> list[dict[str, Any]]:
+    """label_errors.csv of a run folder, one dict per suspect; none if there is no such file.
+
+    Raises:
+        RequestError: the file is damaged.
+    """
+    if not file.is_file():
+        return []
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return [
+                row | {"index": int(row["index"]), "p_label": float(row["p_label"]), "p_predicted": float(row["p_predicted"])}
+                for row in csv.DictReader(lines)
+            ]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise RequestError(f"run: {file}: damaged: {error}; write it again with `automl export {file.parent}`") from None

@@ -94,7 +94,7 @@ class TeacherTrainer(Trainings):
 
 
 def teacher_model(run: Run, goal: Goal) -> Row:
-    """The member of the confirmed front that the teacher is designed after: the most accurate of the half with fewer MACs.
+    """The member of the front so far that the teacher is designed after: the most accurate of the half with fewer MACs.
 
     A teacher is larger: after one with many MACs it would be trained for longer than the search took.
     """

@@ -9,23 +9,28 @@ from ray.tune.search import Searcher
 
 
 class Phases(Searcher):
-    """Asks the first searcher until it is finished and its trials are over, then the next."""
+    """Asks the searchers of the first phase until they are finished and their trials are over, then those of the next.
 
-    def __init__(self, searchers: Sequence[Searcher]) -> None:
+    Args:
+        phases: the searchers of each; an earlier one of a phase is asked before a later one.
+    """
+
+    def __init__(self, phases: Sequence[Sequence[Searcher]]) -> None:
         super().__init__()
-        self._waiting = list(searchers)
+        self._waiting = list(phases)
         self._live: dict[str, Searcher] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """Ray's config of the next trial; None while a phase's last trials are running; FINISHED."""
         while self._waiting:
-            config: Any = self._waiting[0].suggest(trial_id)  # Ray's annotation leaves FINISHED out
-            if config is None:
-                return None
-            if config != Searcher.FINISHED:
-                self._live[trial_id] = self._waiting[0]
-                return config
-            if self._live:
+            is_waiting = bool(self._live)
+            for searcher in self._waiting[0]:
+                config: Any = searcher.suggest(trial_id)  # Ray's annotation leaves FINISHED out
+                if config is not None and config != Searcher.FINISHED:
+                    self._live[trial_id] = searcher
+                    return config
+                is_waiting |= config is None
+            if is_waiting:
                 return None
             self._waiting.pop(0)
         return Searcher.FINISHED

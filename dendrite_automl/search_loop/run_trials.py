@@ -53,7 +53,10 @@ def run_trials(
         notifier.notify()
 
     searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
-    phases = [searcher, Confirmer(_confirm_plan(plan, stop), journal), *_finish(journal, plan, stop, progress, teacher)]
+    teaching, finishing = _finish(journal, plan, stop, progress, teacher)
+    confirmer = Confirmer(_confirm_plan(plan, stop), journal)
+    # The teacher is one training: the other workers confirm meanwhile.
+    phases: list[list[Searcher]] = [[searcher], [*teaching, confirmer], finishing]
     relay = Relay(Phases(phases), stop)
     halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=plan.pretrained is not None)
     watch = Watch(tick, stop.now, progress.say)
@@ -112,10 +115,12 @@ def _confirm_plan(plan: Plan, stop: Stop) -> ConfirmPlan:
     return ConfirmPlan(goal=plan.goal, rounds=rounds, replicates=effort.replicates, seed=effort.seed, stopped=stop.confirm_now)
 
 
-def _finish(journal: Journal, plan: Plan, stop: Stop, progress: Progress, teacher: Teacher | None) -> list[Searcher]:
-    """The phases of the finish; a run whose search had a teacher needs no other one."""
+def _finish(
+    journal: Journal, plan: Plan, stop: Stop, progress: Progress, teacher: Teacher | None
+) -> tuple[list[Searcher], list[Searcher]]:
+    """What trains the teacher of the finish, and what finishes; a run whose search had a teacher needs no other one."""
     if plan.effort.finish == "none":
-        return []
+        return [], []
     how = FinishPlan(
         goal=plan.goal,
         replicates=plan.effort.replicates,
@@ -127,9 +132,9 @@ def _finish(journal: Journal, plan: Plan, stop: Stop, progress: Progress, teache
     )
     finisher = Finisher(how, journal)
     if teacher is not None:
-        return [finisher]
+        return [], [finisher]
     training = TeacherPlan(stopped=stop.now, seconds_left=stop.seconds_left, say=progress.say)
-    return [TeacherTrainer(plan, training, journal), finisher]
+    return [TeacherTrainer(plan, training, journal)], [finisher]
 
 
 def _unexpected(error: Exception) -> str:

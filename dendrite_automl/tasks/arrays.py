@@ -151,6 +151,7 @@ def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, rerea
         preprocessing={**origin.preprocessing, "standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
         open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale),
         notes=(*leaks, *origin.notes, *constant, *class_notes(train.y, val.y, classes)),
+        names=names,
     )
 
 

@@ -107,6 +107,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         },
         open_test=open_test,
         notes=tuple(note for note in notes if note),
+        names=names,
     )
 
 

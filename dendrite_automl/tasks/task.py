@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ class Task:
         fingerprint: SHA-256 over train and validation arrays, hex.
         open_test: reads the locked test split; only export calls it.
         notes: what the reader decided and the user should know, one line each.
+        names: of the examples of `train`, `val` and `test`, such as their files; empty if they have none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Task:
     fingerprint: str
     open_test: Callable[[], Split]
     notes: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -85,6 +87,7 @@ def make_task(
     preprocessing: dict[str, object],
     open_test: Callable[[], Split],
     notes: tuple[str, ...] = (),
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> Task:
     """A task from checked splits, with its fingerprint.
 
@@ -103,6 +106,7 @@ def make_task(
         fingerprint=_fingerprint(train, val),
         open_test=open_test,
         notes=notes,
+        names=names or {},
     )
 
 

@@ -128,10 +128,16 @@ def test_both_sides_choose_by_validation_and_are_compared_on_test():
 def test_a_size_without_a_network_of_the_front_counts_as_below():
     from anchors_report import count_cells
 
-    ours = [line(params=400, test=(0.8, 0.8)), found(params=1800, test=(0.9, 0.9))]
-    assert "In 7 cells of 1 tasks" in count_cells([ours])
-    assert "network in **4**, above it by more than the standard error in **4**" in count_cells([ours])
-    assert "in 3 it has no network that small" in count_cells([ours])
+    ours = [line(params=400, test=(0.8, 0.8)), line(params=1900, test=(0.8, 0.8)), found(params=1800, test=(0.9, 0.9))]
+    assert "In 2 cells of 1 tasks" in count_cells([ours])
+    assert "network in **1**, above it by more than the standard error in **1**" in count_cells([ours])
+    assert "in 1 it has no network that small" in count_cells([ours])
+
+
+def test_only_sizes_with_hand_built_networks_are_compared():
+    from anchors_report import sizes_of
+
+    assert sizes_of([line(params=1125), line(params=1126), line(params=4000), found(params=500)]) == [1500, 4000]
 
 
 def test_a_search_with_a_time_limit_is_told_apart():

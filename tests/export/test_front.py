@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import nn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.errors import AutoMLError, BudgetUnreachable
+from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
 from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
+from dendrite_automl.export.label_errors import find_suspects
 from dendrite_automl.export.onnx.write import run_onnx
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal
 from dendrite_automl.measure import measure_cost
@@ -287,3 +289,31 @@ def test_predictions_for_a_comparison_are_those_of_the_confirmation(search: Sear
     x = torch.from_numpy(task.open_test().x)
     expected = np.stack([predict(network, x).argmax(1).numpy() for network in make_networks(5, [100, 101])])
     np.testing.assert_array_equal(search.run.predictions()[1][snapshot.id], expected)
+
+
+def test_label_errors_are_judged_by_the_networks_that_are_reported(search: Search, task: Task) -> None:
+    snapshot = search.add(5, 0.6, 0.7)
+    search.again(snapshot, 5, 0.8)
+    search.export(task)
+    [seen] = [line for line in search.said.getvalue().splitlines() if "label errors" in line]
+    found = search.run.label_errors()
+    expected = find_suspects(make_networks(5, [100]), task, task.open_test())
+    assert found
+    assert found == [asdict(suspect) for suspect in expected]
+    assert f"{len(found)} of {len(task.val) + len(task.open_test())}" in seen.replace(",", "")
+    assert "Suspected label errors" in (search.run.path / "report.html").read_text(encoding="utf-8")
+    search.finish(snapshot, 5, 0.9)
+    search.export(task)
+    expected = find_suspects(make_networks(5, [9000]), task, task.open_test())
+    assert search.run.label_errors() == [asdict(suspect) for suspect in expected]
+
+
+def test_damaged_label_errors_are_named(search: Search, task: Task) -> None:
+    search.add(5, 0.6)
+    search.export(task)
+    path = search.run.path / "label_errors.csv"
+    path.write_text("split,index\nval,x\n", encoding="utf-8")
+    with pytest.raises(RequestError, match=f"{path}: damaged.*automl export"):
+        search.run.label_errors()
+    path.unlink()
+    assert search.run.label_errors() == []

@@ -14,9 +14,10 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.plan import Plan, make_plan
+from dendrite_automl.plan.parse import NO_TRIAL_LIMIT
 from dendrite_automl.run import Journal, Run, SpaceInfo, create_run
 from dendrite_automl.settings import known_settings
-from dendrite_automl.space import load_space
+from dendrite_automl.space import load_space, parse_space
 from dendrite_automl.space.narrow import narrow_space
 from dendrite_automl.tasks import ReadOptions, load_task
 from tests.factories import make_space_text
@@ -73,8 +74,35 @@ def test_rank_and_size_of_data_choose_the_space(shape: tuple[int, ...], space: s
     rng = np.random.default_rng(0)
     in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
     plan = make_plan({"budget": "1k-params", "data": in_memory})
-    assert plan.space == load_space(space)
+    assert plan.space.name == space
     assert make_plan({"budget": "1k-params", "data": in_memory, "space": "auto"}).space == plan.space
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((13, 50), {"shift": (3,), "time_mask": (6, 0), "channel_mask": (2, 1, 0)}),
+        ((3, 29), {"shift": (3,), "time_mask": (0,), "channel_mask": (1, 0)}),
+        ((1, 40), {"shift": (3,), "time_mask": (0,), "channel_mask": (0,)}),
+        ((6, 20), {"shift": (0,), "time_mask": (0,), "channel_mask": (2, 1, 0)}),
+        ((3, 28, 28), {"shift": (1, 0)}),
+        ((1, 8, 8), {"shift": (0,)}),
+    ],
+)
+def test_shifts_and_masks_of_shipped_spaces_suit_the_size_of_the_data(shape: tuple[int, ...], expected: Any) -> None:
+    rng = np.random.default_rng(0)
+    in_memory = (rng.normal(size=(40, *shape)), np.arange(40) % 2, rng.normal(size=(10, *shape)), np.arange(10) % 2)
+    space = make_plan({"budget": "1k-params", "data": in_memory}).space
+    assert {knob.name: knob.choices for knob in space.knobs if knob.name in expected} == expected
+    assert len(space.anchors) == len(load_space(space.name).anchors)
+    [shift] = [k.choices for k in make_plan({"data": in_memory, "set_knobs": "shift=2"}).space.knobs if k.name == "shift"]
+    assert shift == (2,)
+
+
+def test_ones_own_space_keeps_its_augmentation() -> None:
+    own = parse_space(load_space("auto_images").text.replace("auto_images", "mine"), where="mine")
+    [shift] = [knob.choices for knob in make(space=own).space.knobs if knob.name == "shift"]
+    assert shift == (1, 0)
 
 
 def test_backbones_that_the_data_is_too_small_for_are_left_out() -> None:
@@ -202,9 +230,15 @@ def test_a_run_from_before_there_was_a_metric_goes_on_with_accuracy(tmp_path: Pa
     assert (Run.open(run.path).metric, resume(run).metric) == ("accuracy", "accuracy")
 
 
+def test_a_search_without_a_limit_says_what_its_sizes_refer_to() -> None:
+    [note] = [note for note in make(space="auto", set_knobs=None).notes() if "no limit" in note]
+    assert "shares of params <= 16,000" in note
+    assert not any("no limit" in note for note in make(space="auto", set_knobs=None, budget="2k-params").notes())
+
+
 def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None:
     path = str(write_table(tmp_path / "t.csv"))
-    assert '"many" has' in make_plan({"data": path, "target": "label"}).notes()[-1]
+    assert any('"many" has' in note for note in make_plan({"data": path, "target": "label"}).notes())
     balanced = make_plan({"data": path, "target": "label", "metric": "balanced_accuracy"}).notes()
     assert not any("--metric" in note for note in balanced)
 
@@ -334,6 +368,17 @@ def test_a_new_run_knows_how_many_validation_examples_each_class_has() -> None:
     counts = plan.new_info().data.val_examples
     assert counts is not None
     assert (len(counts), sum(counts), counts[3]) == (10, len(plan.task.val), int((plan.task.val.y == 3).sum()))
+
+
+def test_a_resumed_search_ends_as_the_first_session_would_have(tmp_path: Path) -> None:
+    timed = make_run(tmp_path / "timed", make(seconds=60))
+    change_request(timed, trials=NO_TRIAL_LIMIT)  # as the search writes it
+    timed = Run.open(timed.path)
+    assert (resume(timed).effort.seconds, resume(timed).effort.trials) == (60, NO_TRIAL_LIMIT)
+    assert resume(timed, seconds=5).effort.seconds == 5
+    assert (resume(timed, trials=7).effort.seconds, resume(timed, trials=7).effort.trials) == (None, 7)
+    counted = make_run(tmp_path / "counted", make(trials=9, seconds=60))
+    assert (resume(counted).effort.seconds, resume(counted).effort.trials) == (None, 9)
 
 
 @pytest.mark.parametrize(("first", "then"), [("none", "distill"), ("distill", "none")])

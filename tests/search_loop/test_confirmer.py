@@ -412,7 +412,7 @@ def test_within_phases_it_begins_after_the_search(search: Search) -> None:
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
             search.add("fit", ([0], 100, 0.6))
 
-    phases = Phases([Once(), make_confirmer(search.run)])
+    phases = Phases([[Once()], [make_confirmer(search.run)]])
     assert phases.suggest("a") == {"searched": True}
     assert phases.suggest("b") is None
     phases.on_trial_complete("a", {"ending": "done"})

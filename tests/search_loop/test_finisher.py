@@ -235,7 +235,7 @@ def test_a_run_with_finishes_is_confirmed_as_one_without(search: Search) -> None
 def test_within_phases_it_begins_after_the_confirmation(search: Search) -> None:
     search.add("fit", ([0], 100, 0.9))
     confirmer = make_confirmer(search.run, rounds=1)
-    phases = Phases([confirmer, make_finisher(search.run)])
+    phases = Phases([[confirmer], [make_finisher(search.run)]])
     config = phases.suggest("a")
     assert "teacher" not in config
     assert phases.suggest("b") is None

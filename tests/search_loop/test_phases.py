@@ -31,7 +31,7 @@ A, B, C = {"n": 1}, {"n": 2}, {"n": 3}
 
 
 def test_a_phase_begins_when_the_trials_of_the_one_before_are_over() -> None:
-    phases = Phases([Script(A, B), Script(C)])
+    phases = Phases([[Script(A, B)], [Script(C)]])
     assert phases.suggest("a") == A
     assert phases.suggest("b") == B
     assert phases.suggest("c") is None
@@ -46,17 +46,17 @@ def test_a_phase_begins_when_the_trials_of_the_one_before_are_over() -> None:
 
 
 def test_what_a_searcher_does_not_know_yet_is_waited_for() -> None:
-    phases = Phases([Script(None, A), Script(B)])
+    phases = Phases([[Script(None, A)], [Script(B)]])
     assert [phases.suggest("a"), phases.suggest("a")] == [None, A]
 
 
-@pytest.mark.parametrize("searchers", [[], [Script()], [Script(), Script()]])
-def test_without_anything_to_do_it_is_finished(searchers: list[Searcher]) -> None:
-    assert Phases(searchers).suggest("a") == Searcher.FINISHED
+@pytest.mark.parametrize("groups", [[], [[]], [[Script()]], [[Script(), Script()]], [[Script()], [Script()]]])
+def test_without_anything_to_do_it_is_finished(groups: list[list[Searcher]]) -> None:
+    assert Phases(groups).suggest("a") == Searcher.FINISHED
 
 
 def test_empty_phases_are_passed_over() -> None:
-    phases = Phases([Script(), Script(A), Script(), Script(B)])
+    phases = Phases([[Script()], [Script(A)], [Script()], [Script(B)]])
     assert phases.suggest("a") == A
     phases.on_trial_complete("a")
     assert phases.suggest("b") == B
@@ -64,7 +64,7 @@ def test_empty_phases_are_passed_over() -> None:
 
 def test_a_searcher_hears_of_its_own_trials_alone() -> None:
     first, second = Script(A), Script(B)
-    phases = Phases([first, second])
+    phases = Phases([[first], [second]])
     phases.suggest("a")
     phases.on_trial_result("a", {"x": 1})
     phases.on_trial_complete("a", error=True)
@@ -77,7 +77,7 @@ def test_a_searcher_hears_of_its_own_trials_alone() -> None:
 
 def test_a_result_that_makes_more_work_in_the_same_phase_is_asked_for_again() -> None:
     first = Script(A)
-    phases = Phases([first, Script(B)])
+    phases = Phases([[first], [Script(B)]])
     phases.suggest("a")
     assert phases.suggest("b") is None
     first.configs.append(C)  # as the next round of a confirmation
@@ -85,8 +85,22 @@ def test_a_result_that_makes_more_work_in_the_same_phase_is_asked_for_again() ->
     assert phases.suggest("b") == C
 
 
+def test_searchers_of_one_phase_run_side_by_side() -> None:
+    first, second = Script(A), Script(B, None, C)
+    phases = Phases([[first, second], [Script({"n": 4})]])
+    assert [phases.suggest("a"), phases.suggest("b"), phases.suggest("c")] == [A, B, None]
+    phases.on_trial_complete("b")
+    assert phases.suggest("c") == C  # the next one of the second, while the first is running
+    phases.on_trial_complete("c")
+    assert phases.suggest("d") is None
+    phases.on_trial_complete("a")
+    assert phases.suggest("d") == {"n": 4}
+    assert [entry[1] for entry in first.heard] == ["a"]
+    assert [entry[1] for entry in second.heard] == ["b", "c"]
+
+
 def test_it_can_be_pickled_and_saved_whatever_it_holds(tmp_path) -> None:
-    phases = Phases([Script(A)])
+    phases = Phases([[Script(A)]])
     phases.suggest("a")
     assert pickle.dumps(phases)
     phases.save(str(tmp_path / "state"))

@@ -59,6 +59,8 @@ def test_a_folder_of_classes_becomes_a_task(tmp_path: Path) -> None:
     assert (audio["rate_hz"], audio["clip_samples"], audio["stride_samples"]) == (RATE, RATE // 2, None)
     assert read(tmp_path / "My sounds – é").fingerprint == task.fingerprint
     assert json.loads(json.dumps(task.preprocessing)) == task.preprocessing
+    assert {split: len(names) for split, names in task.names.items()} == {"train": 12, "val": 4, "test": 4}
+    assert all(Path(name).parts[0] == task.classes[y] for name, y in zip(task.names["val"], task.val.y, strict=True))
     assert task.notes == (
         "20 recordings of 0.5 s",
         "clips of 0.5 s, enough for 95% of the training recordings or twice their median: none is longer",

@@ -59,6 +59,15 @@ def test_class_folders_become_a_task_with_disjoint_splits_and_their_own_pixels(t
     assert task.notes == ()
 
 
+def test_examples_are_called_by_their_files(tmp_path: Path) -> None:
+    task = read(make_folder(tmp_path / "b"))
+    for name, split in (("train", task.train), ("val", task.val), ("test", task.open_test())):
+        files = [
+            f"{task.classes[y]}/bild {int(x[0, 0, 0]) - 100 * y}.png" for x, y in zip(raw(task, split), split.y, strict=True)
+        ]
+        assert list(task.names[name]) == files
+
+
 def test_colour_has_three_channels_in_the_order_red_green_blue_and_size_is_height_by_width(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "c", mode="RGB")
     task = read(folder, image_size=(8, 5))
