@@ -1,6 +1,6 @@
 """Code and stack of generated C on a Cortex-M4, kernel by kernel: fitted to object files of many networks, used by export_c.
 
-`python benchmarks/c_size.py` compiles both variants of 62 networks (all backbones, several kinds of dendrites, random
+`python benchmarks/c_size.py` compiles both variants of 60 networks (all backbones, several kinds of dendrites, random
 weights) with arm-none-eabi-gcc -Os, fits what each kernel adds to `.text` and to the stack, and writes
 dendrite_automl/c99/code_size.json; results/c_size.json has every object next to the fit. It takes about two minutes.
 """
@@ -24,7 +24,9 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.size import features_of, stack_of
 from dendrite_automl.c99.source import Source, make_source
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import KINDS as KINDS_OF_DENDRITES
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers, find_layers
+from dendrite_automl.errors import KindDoesNotSuit
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx
 
@@ -40,7 +42,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "invres2d": ((1, 12, 12), {"channels": 4, "blocks": 2, "nonlinearity": "leaky_relu"}),
     "bcresnet": ((12, 10), {"channels": 4, "blocks": 2, "nonlinearity": "hard_swish"}),
 }
-KINDS = (None, "gradient", "low_rank", "subset")
+KINDS = (None, "gradient", "low_rank", "subset", "shared", "reuse")
 
 
 def main() -> None:
@@ -81,6 +83,10 @@ def measure(name: str, kind: str | None, place: str) -> list[dict[str, Any]]:
         return []
     torch.manual_seed(0)
     model = build_backbone(name, shape, 6, knobs)
+    try:
+        find_layers(model, place, KINDS_OF_DENDRITES[kind] if kind else None)
+    except KindDoesNotSuit:
+        return []
     for _ in range(2 if kind else 0):
         for layer in add_dendrites_(model, kind=str(kind), placement=place):
             dendritic_layers(model)[layer].settle_()

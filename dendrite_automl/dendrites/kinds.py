@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dendrite_automl.dendrites.tied import TIES
 from dendrite_automl.errors import RequestError
 
 
@@ -40,6 +41,8 @@ class Kind:
             raise RequestError(f'kind "{self.name}": share, pool and fit_gains belong to the dendrite phase: set perforated')
         if self.linear and (self.perforated or self.rank is not None or self.tie is not None):
             raise RequestError(f'kind "{self.name}": expected linear without perforated, rank or tie, got {self}')
+        if self.tie not in (None, *TIES):
+            raise RequestError(f'kind "{self.name}": tie: expected one of {", ".join(TIES)}, got {self.tie!r}')
         if self.tie is not None and (self.perforated or self.rank is not None):
             raise RequestError(f'kind "{self.name}": expected a tie without perforated or rank, got both; it has no weights')
 

@@ -64,8 +64,8 @@ def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[s
     if dendrites and grow is None:
         raise RequestError(f"weights: candidate {candidate.id} grows no dendrites, the snapshot has {dendrites} sets")
     try:
-        for d in range(dendrites if grow else 0):
-            _add_set_(model, grow, d, state)  # type: ignore[arg-type]
+        for d, stage in enumerate([grow] * dendrites if grow else []):
+            _add_set_(model, stage, d, state)
         _resize_(model, state)
         model.load_state_dict(state)
     except (RuntimeError, IndexError) as error:
@@ -78,10 +78,14 @@ def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[s
 
 
 def _add_set_(model: nn.Module, grow: Stage, d: int, state: Mapping[str, Tensor]) -> None:
-    """Add set `d` to the layers of the stage's placement that have it in the stored network, for the same neurons."""
-    for name in find_layers(model, str(grow.placement)):
-        if f"{name}.gains.{d}" not in state:
-            continue  # the kind did not suit it, as wide as it was then
+    """Add set `d` to the layers of the stage's placement that have it in the stored network, for the same neurons.
+
+    Those that do not are layers that the kind did not suit, as wide as they were then.
+    """
+    names = [name for name in find_layers(model, str(grow.placement)) if f"{name}.gains.{d}" in state]
+    if not names:
+        raise IndexError(f"set {d} of dendrites is not stored")
+    for name in names:
         layer = grow_layer_(model, name, KINDS[str(grow.kind)], str(grow.activation))
         newest = layer.dendrites[-1]
         if isinstance(newest, Branches):  # whether it passed its input on depends on the widths when it grew
