@@ -17,6 +17,7 @@ from dendrite_automl.dendrites import KINDS
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.measure import measure_cost
 from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Cost, Snapshot
 from dendrite_automl.tasks import load_task
@@ -99,6 +100,18 @@ def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, 
     seconds = [s.measurement.train_seconds for s in snapshots]
     assert seconds == sorted(seconds)
     assert snapshots[-1].schedule == " > ".join(map(str, candidate.stages))
+
+
+@pytest.mark.parametrize("words", ["fit shrink grow grow", "fit grow shrink", "fit grow prune grow"])
+@pytest.mark.parametrize("kind", ["shared", "reuse", "fold_away"])
+def test_kinds_that_suit_only_convolutions_come_back_from_every_schedule(words, kind, data, monkeypatch) -> None:
+    stub_accuracy(monkeypatch, [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
+    candidate = make_candidate(words, kind=kind, placement="convs", filters=6)
+    for snapshot, models in run_trial(candidate, data, SEEDS):
+        again = load_networks(candidate, snapshot.dendrites, save_weights(models), SHAPE, CLASSES)
+        assert snapshot.measurement.params == measure_cost(again[0], SHAPE).params
+        for one, other in zip(again, models, strict=True):
+            torch.testing.assert_close(one.eval()(data.x_val), other.eval()(data.x_val))
 
 
 @pytest.mark.parametrize("words", [words for words in SCHEDULES if "prune" not in words])
