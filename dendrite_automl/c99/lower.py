@@ -224,12 +224,15 @@ class _Lowering:
             if all(sites_of(total) != () for total in sums):  # one layer may compute it
                 self._lazy[node.output] = sums
                 return
+        self._emit(self._sum_whole(node))
+
+    def _sum_whole(self, node: Node) -> Sum:
         out, shapes = self._graph.shapes[node.output], [self._graph.shapes[name] for name in node.inputs]
         whole = [place for place in (0, 1) if shapes[place] == out]
         if not whole or any(len(shape) != len(out) or shape[0] != out[0] for shape in shapes):
             raise self._refuse(node, f"expected tensors of one shape, or one broadcast along spatial axes, got {shapes}")
         a, b = (self._whole(node.inputs[place]) for place in (whole[0], 1 - whole[0]))
-        self._emit(Sum(source=a, other=b, target=self._output(node)))
+        return Sum(source=a, other=b, target=self._output(node))
 
     def _scale(self, node: Node) -> None:
         places = [place for place in (0, 1) if self._constant(node, place) is not None]
@@ -359,6 +362,8 @@ class _Lowering:
         except NotDendritic as error:
             if node.op == "Mul":
                 self._emit(self._scaled_whole(node))
+            elif node.op == "Add":
+                self._emit(self._sum_whole(node))
             elif isinstance(channels[0], Squashed):
                 source = self._whole(node.inputs[0])
                 self._emit(Map(source=source, target=self._output(node), squash=channels[0].squash))
