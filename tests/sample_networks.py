@@ -15,6 +15,7 @@ from dendrite_automl.dendrites import (
     KINDS,
     DendriticLayer,
     Kind,
+    Soma,
     add_dendrites_,
     dendritic_layers,
     find_layers,
@@ -23,8 +24,10 @@ from dendrite_automl.dendrites import (
 from dendrite_automl.errors import KindDoesNotSuit
 
 CLASSES = 3
-# Kinds that suit every layer that can grow.
-ANYWHERE = [kind for kind in KINDS if KINDS[kind].tie is None and not KINDS[kind].linear]
+# Kinds of the cell body, which have tests of their own, and of layers; those of the latter that suit every layer.
+SOMA_KINDS = [kind for kind in KINDS if KINDS[kind].soma is not None]
+LAYER_KINDS = [kind for kind in KINDS if KINDS[kind].soma is None]
+ANYWHERE = [kind for kind in LAYER_KINDS if KINDS[kind].tie is None and not KINDS[kind].linear]
 
 
 @st.composite
@@ -130,7 +133,7 @@ def suits(kind: str | None, model: nn.Module, placement: str = "all") -> bool:
         return False
 
 
-PAIRS = [(name, kind) for name in NETWORKS for kind in KINDS if suits(kind, NETWORKS[name][0]())]
+PAIRS = [(name, kind) for name in NETWORKS for kind in LAYER_KINDS if suits(kind, NETWORKS[name][0]())]
 
 
 STACKED: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {  # backbone, input shape, knobs
@@ -173,11 +176,17 @@ def make_replicates(
 
 
 def randomise_scalars_(model: nn.Module) -> None:
-    """Gains and cascades that are not 0."""
+    """Gains and cascades that are not 0, and what terms start with as after some training."""
     with torch.no_grad():
         for layer in dendritic_layers(model).values():
             for scalar in (*layer.gains, *layer.cascade):
                 scalar.normal_()
+        for soma in model.modules():
+            if isinstance(soma, Soma):
+                for gain in soma.gains:
+                    gain.normal_(0, 0.3)  # squares of squares of large numbers would be infinite
+                for own in soma.term.parameters():
+                    own.add_(0.1 * torch.randn_like(own))  # equal tensors would be stored once in an ONNX file
 
 
 def grow_(model: nn.Module, x: Tensor, y: Tensor, kind: str | Kind, sets: int = 2) -> nn.Module:

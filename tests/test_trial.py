@@ -13,7 +13,6 @@ from torch import nn
 
 from dendrite_automl import trial as module
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import KINDS
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
@@ -24,6 +23,7 @@ from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data, accuracy, predict
 from dendrite_automl.train.stack import stack
 from dendrite_automl.trial import Position, Rung, resume_position, run_trial
+from tests.sample_networks import LAYER_KINDS
 
 SCHEDULES = ["fit", "fit grow", "fit grow grow", "fit prune", "fit shrink", "fit prune grow", "fit grow prune"]
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -81,7 +81,7 @@ def test_snapshots_and_rungs_hold_the_metric_of_the_data(data) -> None:
 
 
 @pytest.mark.parametrize("words", SCHEDULES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
 def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, data, monkeypatch) -> None:
     stub_accuracy(monkeypatch, [0.1, 0.2, 0.3])
     candidate = make_candidate(words, kind=kind)
@@ -117,7 +117,7 @@ def test_kinds_that_suit_only_convolutions_come_back_from_every_schedule(words, 
 @pytest.mark.parametrize("words", [words for words in SCHEDULES if "prune" not in words])
 @pytest.mark.parametrize(
     ("kind", "placement"),
-    [*[("perforated", placement) for placement in ("head", "convs")], *[(kind, "all") for kind in KINDS]],
+    [*[("perforated", placement) for placement in ("head", "convs")], *[(kind, "all") for kind in LAYER_KINDS]],
 )
 def test_estimated_costs_are_the_measured_ones(words, kind, placement, data, monkeypatch) -> None:
     stub_accuracy(monkeypatch, [0.1, 0.2, 0.3])
@@ -169,7 +169,7 @@ def test_after_a_cycle_taken_back_the_epochs_go_on_from_the_snapshot_before(data
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"), [*[(words, "perforated") for words in SCHEDULES], *[("fit grow grow", kind) for kind in KINDS]]
+    ("words", "kind"), [*[(words, "perforated") for words in SCHEDULES], *[("fit grow grow", kind) for kind in LAYER_KINDS]]
 )
 def test_the_seed_alone_decides_the_trial(words, kind, data) -> None:
     candidate = make_candidate(words, kind=kind)

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.graph import Constant
-from dendrite_automl.c99.program import DendriteSet, Geometry, Quant, Scalars, Squash, Weights
-
-_STEPS = 64  # what stands for a factor in int8; any number would do
+from dendrite_automl.c99.program import DendriteSet, Geometry, Scalars, Squash, Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -254,16 +252,6 @@ def _steeper(weights: Weights, slopes: Sequence[Scaled], quants: dict[str, Any])
         return weights, values
     factors = constant.row_quant().scale * (values.astype(np.float64) - constant.zero)
     return replace(weights, scales=weights.scales * factors, target=quants[slopes[0].name]), None
-
-
-def scalars_as_weights(constant: Constant, channels: int, target: Quant | None) -> Weights:
-    """One factor for each channel as rows of weights; in int8 the scales hold their sizes."""
-    values = np.broadcast_to(constant.values.reshape(-1), channels)
-    if constant.scales is None:
-        return Weights(values=values.reshape(-1, 1, 1, 1), bias=None)
-    real = constant.row_quant().scale * (values.astype(np.float64) - constant.zero)
-    whole = (_STEPS * np.sign(real)).astype(np.int8).reshape(-1, 1, 1, 1)
-    return Weights(values=whole, bias=None, scales=np.abs(real) / _STEPS, target=target)
 
 
 def _lengths(chains: Sequence[tuple[Expression, list[tuple[str, Expression]]]], earlier: int) -> range:

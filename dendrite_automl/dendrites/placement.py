@@ -7,6 +7,7 @@ from torch import nn
 from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.kinds import Kind
 from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
+from dendrite_automl.dendrites.soma import Term
 from dendrite_automl.dendrites.tied import TIES
 from dendrite_automl.errors import KindDoesNotSuit, RequestError
 
@@ -76,7 +77,7 @@ def _growable_layers(model: nn.Module) -> dict[str, nn.Module]:
     for name, module in model.named_modules(remove_duplicate=False):
         if inside and name.startswith(inside):
             continue
-        if isinstance(module, (DendriticLayer, *_CLOSED)):
+        if isinstance(module, (DendriticLayer, Term, *_CLOSED)):
             inside = (*inside, f"{name}." if name else "")
         if isinstance(module, (DendriticLayer, *GROWABLE)):
             twins = [other for other, layer in found.items() if layer is module]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dendrite_automl.dendrites import DendriticLayer, Tied, dendritic_layers
+from dendrite_automl.dendrites import DendriticLayer, Soma, Tied, dendritic_layers
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -29,7 +29,8 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
     each number in their gains and cascades at each position, which is what `y += w * a` costs. Weights that are used twice
-    count twice. BatchNorm that could not be folded: one for each element. Activations and pooling: none.
+    count twice. Dendrites on the cell body (`Soma`): one for each element and product, of the term and with its gain. BatchNorm
+    that could not be folded: one for each element. Activations and pooling, the statistics of a pooled map included: none.
 
     Args:
         folded: the network with BatchNorm folded.
@@ -53,6 +54,10 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
         scalars = sum(scalar.numel() for scalar in (*module.gains, *module.cascade))
         macs += scalars * (output.numel() // len(module.neuron.weight))
 
+    def soma(module: Soma, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        macs += module.products * output.numel()
+
     def norm(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs
         macs += output.numel()
@@ -60,6 +65,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     hooks = [m.register_forward_hook(weighted) for m in folded.modules() if isinstance(m, _WEIGHTED)]
     hooks += [m.register_forward_hook(tied) for m in folded.modules() if isinstance(m, Tied)]
     hooks += [m.register_forward_hook(dendritic) for m in dendritic_layers(folded).values()]
+    hooks += [m.register_forward_hook(soma) for m in folded.modules() if isinstance(m, Soma)]
     hooks += [m.register_forward_hook(norm) for m in folded.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     try:
         folded(torch.zeros(1, *input_shape))

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import KINDS, dendritic_layers, find_layers
+from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers, find_layers
 from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.layer import owners_name
 from dendrite_automl.dendrites.surgery import grow_layer_
@@ -82,11 +82,15 @@ def _add_set_(model: nn.Module, grow: Stage, d: int, state: Mapping[str, Tensor]
 
     Those that do not are layers that the kind did not suit, as wide as they were then.
     """
-    names = [name for name in find_layers(model, str(grow.placement)) if f"{name}.gains.{d}" in state]
+    kind, placement, activation = KINDS[str(grow.kind)], str(grow.placement), str(grow.activation)
+    if kind.soma is not None:
+        add_dendrites_(model, kind=kind, placement=placement, activation=activation)
+        return
+    names = [name for name in find_layers(model, placement) if f"{name}.gains.{d}" in state]
     if not names:
         raise IndexError(f"set {d} of dendrites is not stored")
     for name in names:
-        layer = grow_layer_(model, name, KINDS[str(grow.kind)], str(grow.activation))
+        layer = grow_layer_(model, name, kind, activation)
         newest = layer.dendrites[-1]
         if isinstance(newest, Branches):  # whether it passed its input on depends on the widths when it grew
             newest.set_identity_(layer.neuron, f"{name}.dendrites.{d}.parts.1.weight" in state)

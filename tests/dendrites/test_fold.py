@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.dendrites import KINDS, DendriteTracer, add_dendrites_, dendritic_layers, fold_
-from tests.sample_networks import ANYWHERE, suits
+from tests.sample_networks import ANYWHERE, LAYER_KINDS, suits
 
 CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...]]] = {
     "conv2d": (lambda: [nn.Conv2d(2, 3, 3, stride=2), nn.BatchNorm2d(3), nn.ReLU()], (2, 7, 7)),
@@ -64,7 +64,7 @@ def norms(model: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(n, k) for n in CHAINS for k in (None, *KINDS) if suits(k, nn.Sequential(*CHAINS[n][0]()))]
+    ("name", "kind"), [(n, k) for n in CHAINS for k in (None, *LAYER_KINDS) if suits(k, nn.Sequential(*CHAINS[n][0]()))]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_batchnorm_disappears_and_the_output_stays(name, kind, dtype) -> None:
@@ -78,7 +78,7 @@ def test_batchnorm_disappears_and_the_output_stays(name, kind, dtype) -> None:
     assert fold_(model) == []
 
 
-@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("kind", [None, *LAYER_KINDS])
 def test_folding_adds_at_most_a_bias_and_a_scale_for_each_channel(kind) -> None:
     model = grow(nn.Sequential(nn.Conv1d(3, 3, 3, padding=1, bias=False), nn.BatchNorm1d(3)), kind)
     before = sum(p.numel() for p in model[0].parameters()) if kind is None or not KINDS[kind].linear else 27
@@ -87,7 +87,7 @@ def test_folding_adds_at_most_a_bias_and_a_scale_for_each_channel(kind) -> None:
     assert sum(p.numel() for p in model.parameters()) == before + 3 + scale
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ANYWHERE])
+@pytest.mark.parametrize("kind", [kind for kind in LAYER_KINDS if kind not in ANYWHERE])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_channel_that_a_norm_silences_stays_silent(kind, bias) -> None:
     model, x = trained(grow(nn.Sequential(nn.Conv1d(3, 3, 3, padding=1, bias=bias), nn.BatchNorm1d(3)), kind), (3, 8))
@@ -101,7 +101,7 @@ def test_a_channel_that_a_norm_silences_stays_silent(kind, bias) -> None:
     torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("kind", [None, *LAYER_KINDS])
 @pytest.mark.parametrize(("residual", "folded"), [(False, ["norm", "last"]), (True, ["last"])])
 def test_batchnorm_whose_input_is_used_elsewhere_stays(kind, residual, folded) -> None:
     model, x = trained(grow(Branches(residual=residual), kind), (3, 8))

@@ -15,10 +15,20 @@ from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers, drop_dendrites_, train_dendrites_
 from dendrite_automl.errors import KindDoesNotSuit
 from dendrite_automl.networks.weights import load_networks, save_weights
-from tests.sample_networks import ANYWHERE, PAIRS, card_params, grow_, make_network, neurons, randomise_scalars_, suits
+from tests.sample_networks import (
+    ANYWHERE,
+    LAYER_KINDS,
+    PAIRS,
+    card_params,
+    grow_,
+    make_network,
+    neurons,
+    randomise_scalars_,
+    suits,
+)
 
 PERFORATED = [kind for kind in KINDS if KINDS[kind].perforated]
-each_kind = pytest.mark.parametrize("kind", KINDS)
+each_kind = pytest.mark.parametrize("kind", LAYER_KINDS)
 each_pair = pytest.mark.parametrize(("name", "kind"), PAIRS)
 perforated_pair = pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair[1] in PERFORATED])
 
@@ -286,7 +296,9 @@ def test_two_networks_in_one_program_do_not_mix(kind) -> None:
 
 
 # With use_buffers=True torch averages whole-number buffers too and cuts the result off: those of partial sets would be lost.
-@pytest.mark.parametrize(("kind", "use_buffers"), [*((k, False) for k in KINDS), *((k, True) for k in KINDS if k != "subset")])
+@pytest.mark.parametrize(
+    ("kind", "use_buffers"), [*((k, False) for k in LAYER_KINDS), *((k, True) for k in LAYER_KINDS if k != "subset")]
+)
 def test_an_average_of_weights_follows_a_grown_network(kind, use_buffers) -> None:
     model, x, y = make_network("separable")
     grow_(model, x, y, kind)

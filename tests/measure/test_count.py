@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers
 from dendrite_automl.measure import count_macs, count_params, folded_copy
-from tests.sample_networks import suits
+from tests.sample_networks import LAYER_KINDS, suits
 
 NETWORKS = {
     "conv2d": ((13, 50), {"filters": 4}),
@@ -19,7 +19,10 @@ NETWORKS = {
     "sepconv1d": ((13, 50), {"width": 1.0}),
     "mlp": ((64,), {"hidden": 10, "depth": 2}),
 }
-GROWN = [(None, "head", 0), *[(kind, placement, sets) for kind in KINDS for placement in ("head", "all") for sets in (1, 3)]]
+GROWN = [
+    (None, "head", 0),
+    *[(kind, placement, sets) for kind in LAYER_KINDS for placement in ("head", "all") for sets in (1, 3)],
+]
 
 
 def plain(name: str) -> nn.Module:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, DendriticLayer, Tied, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import DendriticLayer, Tied, add_dendrites_, dendritic_layers
 from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.train.prune import prune_, shrink_, take_out_
 from dendrite_automl.train.stack import can_stack, stack
-from tests.sample_networks import STACKED, make_replicates, suits
+from tests.sample_networks import LAYER_KINDS, STACKED, make_replicates, suits
 
 CLASSES = 5
 BACKBONES = {
@@ -24,7 +24,7 @@ BACKBONES = {
     "mlp": ((6,), {"hidden": 8, "depth": 2}),
 }
 FORMS = ["gradient", "low_rank", "subset"]
-GROWN = [(None, None, 0), *itertools.product(FORMS, ["head", "convs"], [2]), *itertools.product(KINDS, ["all"], [2])]
+GROWN = [(None, None, 0), *itertools.product(FORMS, ["head", "convs"], [2]), *itertools.product(LAYER_KINDS, ["all"], [2])]
 
 
 def suited(backbone: str, kind: str | None, placement: str | None = "all") -> bool:
@@ -179,7 +179,7 @@ def test_pruning_leaves_at_least_a_tenth_of_every_layer() -> None:
     assert min(widths(model)) >= 4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 @both
 @pytest.mark.parametrize("training", [True, False])
@@ -222,7 +222,7 @@ def add_head(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
 def test_the_same_network_is_pruned_in_the_same_way(kind) -> None:
     results = []
     for _ in range(2):

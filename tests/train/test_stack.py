@@ -13,16 +13,16 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.prune import take_out_
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
-from tests.sample_networks import CLASSES, NETWORKS, STACKED, make_replicates, suits
+from tests.sample_networks import CLASSES, LAYER_KINDS, NETWORKS, STACKED, make_replicates, suits
 
 GROWN = [
     ("gradient", "head", 0),
     *itertools.product(["gradient", "low_rank", "subset"], ["head", "convs"], [2]),
-    *itertools.product(KINDS, ["all"], [1, 3]),
+    *itertools.product(LAYER_KINDS, ["all"], [1, 3]),
 ]
 
 

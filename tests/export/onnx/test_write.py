@@ -13,14 +13,14 @@ from onnx import version_converter
 from torch import nn
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import INPUT, OUTPUT, export_onnx, run_onnx
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.train.prune import prune_
-from tests.sample_networks import suits
+from tests.sample_networks import LAYER_KINDS, suits
 
 NETWORKS = {
     "conv2d": ("conv2d", (13, 50), {"filters": 3, "blocks": 2, "hidden": 5}),
@@ -41,7 +41,7 @@ CASES = [
     *[
         (name, kind, sets)
         for name, sets in (("conv2d picture", 1), ("conv2d", 2), ("sepconv1d", 3))
-        for kind in KINDS
+        for kind in LAYER_KINDS
         if suits(kind, plain(name))
     ],
     ("mlp", "perforated", 2),
