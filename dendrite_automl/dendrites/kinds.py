@@ -228,7 +228,7 @@ PRODUCT = Kind(name="product", perforated=False, soma="product")
 Formula: y = z + gain * z * shift(z), z the output after normalisation and before the nonlinearity; shift moves it by one step
 along the last axis of 2-D maps and by two steps of 1-D ones, and zeros move in. Everything learns jointly.
 
-Cost: C parameters, 2 MACs for each number of z, and RAM for a second map. One set per place.
+Cost: C parameters, 2 MACs for each number of z, and RAM for a second map. One set per place. Maps must be longer than a shift.
 
 When it helps: in a prototype, with joint training from the start (8 seeds, one task: MNIST-5k, plain 2-D convolutions), by
 4.2 +- 0.7 points against a plain network of equal size at about 610 parameters and by 2.4 at 1,550; added after 13 epochs, by

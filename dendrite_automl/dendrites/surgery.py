@@ -24,13 +24,12 @@ def add_dendrites_(
         kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. Perforated ones: call `train_dendrites_`
             next, then train the network; the dendrites stay as they are and no error flows through them. All others:
             everything learns jointly afterwards.
-        placement: see `find_layers`, and `find_places` for kinds with a `soma`; layers that the kind does not suit are left
-            out.
+        placement: see `find_layers`, or for kinds with a `soma` `find_places`; where the kind does not suit is left out.
         activation: tanh | sigmoid | relu; linear kinds and those with a `soma` have none of their own and ignore it.
 
     Returns:
-        Names of the modules that grew: layers, or for `SOMA_KINDS` what was wrapped. An optimizer made earlier does not know
-        the new parameters: make a new one.
+        Names of the modules that grew: layers, or for kinds with a `soma` what was wrapped. An optimizer made earlier does not
+        know the new parameters: make a new one.
 
     Raises:
         KindDoesNotSuit: the kind suits none of the layers, or not one that is named.
