@@ -1,6 +1,6 @@
 """Code and stack of generated C on a Cortex-M4, kernel by kernel: fitted to object files of many networks, used by export_c.
 
-`python benchmarks/c_size.py` compiles both variants of NNN networks (all backbones, several kinds of dendrites, random
+`python benchmarks/c_size.py` compiles both variants of 95 networks (all backbones, several kinds of dendrites, random
 weights) with arm-none-eabi-gcc -Os, fits what each kernel adds to `.text` and to the stack, and writes
 dendrite_automl/c99/code_size.json; results/c_size.json has every object next to the fit. It takes about ten
 minutes on a busy machine.
