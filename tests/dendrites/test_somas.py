@@ -427,7 +427,7 @@ def test_product_by_hand(make_layer) -> None:
 def test_product_is_refused_where_no_position_has_a_neighbour(make_layer, shape, steps) -> None:
     model = nn.Sequential(make_layer(2, 3, 1), nn.ReLU())
     add_dendrites_(model, kind="product", placement="convs")
-    said = f'expected maps with more than {steps} positions along the last axis, got one of shape {[3, *shape[1:]]}'
+    said = f"expected maps with more than {steps} positions along the last axis, got one of shape {[3, *shape[1:]]}"
     for use in (lambda: model(torch.zeros(4, *shape)), lambda: measure_cost(model, shape)):
         with pytest.raises(KindDoesNotSuit, match=re.escape(said)):
             use()

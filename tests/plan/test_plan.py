@@ -175,7 +175,7 @@ def test_a_kind_for_which_the_maps_are_too_small_is_refused() -> None:
     x, y = np.random.default_rng(0).normal(size=(60, 3, 4)).astype(np.float32), np.arange(60) % 2
     short = {"data": (x, y, x, y), "space": "keywords_sepconv1d"}
     assert make_plan({**short, "set_knobs": ["kind=square", "placement=convs"]}).space.name == "keywords_sepconv1d"
-    with pytest.raises(RequestError, match='knob "kind": .* "product": expected maps with more than 2 positions'):
+    with pytest.raises(RequestError, match=r'knob "kind": .* "product": expected maps with more than 2 positions'):
         make_plan({**short, "set_knobs": ["kind=product", "placement=convs"]})
 
 
