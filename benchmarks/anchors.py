@@ -52,8 +52,7 @@ from dendrite_automl.train.fit import Data, accuracy
 RESULTS = Path(__file__).parent / "results" / "anchors.jsonl"
 TASKS = ("keywords", "digits", "spoken", "spoken_shared", "hapt", "watch", "mnist5k", "fashion5k", "mnist1d")
 MOST_TRIALS, REPLICATES = 100, 4
-_SEARCH_SHARE = 0.5  # of the epochs: the rest is for confirmation and finish
-_HALVED = 0.45  # of a full training: what a trial takes on average with successive halving
+_SEARCH_SHARE = 0.5  # of the epochs: halving saves half of them, and confirmation and finish take the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +215,7 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
         return
     limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
     out = settings.folders.cache / "searches" / f"{settings.results.stem}-{name}-{search.budget}"
-    trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (_HALVED * REPLICATES * epochs))))
+    trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
     over = threading.Event()
     try:
         with interrupted_at(settings.deadline, over):
