@@ -70,7 +70,9 @@ def run_micro(data: bytes, x: NDArray[np.int8]) -> MicroRun:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env, check=False)
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip() and "RecordingMicroAllocator" not in line]
-            why = said[0].strip() if said else f"it ended with code {done.returncode}"
-            raise Unsupported(f"export: TensorFlow Lite Micro cannot run the network: {why}")
+            why = (
+                (said[-1] if said[0].startswith("Traceback") else said[0]) if said else f"it ended with code {done.returncode}"
+            )
+            raise Unsupported(f"TensorFlow Lite Micro cannot run the network: {why.strip()}")
         sizes = {part: int(size) for part, size in _ALLOCATED.findall(done.stderr)}
         return MicroRun(outputs=np.load(files[2]), arena_bytes=sizes["total"], activations_bytes=sizes["head"])

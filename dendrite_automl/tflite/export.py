@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 
 from dendrite_automl.c99.integer import quantise_input, run_program
-from dendrite_automl.c99.lower import lower
+from dendrite_automl.c99.lower import Unsupported, lower
 from dendrite_automl.c99.program import Program, known
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.verify import open_artifact
@@ -22,7 +22,7 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.tflite.builder import map_of, order
 from dendrite_automl.tflite.check import has_micro, run_micro, to_input, to_steps
 from dendrite_automl.tflite.lower import build_model
-from dendrite_automl.tflite.model import KERNELS, Model, to_bytes
+from dendrite_automl.tflite.model import KERNELS, Model, Value, to_bytes
 from dendrite_automl.version import __version__
 
 FILE = "model.int8.tflite"
@@ -60,10 +60,12 @@ def export_tflite(artifact: str | Path, path: str | Path | None = None) -> Path:
         if file.exists() and (not file.is_file() or _MARK.encode() not in file.read_bytes()):
             raise RequestError(f"export: {file}: expected no file, or one of an earlier export; got another one")
     program = lower(folder / "model.int8.onnx")
-    model = build_model(program)
-    data = to_bytes(model, f"{_MARK} {__version__}: {Snapshot.from_json(description['snapshot']).id}")
-    values = _describe(folder, description, program, model, data) | {"name": target.name}
-    text = _render(values)
+    try:
+        model = build_model(program)
+        data = to_bytes(model, f"{_MARK} {__version__}: {Snapshot.from_json(description['snapshot']).id}")
+        text = _render({"name": target.name, **_describe(folder, description, program, model, data)})
+    except Unsupported as error:
+        raise Unsupported(f"{folder}: {error}") from None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
@@ -88,7 +90,7 @@ def _describe(folder: Path, description: Mapping[str, Any], program: Program, mo
         "file": f"{len(data):,}",
         "shape": " x ".join(map(str, model.source.shape)),
         "given": " x ".join(map(str, program.source.shape)),
-        "reordered": not np.array_equal(order(map_of(model.source)), np.arange(model.source.size)),
+        "order": _order_of(model.source),
         "source": source,
         "target": target,
         "kernels": [KERNELS[code].name for code in model.codes],
@@ -99,6 +101,11 @@ def _describe(folder: Path, description: Mapping[str, Any], program: Program, mo
         "patent": description.get("patent"),
         "run": _try(folder, program, model, data) if has_micro() else None,
     }
+
+
+def _order_of(x: Value) -> str:
+    """How the numbers of the input lie."""
+    return "as in the ONNX files" if (np.diff(order(map_of(x))) == 1).all() else "channels last"
 
 
 def _render(values: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dendrite_automl.c99.lower import Unsupported
 from dendrite_automl.c99.program import DendriteSet, Layer, Quant, Scalars, Squash, Weights, known
 from dendrite_automl.c99.shapes import as_map
 from dendrite_automl.tflite.builder import SAME, VALID, Builder, Map, Window, fuse, map_of, order
@@ -98,6 +99,8 @@ class _Product:
             self._padded = self._x if window.is_same else self._b.pad_map(self._x, window, name=f"{self._x.name}/padded")
         x, padding = self._padded, SAME if window.is_same else VALID
         apart = g.group_in == 1 and self._channels > 1
+        if 1 < g.group_in < self._channels and len(neurons) < g.out_c:
+            raise Unsupported(f"{name}: expected dendrites on all neurons of a grouped layer, got {len(neurons)} of {g.out_c}")
         if apart and len(neurons) < g.out_c:
             x = self._b.take(x, neurons // g.group_out, f"{name}/inputs")
         options = {"Padding": padding, **window.strides()}

@@ -84,9 +84,8 @@ class _Lowering:
         if step.kind == "mean" and axes is not None:
             inputs = [x, self._b.integers(axes, "axes")]
             return self._b.emit("MEAN", inputs, _pooled(step), target, name=name, KeepDims=len(step.target.shape) > 1)
-        x = self._b.pad_map(
-            x, window, least=step.kind == "max", name=f"{name}/padded"
-        )  # with SAME, means leave the padding out
+        # with the operator's own padding, means would leave it out
+        x = self._b.pad_map(x, window, least=step.kind == "max", name=f"{name}/padded")
         options = {"FilterHeight": window.kernel[0], "FilterWidth": window.kernel[1], "Padding": VALID, **window.strides()}
         code = "MAX_POOL_2D" if step.kind == "max" else "AVERAGE_POOL_2D"
         pooled = self._b.emit(code, [x], _pooled(step), x.quant, name=name, FusedActivationFunction=NONE, **options)
