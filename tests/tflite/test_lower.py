@@ -9,7 +9,22 @@ from torch import nn
 
 from dendrite_automl.c99.integer import run_program
 from dendrite_automl.c99.lower import Unsupported, lower
-from dendrite_automl.c99.program import Geometry, Layer, Pool, Program, Quant, Tensor
+from dendrite_automl.c99.program import (
+    Geometry,
+    Layer,
+    Map,
+    Pool,
+    Program,
+    Quant,
+    Scalars,
+    Shift,
+    Squash,
+    Step,
+    Sum,
+    Tensor,
+    Times,
+    known,
+)
 from dendrite_automl.tflite.lower import build_model
 from tests.c99.compiled import build, inputs, write
 from tests.c99.test_lower import Branches
@@ -91,15 +106,59 @@ def pool_of(kind: str, name: str, target: Quant) -> Pool:
 @pytest.mark.parametrize("target", [Quant(scale=0.1, zero=-5), Quant(scale=0.07, zero=3)], ids=["same", "other"])
 def test_pools_are_within_one_step(kind, name, target) -> None:
     step = pool_of(kind, name, target)
-    program = Program(source=step.source, target=step.target, steps=(step,))
-    x = np.random.default_rng(0).integers(-128, 128, (50, 3, 5, 7)).astype(np.int8)
     if kind == "spread" and 1 not in POOLS[name][0]:
         with pytest.raises(Unsupported, match="y: expected standard deviations over all of a map, got windows"):
-            build_model(program)
-        return
-    reference = run_program(program, x).reshape(50, -1).astype(float) - target.zero
+            build_model(Program(source=step.source, target=step.target, steps=(step,)))
+    else:
+        assert apart_alone(step).max() <= 1.01
+
+
+def apart_alone(step: Step) -> np.ndarray:
+    """How far one step is from the reference, on random inputs."""
+    program = Program(source=step.source, target=step.target, steps=(step,))
+    x = np.random.default_rng(0).integers(-128, 128, (50, *step.source.shape)).astype(np.int8)
+    reference = run_program(program, x).reshape(50, -1).astype(float) - known(step.target.quant).zero
     case = Case(program, build_model(program), x, reference)
-    assert case.apart(case.micro()).max() <= 1.01
+    return case.apart(case.micro())
+
+
+ONE, OTHER, THIRD = Quant(scale=0.03, zero=-20), Quant(scale=0.011, zero=50), Quant(scale=0.05, zero=3)
+X = Tensor(name="x", shape=(3, 4, 5), quant=ONE)
+STEPS: dict[str, Step] = {
+    "sum": Sum(source=X, other=X, target=dataclasses.replace(X, name="y", quant=THIRD)),
+    "product": Times(source=X, other=X, target=dataclasses.replace(X, name="y", quant=THIRD)),
+    "factors": Times(
+        source=X,
+        other=Scalars(values=np.array([-100, 5, 90], np.int8), quant=OTHER),
+        target=dataclasses.replace(X, name="y", quant=THIRD),
+    ),
+    **{
+        kind: Map(
+            source=X,
+            target=dataclasses.replace(X, name="y", quant=target),
+            squash=Squash(kind=kind, slope=0.1 if kind == "leaky_relu" else 0.0, source=ONE, target=target, inner=inner),
+        )
+        for kind, target, inner in (
+            ("relu", OTHER, None),
+            ("leaky_relu", OTHER, None),
+            ("hard_swish", OTHER, Quant(scale=1 / 255, zero=-128)),
+            ("tanh", Quant(scale=1 / 128, zero=0), None),
+            ("sigmoid", Quant(scale=1 / 256, zero=-128), None),
+        )
+    },
+    **{
+        f"moved by {by}, to {shape}": Shift(source=X, target=dataclasses.replace(X, name="y", shape=(3, *shape)), by=by)
+        for by, shape in (((0, 2), (4, 5)), ((-1, 0), (4, 5)), ((1, -2), (6, 2)))
+    },
+}
+
+
+@needs_micro
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_are_within_one_step(name) -> None:
+    apart = apart_alone(STEPS[name])
+    assert apart.max() <= (0 if name.startswith("moved") else 1.01)
+    assert apart.mean() <= 0.15
 
 
 @needs_micro
