@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from dendrite_automl.c99.folder import export_c
-from dendrite_automl.c99.lower import Unsupported
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.comparison import compare, compare_searches
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_snapshot
