@@ -25,7 +25,7 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import known
-from dendrite_automl.dendrites import SOMA_KINDS
+from dendrite_automl.dendrites import KINDS
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
@@ -35,7 +35,8 @@ from dendrite_automl.tflite.lower import build_model
 from dendrite_automl.tflite.model import to_bytes
 
 RESULTS = README.parent / "results" / "tflite_files.json"
-KINDS = (None, "gradient", "low_rank", "subset", *SOMA_KINDS)  # the other kinds have the form of gradient
+SOMAS = tuple(name for name, kind in KINDS.items() if kind.soma)
+TRIED = (None, "gradient", "low_rank", "subset", "shared", "reuse", *SOMAS)  # the other kinds have the form of gradient
 PACKAGES = ("tflite-micro", "ai-edge-litert", "onnxruntime")
 EXAMPLES = 200
 GAIN = 0.3  # standard deviation of gains and cascades
@@ -43,7 +44,7 @@ GAIN = 0.3  # standard deviation of gains and cascades
 
 def main() -> None:
     """Measure and write."""
-    rows = [row for kind in KINDS for name in NETWORKS if (row := measure(name, kind)) is not None]
+    rows = [row for kind in TRIED for name in NETWORKS if (row := measure(name, kind)) is not None]
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     found = {"date": date.today().isoformat(), "versions": versions, "rows": rows}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
@@ -56,7 +57,7 @@ def measure(name: str, kind: str | None) -> dict[str, Any] | None:
     torch.manual_seed(0)
     model = build_backbone(name, shape, 6, knobs)
     try:
-        for _ in range(0 if kind is None else 1 if kind in SOMA_KINDS else 2):
+        for _ in range(0 if kind is None else 1 if kind in SOMAS else 2):
             add_untrained_(model, kind=str(kind), placement="all")
     except RequestError:
         return None
@@ -122,7 +123,7 @@ def report(found: dict[str, Any]) -> list[str]:
         "mean distance from float32 | that of the int8 ONNX file |",
         "|---|" + "--:|" * 11,
     ]
-    for kind in KINDS:
+    for kind in TRIED:
         rows = [row for row in found["rows"] if row["kind"] == kind]
 
         def span(key: str, rows: list[dict[str, Any]] = rows) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.c99.lower import Unsupported
 from dendrite_automl.c99.program import Geometry, Quant, Squash, known
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.shapes import as_map
 from dendrite_automl.tflite.model import Operation, Value
 

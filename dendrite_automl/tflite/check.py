@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.c99.lower import Unsupported
 from dendrite_automl.c99.program import known
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.tflite import micro
 from dendrite_automl.tflite.builder import map_of, order
 from dendrite_automl.tflite.model import Model

@@ -14,8 +14,9 @@ import jinja2
 import numpy as np
 
 from dendrite_automl.c99.integer import quantise_input, run_program
-from dendrite_automl.c99.lower import Unsupported, lower
+from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Program, known
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.verify import open_artifact
 from dendrite_automl.result import Snapshot

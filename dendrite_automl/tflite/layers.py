@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.c99.lower import Unsupported
-from dendrite_automl.c99.program import DendriteSet, Layer, Quant, Scalars, Squash, Weights, known
+from dendrite_automl.c99.program import DendriteSet, Geometry, Layer, Quant, Scalars, Squash, Weights, known
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.shapes import as_map
 from dendrite_automl.tflite.builder import SAME, VALID, Builder, Map, Window, fuse, map_of, order
 from dendrite_automl.tflite.model import Value
@@ -49,7 +49,7 @@ def _add_set(
     owners = np.flatnonzero(each.places >= 0)
     ends = each.squash if not each.cascade else None
     if each.mix is None:
-        z = product.add(each.weights, owners, ends, name)
+        z = product.add(each.weights, owners, ends, name, each.geometry)
     else:
         features = product.add(each.weights, np.arange(len(each.weights.values)), None, f"{name}/features")
         z = product.mix(features, known(each.weights.target), each.mix, ends, name)
@@ -88,16 +88,19 @@ class _Product:
                 g, in_h=h, in_w=w, out_h=h, out_w=w, kernel=(1, 1), dilation=(1, 1), group_in=layer.weights.values.shape[1]
             )
         self._geometry, self._channels, self._source = g, c, known(layer.source.quant)
-        self._padded: Value | None = None
+        self._padded: dict[Window, Value] = {}
 
-    def add(self, weights: Weights, neurons: NDArray[np.int64], squash: Squash | None, name: str) -> Value:
-        """The product of some rows, which read the inputs of these neurons."""
+    def add(
+        self, weights: Weights, neurons: NDArray[np.int64], squash: Squash | None, name: str, geometry: Geometry | None = None
+    ) -> Value:
+        """The product of some rows, which read the inputs of these neurons; `geometry`: if not that of the layer."""
         if self._linear:
             return self._multiply(self._x, weights, self._source, squash, name)
-        g, window = self._geometry, Window.of(self._geometry)
-        if self._padded is None:  # once for a layer and its dendrites
-            self._padded = self._x if window.is_same else self._b.pad_map(self._x, window, name=f"{self._x.name}/padded")
-        x, padding = self._padded, SAME if window.is_same else VALID
+        g = geometry or self._geometry
+        window = Window.of(g)
+        if not window.is_same and window not in self._padded:  # once for a layer and its dendrites
+            self._padded[window] = self._b.pad_map(self._x, window, name=f"{self._x.name}/padded")
+        x, padding = (self._x, SAME) if window.is_same else (self._padded[window], VALID)
         apart = g.group_in == 1 and self._channels > 1
         if 1 < g.group_in < self._channels and len(neurons) < g.out_c:
             raise Unsupported(f"{name}: expected dendrites on all neurons of a grouped layer, got {len(neurons)} of {g.out_c}")
@@ -139,10 +142,13 @@ class _Product:
 def _constants(x: Value, weights: Weights, values: NDArray[Any], axis: int, source: Quant, name: str) -> list[Value]:
     """Weights and biases; these are stored in units of `source`, which is the program's scale of x and may not be x's own."""
     assert weights.scales is not None
-    scale = known(x.quant).scale
-    given = np.zeros(len(weights.values)) if weights.bias is None else weights.bias  # LiteRT has no kernel without biases
+    scale, signs, scales = known(x.quant).scale, np.sign(weights.scales), np.abs(weights.scales)
+    if (signs < 1).any():  # of a dendrite that is its neuron times a factor of any sign: scales are positive
+        values = np.clip(values * signs.reshape([-1 if i == axis else 1 for i in range(values.ndim)]), -127, 127)
+        scales = np.where(scales > 0, scales, scale)
+    given = np.zeros(len(scales)) if weights.bias is None else weights.bias * signs  # LiteRT has no kernel without biases
     bias = np.rint(given * (source.scale / scale))
     return [
-        Value(name=f"{name}/weights", shape=values.shape, scales=weights.scales, axis=axis, data=values),
-        Value(name=f"{name}/bias", shape=bias.shape, type="int32", scales=weights.scales * scale, data=bias),
+        Value(name=f"{name}/weights", shape=values.shape, scales=scales, axis=axis, data=values),
+        Value(name=f"{name}/bias", shape=bias.shape, type="int32", scales=scales * scale, data=bias),
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from dendrite_automl.c99.arena import plan_arena
-from dendrite_automl.c99.lower import Unsupported
 from dendrite_automl.c99.program import (
     Layer,
     Map,
@@ -17,6 +16,7 @@ from dendrite_automl.c99.program import (
     Tensor,
     known,
 )
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.shapes import as_map
 from dendrite_automl.tflite.builder import NONE, VALID, Builder, Window, last, map_of
 from dendrite_automl.tflite.layers import add_layer, layer_map

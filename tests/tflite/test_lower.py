@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dendrite_automl.c99.integer import run_program
-from dendrite_automl.c99.lower import Unsupported, lower
+from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import (
     Geometry,
     Layer,
@@ -25,7 +25,9 @@ from dendrite_automl.c99.program import (
     Times,
     known,
 )
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.tflite.lower import build_model
+from dendrite_automl.tflite.model import to_bytes
 from tests.c99.compiled import build, inputs, write
 from tests.c99.test_lower import Branches
 from tests.tflite.interpreters import Case, make_case, needs_micro
@@ -223,3 +225,23 @@ def test_dendrites_on_some_neurons_of_a_grouped_layer_are_refused(tmp_path) -> N
     steps = (*program.steps[:place], layer, *program.steps[place + 1 :])
     with pytest.raises(Unsupported, match=r"expected dendrites on all neurons of a grouped layer, got 2 of 4"):
         build_model(dataclasses.replace(program, steps=steps))
+
+
+def test_rows_of_negative_scale_are_stored_with_the_opposite_sign(tmp_path) -> None:
+    """Scales of a set that is its neurons' weights times factors of any sign."""
+    program = lower(write(*build("conv2d", None, "head"), tmp_path)[1])
+    layer, signs = program.steps[0], np.array([-1, 1, -1])
+    assert isinstance(layer, Layer)
+
+    def changed(**weights: object) -> Program:
+        one = dataclasses.replace(layer, weights=dataclasses.replace(layer.weights, **weights))
+        return dataclasses.replace(program, steps=(one, *program.steps[1:]))
+
+    values, bias, scales = layer.weights.values, layer.weights.bias, layer.weights.scales
+    turned = changed(values=values * signs[:, None, None, None], bias=bias * signs, scales=scales * signs)
+    assert to_bytes(build_model(turned), "") == to_bytes(build_model(program), "")
+    weights = build_model(changed(scales=scales * [0, 1, 1])).operations[0].inputs[1]
+    assert weights is not None
+    assert not weights.data[0].any()
+    assert weights.data[1:].any()
+    assert (weights.scales > 0).all()

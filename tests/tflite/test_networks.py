@@ -10,6 +10,7 @@ from tests.c99.compiled import GROWN, PLAIN, SOMAS, build, inputs, write
 from tests.tflite.interpreters import Case, make_case, needs_micro
 
 _OFTEN = [*PLAIN, ("sepconv1d", "gradient", "all"), ("conv2d", "low_rank", "all"), ("sepconv1d", "subset", "convs")]
+_OFTEN += [("ressep1d", "shared", "convs"), ("invres2d", "reuse", "convs"), ("conv2d", "fold_away", "convs")]
 _OFTEN += [case for case in SOMAS if case[0] == "ressep1d"]
 CASES = [
     pytest.param(*case, id="-".join(map(str, case)), marks=[] if case in _OFTEN else pytest.mark.slow)
@@ -37,6 +38,8 @@ def test_interpreters_compute_what_the_c_code_does(name, kind, placement, tmp_pa
     x, scale = x[: len(case.x)], known(case.program.target.quant).scale
     logits, onnx = run_onnx(float_path, x) / scale, run_onnx(int8_path, x) / scale
     lost = np.abs(to_steps(case.model, outputs, scale) - logits).mean()
-    assert lost <= 1.5 * np.abs(onnx - logits).mean() + 0.1  # about as far from float32 as the int8 ONNX file
+    assert lost <= 1.5 * np.abs(onnx - logits).mean() + (
+        0.75 if in_a_row else 0.1
+    )  # about as far from float32 as the int8 ONNX file
     for reference in (True, False):
         check(case, case.litert(reference=reference), in_a_row=in_a_row)
