@@ -1,8 +1,8 @@
 """Files of TensorFlow Lite of every backbone and form of dendrites: what they compute and what memory they take.
 
-`python benchmarks/tflite_files.py` writes 58 networks with random weights, runs each in TensorFlow Lite Micro and LiteRT on 200
+`python benchmarks/tflite_files.py` writes 69 networks with random weights, runs each in TensorFlow Lite Micro and LiteRT on 200
 random inputs, compares with the integer arithmetic of the C code and with float32, and writes results/tflite_files.json and its
-section of README.md. It takes about five minutes.
+section of README.md. It takes about seven minutes.
 """
 
 from __future__ import annotations

@@ -38,8 +38,7 @@ def test_interpreters_compute_what_the_c_code_does(name, kind, placement, tmp_pa
     x, scale = x[: len(case.x)], known(case.program.target.quant).scale
     logits, onnx = run_onnx(float_path, x) / scale, run_onnx(int8_path, x) / scale
     lost = np.abs(to_steps(case.model, outputs, scale) - logits).mean()
-    assert lost <= 1.5 * np.abs(onnx - logits).mean() + (
-        0.75 if in_a_row else 0.1
-    )  # about as far from float32 as the int8 ONNX file
+    # about as far from float32 as the int8 ONNX file
+    assert lost <= 1.5 * np.abs(onnx - logits).mean() + (0.75 if in_a_row else 0.1)
     for reference in (True, False):
         check(case, case.litert(reference=reference), in_a_row=in_a_row)
