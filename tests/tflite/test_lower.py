@@ -30,7 +30,7 @@ from dendrite_automl.tflite.lower import build_model
 from dendrite_automl.tflite.model import to_bytes
 from tests.c99.compiled import build, inputs, write
 from tests.c99.test_lower import Branches
-from tests.tflite.interpreters import Case, make_case, needs_micro
+from tests.tflite.interpreters import Case, make_case, needs_micro, needs_tflite
 
 
 def case_of(model: nn.Module, shape: tuple[int, ...], tmp_path, count: int = 100) -> Case:
@@ -227,6 +227,7 @@ def test_dendrites_on_some_neurons_of_a_grouped_layer_are_refused(tmp_path) -> N
         build_model(dataclasses.replace(program, steps=steps))
 
 
+@needs_tflite
 def test_rows_of_negative_scale_are_stored_with_the_opposite_sign(tmp_path) -> None:
     """Scales of a set that is its neurons' weights times factors of any sign."""
     program = lower(write(*build("conv2d", None, "head"), tmp_path)[1])
