@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dendrite_automl.version import __version__
 
 if TYPE_CHECKING:
-    from dendrite_automl.api import compress, export_c, export_run, search, search_repeatedly
+    from dendrite_automl.api import compress, export_c, export_run, export_tflite, search, search_repeatedly
     from dendrite_automl.budget import Budget
     from dendrite_automl.comparison import Comparison, SearchComparison, compare, compare_searches
     from dendrite_automl.devices import DeviceProfile
@@ -48,6 +48,7 @@ __all__ = [
     "estimate_growth",
     "export_c",
     "export_run",
+    "export_tflite",
     "grow",
     "load_run",
     "load_space",
@@ -73,6 +74,7 @@ _HOMES = {
     "estimate_growth": "measure.growth",
     "export_c": "api",
     "export_run": "api",
+    "export_tflite": "api",
     "grow": "train.grow",
     "load_run": "run",
     "load_space": "space",

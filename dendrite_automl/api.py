@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -23,6 +23,7 @@ from dendrite_automl.search_loop.session import export_and_log, make_progress, r
 from dendrite_automl.settings import CommonSettings, SearchSettings
 from dendrite_automl.space import PRETRAINED
 from dendrite_automl.tasks import TASKS
+from dendrite_automl.tflite.export import export_tflite
 
 __all__ = [
     "compare",
@@ -31,6 +32,8 @@ __all__ = [
     "export_c",
     "export_run",
     "export_run_c",
+    "export_run_tflite",
+    "export_tflite",
     "load_run",
     "search",
     "search_repeatedly",
@@ -184,11 +187,23 @@ def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list
         ArtifactMismatch: a file of an artifact was changed.
         AutoMLError: a file cannot be written.
     """
+    return _export_each(path, snapshot, export_c)
+
+
+def export_run_tflite(path: str | Path, *, snapshot: str | None = None) -> tuple[list[Path], list[str]]:
+    """Write files for TensorFlow Lite with `export_tflite`: the Python form of `automl export --tflite`.
+
+    Arguments, returned files and errors are those of `export_run_c`.
+    """
+    return _export_each(path, snapshot, export_tflite)
+
+
+def _export_each(path: str | Path, snapshot: str | None, export: Callable[[Path], Path]) -> tuple[list[Path], list[str]]:
     folder = Path(path)
     if (folder / "artifact.json").is_file():
         if snapshot is not None:
             raise RequestError(f"export: {folder} is a single artifact: --snapshot does not apply to it")
-        return [export_c(folder)], []
+        return [export(folder)], []
     run = Run.open(folder)
     if snapshot is not None:
         artifacts = [run.path / "artifacts" / snapshot]
@@ -201,7 +216,7 @@ def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list
     written, refused = list[Path](), list[str]()
     for artifact in artifacts:
         try:
-            written.append(export_c(artifact))
+            written.append(export(artifact))
         except Unsupported as error:
             refused.append(str(error))
     return written, refused

@@ -56,8 +56,11 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
     run_block(block_with("InferenceSession("), artifact)
     example = "runs/first/artifacts/6f0d28a1c3-0"
     (tmp_path / "c").mkdir()
-    run_block(block_with(example).replace(example, str(artifact)), tmp_path / "c")
+    run_block(block_with('da.export_c("').replace(example, str(artifact)), tmp_path / "c")
     assert (tmp_path / "c" / "firmware" / "model" / "model.c").is_file()
+    if importlib.util.find_spec("tflite"):
+        run_block(block_with("da.export_tflite(").replace(example, str(artifact)), tmp_path)
+        assert (artifact / "model.int8.tflite").is_file()
 
 
 def test_the_pipelines_page_searches_with_callbacks_as_printed(tmp_path: Path) -> None:
@@ -124,7 +127,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_there_are_no_further_python_blocks_that_nothing_runs() -> None:
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
 
 
 @pytest.mark.parametrize("target", ["search", "test"])

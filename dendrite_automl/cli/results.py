@@ -82,11 +82,11 @@ def _paper(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write artifacts, or C code."""
+    """Write artifacts, C code, or files of TensorFlow Lite."""
     from dendrite_automl.api import export_run
 
-    if options.as_c:
-        return _export_c(options)
+    if options.form is not None:
+        return _export_as(options.form, options)
     folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
     if options.json:
         print(json.dumps({"artifacts": [str(folder.resolve()) for folder in folders]}))
@@ -95,15 +95,16 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _export_c(options: argparse.Namespace) -> int:
-    from dendrite_automl.api import export_run_c
+def _export_as(form: str, options: argparse.Namespace) -> int:
+    from dendrite_automl.api import export_run_c, export_run_tflite
     from dendrite_automl.errors import RequestError
 
     if options.dynamic_batch:
-        raise RequestError("export: --dynamic-batch does not apply to --c, which writes no ONNX files")
-    written, refused = export_run_c(options.path, snapshot=options.snapshot)
+        raise RequestError(f"export: --dynamic-batch does not apply to --{form}, which writes no ONNX files")
+    export = {"c": export_run_c, "tflite": export_run_tflite}[form]
+    written, refused = export(options.path, snapshot=options.snapshot)
     if options.json:
-        print(json.dumps({"c": [str(folder.resolve()) for folder in written], "refused": refused}))
+        print(json.dumps({form: [str(folder.resolve()) for folder in written], "refused": refused}))
     elif written:
         print("\n".join(str(folder) for folder in written))
     for line in refused:

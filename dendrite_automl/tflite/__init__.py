@@ -1,0 +1,1 @@
+"""Artifacts as int8 files of TensorFlow Lite, for TensorFlow Lite Micro."""
