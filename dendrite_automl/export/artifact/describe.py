@@ -18,7 +18,7 @@ from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
 from dendrite_automl.export.onnx.count import count_layers
 from dendrite_automl.export.onnx.quantise import TOLERATED
-from dendrite_automl.export.onnx.write import INPUT, OUTPUT
+from dendrite_automl.export.onnx.run import INPUT, OUTPUT
 
 LICENCE = (
     "none is set by the tool: the network belongs to whoever trained it, on data that has terms of its own; "
