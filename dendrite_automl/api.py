@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from dendrite_automl.c99.folder import export_c
-from dendrite_automl.c99.lower import Unsupported
+from dendrite_automl.c99.of_run import export_artifacts_c, lacks_artifact
 from dendrite_automl.comparison import compare, compare_searches
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_snapshot
@@ -184,27 +184,9 @@ def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list
         ArtifactMismatch: a file of an artifact was changed.
         AutoMLError: a file cannot be written.
     """
-    folder = Path(path)
-    if (folder / "artifact.json").is_file():
-        if snapshot is not None:
-            raise RequestError(f"export: {folder} is a single artifact: --snapshot does not apply to it")
-        return [export_c(folder)], []
-    run = Run.open(folder)
-    if snapshot is not None:
-        artifacts = [run.path / "artifacts" / snapshot]
-        if not (artifacts[0] / "artifact.json").is_file():
-            artifacts = export_run(run.path, snapshot=snapshot)
-    else:
-        artifacts = [Path(row["artifact"]) for row in run.front_rows() if row["artifact"]]
-    if not artifacts:
-        raise RequestError(f"export: {run.path} has no artifacts; write them with `automl export {run.path}` first")
-    written, refused = list[Path](), list[str]()
-    for artifact in artifacts:
-        try:
-            written.append(export_c(artifact))
-        except Unsupported as error:
-            refused.append(str(error))
-    return written, refused
+    if snapshot is not None and lacks_artifact(path, snapshot):
+        export_run(path, snapshot=snapshot)
+    return export_artifacts_c(path, snapshot=snapshot)
 
 
 def _callbacks(settings: Mapping[str, Any]) -> Callbacks:

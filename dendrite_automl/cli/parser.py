@@ -92,13 +92,15 @@ def _add_results(commands: Any) -> None:
     _add_json(compare)
     about = "rewrite the artifacts of a run or of one snapshot, or write C code; nothing is trained"
     export = _command(commands, "export", "results", about)
-    export.add_argument("path", metavar="RUN", help="folder of a search; with --c also the folder of one artifact")
+    export.add_argument("path", metavar="RUN", help="folder of a search; with --c and --hub also the folder of one artifact")
     which = "only this one, on the front or not (see candidates.csv); default: the reported front"
     export.add_argument("--snapshot", metavar="ID", help=which)
     free = "leave the batch of the ONNX files free (default: fixed at 1, as microcontroller tools require it)"
     export.add_argument("--dynamic-batch", action="store_true", help=free)
     code = "C99 code of the existing artifacts, for bare metal: a folder `c` in each (float32, int8, features, self-test)"
     export.add_argument("--c", action="store_true", dest="as_c", help=code)
+    hub = "new folder for a model hub, such as Hugging Face: the most accurate artifact, or that of --snapshot, and a card"
+    export.add_argument("--hub", metavar="DIR", help=hub)
     _add_json(export)
     about = "check an artifact against its hashes, counts, test vectors and device; exit 1 if it differs"
     verify = _command(commands, "verify", "results", about)

@@ -13,7 +13,7 @@ import numpy as np
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
-from dendrite_automl.export.artifact.describe import check_fit
+from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import FILES, FORMAT, TOLERANCE
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
 from dendrite_automl.export.onnx.count import count_onnx
