@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if options.debug or (error.name or "").split(".")[0] == "dendrite_automl":
             raise
-        what = "`pip install dendrite-automl` brings it; only show, verify, export --c and export --hub work in a light install"
+        what = "`pip install dendrite-automl` brings it; a light install has show, compare, verify, export --c and export --hub"
         print(f"automl: expected the package {error.name}, which is not installed; {what}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -80,7 +80,7 @@ class Helpers:
             process.kill()
         self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
-            with process:
+            with contextlib.suppress(OSError), process:  # what it did not read
                 pass
         self._folder.cleanup()
 
@@ -106,7 +106,7 @@ class Helpers:
             pickle.dump(pickle.dumps(job), process.stdin)  # type: ignore[arg-type]
             process.stdin.flush()  # type: ignore[union-attr]
             artifact: Artifact | None = pickle.load(process.stdout)  # type: ignore[arg-type]
-        except (OSError, EOFError, pickle.PicklingError, AttributeError, TypeError):  # it was killed; not to be pickled
+        except (OSError, EOFError, pickle.PickleError, AttributeError, TypeError):  # it was killed; not to be pickled
             return None
         finally:
             self._idle.put(process)

@@ -82,8 +82,8 @@ def test_every_other_command_says_in_one_line_which_package_is_missing(run: Path
     assert re.fullmatch(r"automl: expected the package \w+, which is not installed; .*light install\n", done.stderr)
 
 
-def test_help_and_catalogues_of_text_files_work(run: Path) -> None:
-    for arguments in (["--help"], ["devices"], ["search", "--help"]):
+def test_help_devices_and_comparisons_work(run: Path) -> None:
+    for arguments in (["--help"], ["devices"], ["search", "--help"], ["compare", "--paper"]):
         assert automl(*arguments).returncode == 0
 
 
