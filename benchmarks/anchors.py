@@ -52,7 +52,7 @@ from dendrite_automl.train.fit import Data, accuracy
 RESULTS = Path(__file__).parent / "results" / "anchors.jsonl"
 TASKS = ("keywords", "digits", "spoken", "spoken_shared", "hapt", "watch", "mnist5k", "fashion5k", "mnist1d")
 MOST_TRIALS, REPLICATES = 100, 4
-_SEARCH_SHARE = 0.5  # of the epochs: the rest is for confirmation and finish
+_SEARCH_SHARE = 0.5  # of the epochs: halving saves half of them, and confirmation and finish take the rest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Code and stack of generated C on a Cortex-M4, kernel by kernel: fitted to object files of many networks, used by export_c.
 
-`python benchmarks/c_size.py` compiles both variants of 84 networks (all backbones, several kinds of dendrites, random
+`python benchmarks/c_size.py` compiles both variants of 95 networks (all backbones, several kinds of dendrites, random
 weights) with arm-none-eabi-gcc -Os, fits what each kernel adds to `.text` and to the stack, and writes
 dendrite_automl/c99/code_size.json; results/c_size.json has every object next to the fit. It takes about ten
 minutes on a busy machine.
@@ -25,8 +25,8 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.size import features_of, stack_of
 from dendrite_automl.c99.source import Source, make_source
-from dendrite_automl.dendrites import SOMA_KINDS
-from dendrite_automl.errors import RequestError
+from dendrite_automl.dendrites import KINDS
+from dendrite_automl.errors import KindDoesNotSuit
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx
 from dendrite_automl.measure.growth import add_untrained_
@@ -43,7 +43,8 @@ NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "invres2d": ((1, 12, 12), {"channels": 4, "blocks": 2, "nonlinearity": "leaky_relu"}),
     "bcresnet": ((12, 10), {"channels": 4, "blocks": 2, "nonlinearity": "hard_swish"}),
 }
-KINDS = (None, "gradient", "low_rank", "subset", *SOMA_KINDS)
+# Those whose code differs: others compute as one of these does, or are merged into their layers.
+TRIED = (None, "gradient", "low_rank", "subset", "shared", "reuse", *(name for name, kind in KINDS.items() if kind.soma))
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
     except OSError:
         sys.exit("c_size: expected arm-none-eabi-gcc (Debian: gcc-arm-none-eabi), got none")
     objects = [
-        entry for name in NETWORKS for kind in KINDS for place in ("head", "all") for entry in measure(name, kind, place)
+        entry for name in NETWORKS for kind in TRIED for place in ("head", "all") for entry in measure(name, kind, place)
     ]
     fit: dict[str, Any] = {"measured_with": f"{compiler.splitlines()[0]}, {FLAGS}", "date": date.today().isoformat()}
     for variant in ("float32", "int8"):
@@ -85,9 +86,9 @@ def measure(name: str, kind: str | None, place: str) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     model = build_backbone(name, shape, 6, knobs)
     try:
-        for _ in range(0 if kind is None else 1 if kind in SOMA_KINDS else 2):
+        for _ in range(0 if kind is None else 1 if KINDS[kind].soma else 2):
             add_untrained_(model, kind=str(kind), placement=place)
-    except RequestError:  # a kind that has no place there
+    except KindDoesNotSuit:
         return []
     model.eval()
     found = []

@@ -45,7 +45,8 @@ from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_
 TRUNK, CYCLE, CYCLES = 12, 6, 2  # epochs of the trunk, epochs of a cycle, cycles
 DENDRITE_PHASE, PASSES = 1, 4  # epochs of a cycle that a dendrite phase counts for; its passes over the cache
 CURVE = (0.7, 1.0, 1.4, 2.0, 2.8)  # widths of the plain networks, relative to the trunk
-ALL, FEW = tuple(KINDS), ("gradient", "perforated", "low_rank")
+FEW = ("gradient", "perforated", "low_rank")
+ALL = (*FEW, "subset", "pool", "fitted")  # that there were when this was run
 SETTINGS = {
     "keywords": FitSettings(learning_rate=0.01, batch_size=128, weight_decay=0.01, shift=3, noise=0.1),
     "digits": FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, noise=0.05),

@@ -37,3 +37,7 @@ class ArtifactMismatch(AutoMLError):
 
 class CandidateFailed(AutoMLError):
     """One candidate could not be trained or measured; it is recorded with the reason and the search continues."""
+
+
+class KindDoesNotSuit(RequestError, CandidateFailed):
+    """A kind of dendrites that suits none of the layers: a wrong request of a caller, a failed candidate of a search."""

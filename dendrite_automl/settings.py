@@ -320,7 +320,7 @@ class CommonSettings(TypedDict, total=False):
             group=EFFORT,
             metavar="R",
             read=read_count,
-            help="seeds that each candidate is trained with, all at once (default: 4)",
+            help="seeds that each candidate is trained with, all at once (default: 2)",
         ),
     ]
     confirm: Annotated[

@@ -11,9 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, Soma, add_dendrites_, dendritic_layers, train_dendrites_
+from dendrite_automl.dendrites import (
+    KINDS,
+    DendriticLayer,
+    Kind,
+    Soma,
+    add_dendrites_,
+    dendritic_layers,
+    find_layers,
+    train_dendrites_,
+)
+from dendrite_automl.errors import KindDoesNotSuit
 
 CLASSES = 3
+# Kinds of the cell body, which have tests of their own, and of layers; those of the latter that suit every layer.
+SOMA_KINDS = [kind for kind in KINDS if KINDS[kind].soma is not None]
+LAYER_KINDS = [kind for kind in KINDS if KINDS[kind].soma is None]
+ANYWHERE = [kind for kind in LAYER_KINDS if KINDS[kind].tie is None and not KINDS[kind].linear]
 
 
 @st.composite
@@ -111,6 +125,17 @@ def make_network(name: str) -> tuple[nn.Module, Tensor, Tensor]:
     return model.eval(), x, torch.arange(24) % CLASSES
 
 
+def suits(kind: str | None, model: nn.Module, placement: str = "all") -> bool:
+    """Whether a kind suits some layer that a placement refers to."""
+    try:
+        return kind is None or bool(find_layers(model, placement, KINDS[kind]))
+    except KindDoesNotSuit:
+        return False
+
+
+PAIRS = [(name, kind) for name in NETWORKS for kind in LAYER_KINDS if suits(kind, NETWORKS[name][0]())]
+
+
 STACKED: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {  # backbone, input shape, knobs
     "mlp": ("mlp", (6,), {"hidden": 8, "depth": 2}),
     "linear": ("mlp", (2, 3), {"hidden": 8, "depth": 0}),
@@ -180,6 +205,11 @@ def card_params(kind: str, neuron: nn.Module, sets: int) -> int:
     groups = getattr(neuron, "groups", 1)
     depthwise = 1 < groups == channels == neuron.in_channels if groups > 1 else False
     scalars = sets * (sets + 1) // 2
+    if KINDS[kind].linear:  # in training; see the card for how few are deployed
+        passes_on = neuron.in_channels == channels and set(neuron.stride) == {1}
+        return sets * (neuron.weight.shape[1] * channels + 2 * channels * (2 if passes_on else 1) + channels)
+    if KINDS[kind].tie is not None:
+        return channels * (scalars + (2 * sets if kind == "reuse" else 0))
     if kind == "low_rank" and groups == 1:
         return sets * (neuron.weight[0].numel() + 2 * channels) + channels * scalars
     if kind == "subset" and (groups == 1 or depthwise):

@@ -13,16 +13,17 @@ from torch import nn
 
 from dendrite_automl import trial as module
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import KINDS
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.measure import measure_cost
 from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Cost, Snapshot
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data, accuracy, predict
 from dendrite_automl.train.stack import stack
 from dendrite_automl.trial import Position, Rung, resume_position, run_trial
+from tests.sample_networks import LAYER_KINDS
 
 SCHEDULES = ["fit", "fit grow", "fit grow grow", "fit prune", "fit shrink", "fit prune grow", "fit grow prune"]
 SHAPE, CLASSES = (1, 8, 8), 10
@@ -48,7 +49,7 @@ def make_candidate(words: str, *, kind: str = "perforated", placement: str = "al
         arm="dendritic",
         space="test",
         backbone="conv2d",
-        network=(("filters", filters), ("blocks", 1)),
+        network=(("filters", filters), *((("blocks", 2), ("growth", "constant")) if kind == "reuse" else (("blocks", 1),))),
         training=(("learning_rate", 0.02), ("batch_size", 32), ("noise", 0.05)),
         stages=tuple(stages),
     )
@@ -80,10 +81,14 @@ def test_snapshots_and_rungs_hold_the_metric_of_the_data(data) -> None:
 
 
 @pytest.mark.parametrize("words", SCHEDULES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
 def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, data, monkeypatch) -> None:
     stub_accuracy(monkeypatch, [0.1, 0.2, 0.3])
     candidate = make_candidate(words, kind=kind)
+    if kind == "reuse" and words == "fit prune grow":  # inputs and outputs of the layer are no longer as many
+        with pytest.raises(CandidateFailed, match='placement "all": kind "reuse": expected convolutions with as many outputs'):
+            finish(candidate, data, (4,))
+        return
     snapshots = [snapshot for snapshot, _ in finish(candidate, data, (4,))]
     assert [snapshot.stage for snapshot in snapshots] == list(range(len(candidate.stages)))
     assert {(s.candidate, s.arm, s.seeds) for s in snapshots} == {(candidate.id, "dendritic", (4,))}
@@ -97,10 +102,22 @@ def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, 
     assert snapshots[-1].schedule == " > ".join(map(str, candidate.stages))
 
 
+@pytest.mark.parametrize("words", ["fit shrink grow grow", "fit grow shrink", "fit grow prune grow"])
+@pytest.mark.parametrize("kind", ["shared", "reuse", "fold_away"])
+def test_kinds_that_suit_only_convolutions_come_back_from_every_schedule(words, kind, data, monkeypatch) -> None:
+    stub_accuracy(monkeypatch, [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4])
+    candidate = make_candidate(words, kind=kind, placement="convs", filters=6)
+    for snapshot, models in run_trial(candidate, data, SEEDS):
+        again = load_networks(candidate, snapshot.dendrites, save_weights(models), SHAPE, CLASSES)
+        assert snapshot.measurement.params == measure_cost(again[0], SHAPE).params
+        for one, other in zip(again, models, strict=True):
+            torch.testing.assert_close(one.eval()(data.x_val), other.eval()(data.x_val))
+
+
 @pytest.mark.parametrize("words", [words for words in SCHEDULES if "prune" not in words])
 @pytest.mark.parametrize(
     ("kind", "placement"),
-    [*[("perforated", placement) for placement in ("head", "convs")], *[(kind, "all") for kind in KINDS]],
+    [*[("perforated", placement) for placement in ("head", "convs")], *[(kind, "all") for kind in LAYER_KINDS]],
 )
 def test_estimated_costs_are_the_measured_ones(words, kind, placement, data, monkeypatch) -> None:
     stub_accuracy(monkeypatch, [0.1, 0.2, 0.3])
@@ -152,7 +169,7 @@ def test_after_a_cycle_taken_back_the_epochs_go_on_from_the_snapshot_before(data
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"), [*[(words, "perforated") for words in SCHEDULES], *[("fit grow grow", kind) for kind in KINDS]]
+    ("words", "kind"), [*[(words, "perforated") for words in SCHEDULES], *[("fit grow grow", kind) for kind in LAYER_KINDS]]
 )
 def test_the_seed_alone_decides_the_trial(words, kind, data) -> None:
     candidate = make_candidate(words, kind=kind)

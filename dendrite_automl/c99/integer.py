@@ -48,7 +48,7 @@ _SUM_BITS = 21  # of the factors of a sum: (255 + 255) * 2**21 fits into int32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescale:
-    """A positive factor as `multiplier / 2**shift`, of 31 bits."""
+    """A factor as `multiplier / 2**shift`, of 31 bits and a sign."""
 
     multiplier: int
     shift: int
@@ -264,7 +264,8 @@ def _run_layer(step: Layer, x: Ints) -> Ints:
     outputs: list[tuple[Ints, Quant]] = []
     for each in step.sets:
         owners = np.flatnonzero(each.places >= 0)
-        z, of_z = _drives(each.weights, each.mix, source, g, x, owners), known((each.mix or each.weights).target)
+        z = _drives(each.weights, each.mix, source, each.geometry or g, x, owners)
+        of_z = known((each.mix or each.weights).target)
         for scalars, (earlier, of_earlier) in zip(each.cascade, outputs, strict=True):
             z, of_z = _add_scaled(z, of_z, scalars, earlier[owners], of_earlier)
         squashed, of_squashed = apply_squash(each.squash, z), known(each.squash.target)

@@ -24,6 +24,8 @@ def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
     return {
         "layers": bool(layers),
         "sets": bool(sets),
+        "tied": any(each.geometry is not None for each in sets),
+        "slopes": any(each.slope is not None for each in sets),
         "low_rank": any(each.mix is not None for each in sets),
         "pools": any(isinstance(step, Pool) for step in steps),
         "spreads": spreads,
@@ -43,8 +45,8 @@ def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
         "hard_swish": "hard_swish" in kinds,
         "sigmoid": "sigmoid" in kinds,
         "tanh": "tanh" in kinds or (int8 and "sigmoid" in kinds),
-        "single": any(is_single(layer.geometry) for layer in layers),
-        "edges": any(has_edges(layer.geometry) for layer in layers),
+        "single": any(is_single(g) for g in _geometries(layers)),
+        "edges": any(has_edges(g) for g in _geometries(layers)),
     }
 
 
@@ -52,16 +54,22 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
     """Sizes of the kernels' own variables."""
     layers = [step for step in steps if isinstance(step, Layer)]
     neurons = max((x.geometry.out_c for x in layers if x.sets), default=0)
-    edged = [x.geometry for x in layers if has_edges(x.geometry)]
+    edged = [g for g in _geometries(layers) if has_edges(g)]
     return {
-        "strides": sorted({x.geometry.stride[1] for x in layers if not is_single(x.geometry)}),
+        "strides": sorted({g.stride[1] for g in _geometries(layers) if not is_single(g)}),
         "patches": {tile: _patch(edged, tile) for tile in (4, 8, 16)},
         "most_sets": max((len(x.sets) for x in layers), default=0),
+        "tiles": 1 + max((len(x.sets) for x in layers if any(s.geometry for s in x.sets)), default=0),
         "most_features": max((sum(len(s.weights.values) for s in x.sets if s.mix) for x in layers), default=0),
         "place_type": "uint8_t" if neurons < 256 else "uint16_t",
         "place_none": 255 if neurons < 256 else 65_535,
         "table_end": (len(TANH) - 1) << FRACTION,
     }
+
+
+def _geometries(layers: Sequence[Layer]) -> list[Geometry]:
+    """Of the layers, and of their sets that have one of their own."""
+    return [g for x in layers for g in (x.geometry, *(each.geometry for each in x.sets)) if g is not None]
 
 
 def is_single(g: Geometry) -> bool:

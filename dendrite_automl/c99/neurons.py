@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dendrite_automl.c99.graph import Constant
 from dendrite_automl.c99.program import DendriteSet, Geometry, Scalars, Squash, Weights
@@ -24,6 +25,7 @@ class Product:
         source: name of the tensor that it reads.
         inputs: for each row the first channel that it reads.
         features: the product that this one mixes, if it is pointwise and the only reader; it may then be a low-rank set.
+        tied_to: where the product is computed whose weights this one uses too; it may then be a set of dendrites.
     """
 
     source: str
@@ -31,12 +33,18 @@ class Product:
     weights: Weights
     inputs: tuple[int, ...]
     features: Product | None = None
+    tied_to: tuple[Any, ...] | None = None
 
     @property
     def sites(self) -> tuple[tuple[Any, ...], ...]:
-        """Where it may be computed: at its own input, or at that of its features."""
-        own = (self.source, replace(self.geometry, out_c=0, group_in=0, group_out=0))
-        return (own, *self.features.sites) if self.features else (own,)
+        """Where it may be computed: at its own input, at that of its features, or with the neurons that it is tied to."""
+        found = (site_of(self.source, self.geometry), *(self.features.sites if self.features else ()))
+        return found if self.tied_to is None else (*found, self.tied_to)
+
+
+def site_of(source: str, geometry: Geometry) -> tuple[Any, ...]:
+    """The tensor that a product reads, and which windows of it."""
+    return source, replace(geometry, out_c=0, group_in=0, group_out=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +149,13 @@ def read_neurons(channels: Sequence[Expression], site: tuple[Any, ...], quants: 
     product = _one_product([start for start, _ in chains], site)
     if product.sites[0] != site:
         raise NotDendritic("its neurons read what only its dendrites should read")
+    rows = tuple(start.row for start, _ in chains)  # type: ignore[union-attr]
     sets: list[DendriteSet] = []
     outputs: list[list[Expression | None]] = []
     for d in range(depth.pop()):
-        found, heard = _read_set([terms[d] for _, terms in chains], outputs, product, site, quants)
+        found, heard = _read_set([terms[d] for _, terms in chains], outputs, product, rows, quants)
         sets.append(found)
         outputs.append(heard)
-    rows = tuple(start.row for start, _ in chains)  # type: ignore[union-attr]
     return Neurons(product=product, rows=rows, sets=tuple(sets), squash=squash)
 
 
@@ -177,11 +185,12 @@ def _read_set(
     terms: Sequence[tuple[str, Expression]],
     outputs: Sequence[Sequence[Expression | None]],
     neuron: Product,
-    site: tuple[Any, ...],
+    starts: Sequence[int],
     quants: dict[str, Any],
 ) -> tuple[DendriteSet, list[Expression | None]]:
-    """The set whose outputs are added as these terms, and the output that each neuron receives."""
-    total = terms[0][0]
+    """The set whose outputs are added as these terms to rows `starts` of `neuron`, and the output that each neuron receives."""
+    site = neuron.sites[0]
+    total, slope = terms[0][0], None
     owners = [c for c, (_, term) in enumerate(terms) if not isinstance(term, Zero)]
     if not owners or not all(isinstance(terms[c][1], Scaled) for c in owners):
         raise NotDendritic("something other than a scaled dendrite is added to a neuron")
@@ -190,8 +199,9 @@ def _read_set(
         raise NotDendritic("a dendrite has no activation")
     squashed: list[Squashed] = [s.of for s in scaled]  # type: ignore[misc]
     chains = [_terms(s.of) for s in squashed]
-    product = _one_product([start for start, _ in chains], site)
-    rows = [start.row for start, _ in chains]  # type: ignore[union-attr]
+    drives = [start.of if isinstance(start, Scaled) else start for start, _ in chains]
+    product = _one_product(drives, site)
+    rows = [start.row for start in drives]  # type: ignore[union-attr]
     cascade = [
         _read_cascade([chain[e] for _, chain in chains], [outputs[e][c] for c in owners], quants)
         for e in _lengths(chains, len(outputs))
@@ -202,6 +212,10 @@ def _read_set(
             raise NotDendritic("a dendrite reads different channels from its neuron")
         if weights.values.shape[1:] != neuron.weights.values.shape[1:]:
             raise NotDendritic("a dendrite has a different kernel from its neuron")
+    elif product.tied_to == site:
+        weights, mix = product.weights.take(np.array(rows)), None
+        if rows != [starts[c] for c in owners]:
+            raise NotDendritic("a dendrite uses the weights of another neuron")
     else:
         assert product.features is not None
         weights, mix = product.features.weights, product.weights.take(np.array(rows))
@@ -209,6 +223,11 @@ def _read_set(
             raise NotDendritic("the features of a low-rank set differ in form from its neurons")
     places = np.full(len(terms), -1)
     places[owners] = np.arange(len(owners))
+    slopes = [start for start, _ in chains if isinstance(start, Scaled)]
+    if slopes:
+        if product.tied_to != site or len(slopes) != len(chains):
+            raise NotDendritic("a dendrite is scaled before its activation")
+        weights, slope = _steeper(weights, slopes, quants)
     found = DendriteSet(
         weights=weights,
         mix=mix,
@@ -216,11 +235,23 @@ def _read_set(
         gain=_scalars(scaled, total, quants),
         cascade=tuple(cascade),
         places=places,
+        geometry=product.geometry if product.tied_to == site else None,
+        slope=slope,
     )
     heard: list[Expression | None] = [None] * len(terms)
     for c, output in zip(owners, squashed, strict=True):
         heard[c] = output
     return found, heard
+
+
+def _steeper(weights: Weights, slopes: Sequence[Scaled], quants: dict[str, Any]) -> tuple[Weights, NDArray[np.floating] | None]:
+    """Weights whose products are scaled afterwards: in int8 by their scales, in float32 by factors that stay apart."""
+    constant, places = slopes[0].constant, [s.index for s in slopes]
+    values = np.broadcast_to(constant.values.reshape(-1), max(constant.values.size, len(places)))[places]
+    if constant.scales is None or weights.scales is None:
+        return weights, values
+    factors = constant.row_quant().scale * (values.astype(np.float64) - constant.zero)
+    return replace(weights, scales=weights.scales * factors, target=quants[slopes[0].name]), None
 
 
 def _lengths(chains: Sequence[tuple[Expression, list[tuple[str, Expression]]]], earlier: int) -> range:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dendrite_automl.c99.folder import export_c
-from dendrite_automl.c99.lower import Unsupported
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.errors import RequestError
 from dendrite_automl.run import Run
 

@@ -107,6 +107,8 @@ class DendriteSet:
         mix: [rows, rank, 1, 1] of a low-rank set.
         gain: [rows]; `cascade`: for each earlier set, [rows].
         places: [neurons], the row of each neuron's dendrite, or -1 for none.
+        geometry: of a set that uses the neurons' own weights at another dilation; None: the layer's own.
+        slope: [rows], factors of the drives in float32, or None; in int8 they are part of the weights' scales.
     """
 
     weights: Weights
@@ -115,6 +117,8 @@ class DendriteSet:
     gain: Scalars
     cascade: tuple[Scalars, ...]
     places: NDArray[np.int64]
+    geometry: Geometry | None = None
+    slope: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

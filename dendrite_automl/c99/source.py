@@ -115,7 +115,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         steps=len(calls),
         kernels=tuple(sorted(k for k, used in values["uses"].items() if used is True)),
         strides=tuple(values["strides"]),
-        patch=values["patches"][4] if values["uses"]["edges"] else 0,
+        patch=values["tiles"] * values["patches"][4] if values["uses"]["edges"] else 0,
     )
 
 
@@ -135,6 +135,7 @@ class _Tables:
     arrays: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    weights: dict[tuple[str, bytes], str] = field(default_factory=dict)
     array_bytes: int = 0
 
     def call(self, step: Step, arena: Arena) -> str:
@@ -193,22 +194,29 @@ class _Tables:
             "rows": self._rows(step.weights, step.source.quant, name),
         }
         if step.sets:
-            sets = ", ".join(self._set(each, d, step, f"{name}_set_{d}") for d, each in enumerate(step.sets))
+            sets = ", ".join(self._set(each, d, step, name) for d, each in enumerate(step.sets))
             fields["sets"] = self._record("set", "set_t", f"{name}_sets", f"{{{sets}}}", count=len(step.sets))
             fields["set_count"] = len(step.sets)
         if step.squash:
             fields["squash"] = "&" + self._record("squash", "squash_t", f"{name}_squash", self._squash(step.squash))
         return self._record("layer", "layer_t", name, _fields(fields))
 
+    def _weight(self, name: str, of: str, values: NDArray[Any]) -> str:
+        """The array of a product's weights: the one that holds the same already, or a new one."""
+        key = of, values.tobytes()
+        if key not in self.weights:
+            self.weights[key] = self._array(name, of, values)
+        return self.weights[key]
+
     def _rows(self, weights: Weights, source: Quant | None, name: str) -> str:
         if source is None:
             bias = "0" if weights.bias is None else self._array(f"{name}_bias", "float", weights.bias)
-            return _fields({"weight": self._array(f"{name}_weight", "float", weights.values), "bias": bias})
+            return _fields({"weight": self._weight(f"{name}_weight", "float", weights.values), "bias": bias})
         rows = IntegerRows.of(weights, source)
         factors, shifts = (np.array([getattr(r, f) for r in rows.rescale]) for f in ("multiplier", "shift"))
         return _fields(
             {
-                "weight": self._array(f"{name}_weight", "int8_t", rows.values),
+                "weight": self._weight(f"{name}_weight", "int8_t", rows.values),
                 "bias": self._array(f"{name}_bias", "int32_t", rows.bias),
                 "multiplier": self._array(f"{name}_multiplier", "int32_t", factors),
                 "shift": self._array(f"{name}_shift", "uint8_t", shifts),
@@ -216,8 +224,14 @@ class _Tables:
             }
         )
 
-    def _set(self, each: DendriteSet, d: int, step: Layer, name: str) -> str:
+    def _set(self, each: DendriteSet, d: int, step: Layer, layer: str) -> str:
+        name = f"{layer}_set_{d}"
         fields: dict[str, Any] = {"rows": self._rows(each.weights, step.source.quant, name)}
+        if each.geometry is not None:
+            at = {**_plain(each.geometry), **({"zero_in": known(step.source.quant).zero} if self.int8 else {})}
+            fields["at"] = "&" + self._record("layer", "layer_t", f"{name}_at", _fields(at))
+        if each.slope is not None:
+            fields["slope"] = self._array(f"{name}_slope", "float", each.slope)
         if each.mix is not None:
             fields |= {"mix": self._rows(each.mix, each.weights.target, f"{name}_mix"), "rank": len(each.weights.values)}
         if (each.places != np.arange(len(each.places))).any():
@@ -306,7 +320,7 @@ class _Tables:
             "product": rescale + 4 if self.int8 else 0,
             "map": squash,
             "squash": squash,
-            "set": rows + (rows + 4) * uses["low_rank"] + 8 + scalars + squash,
+            "set": rows + (rows + 4) * uses["low_rank"] + 4 * uses["tied"] + 4 * uses["slopes"] + 8 + scalars + squash,
             "cascade": scalars,
         }
         return self.array_bytes + sum(self.counts.get(kind, 0) * size for kind, size in record.items())

@@ -7,7 +7,7 @@ fold_(model)                                                   # BatchNorm into 
 """
 
 from dendrite_automl.dendrites.fold import DendriteTracer, fold_
-from dendrite_automl.dendrites.kinds import KINDS, SOMA_KINDS, Kind, find_kind
+from dendrite_automl.dendrites.kinds import KINDS, Kind, find_kind
 from dendrite_automl.dendrites.layer import ACTIVATIONS, DendriticLayer
 from dendrite_automl.dendrites.phase import train_dendrites_
 from dendrite_automl.dendrites.placement import PLACEMENTS, find_layers
@@ -21,16 +21,17 @@ from dendrite_automl.dendrites.surgery import (
     grown_modules,
     scalars_of,
 )
+from dendrite_automl.dendrites.tied import Tied
 
 __all__ = [
     "ACTIVATIONS",
     "KINDS",
     "PLACEMENTS",
-    "SOMA_KINDS",
     "DendriteTracer",
     "DendriticLayer",
     "Kind",
     "Soma",
+    "Tied",
     "add_dendrites_",
     "count_sets",
     "dendritic_layers",

@@ -25,7 +25,8 @@ def fold_(model: nn.Module) -> list[str]:
     """Fold every BatchNorm that follows a Linear, Conv1d, Conv2d or dendritic layer into it, in place.
 
     The model is put into evaluation mode; its output there does not change. With y = s * (M(x) + sum w_d * a_d) + t, the
-    neuron takes s and t, and the gains take s; the dendrites stay as they are.
+    neuron takes s and t, and the gains take s; the dendrites stay as they are. Where they use the neuron's own weights, 1/s is
+    stored for them (see `DendriticLayer.rescale`). Linear dendrites (kind `fold_away`) disappear into their neurons.
 
     Args:
         model: traceable by torch.fx (no control flow that depends on data). A BatchNorm1d as wide as the Linear layer
@@ -37,6 +38,7 @@ def fold_(model: nn.Module) -> list[str]:
     """
     model.eval()
     graph = DendriteTracer().trace(model)
+    _merge_linear_(model)
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
     folded = []
     for node in graph.nodes:
@@ -53,8 +55,19 @@ def fold_(model: nn.Module) -> list[str]:
     return folded
 
 
+def _merge_linear_(model: nn.Module) -> None:
+    """Linear dendrites become a part of their neurons."""
+    grown = {name: layer for name, layer in model.named_modules() if isinstance(layer, DendriticLayer) and layer.kind.linear}
+    for name, layer in grown.items():
+        layer.merge_()
+        if name:
+            model.set_submodule(name, layer.neuron)
+
+
 def _can_fold(layer: nn.Module, norm: Any) -> bool:
     neuron: Any = layer.neuron if isinstance(layer, DendriticLayer) else layer
+    if isinstance(layer, DendriticLayer) and layer.kind.tie == "again" and norm.weight is not None and not norm.weight.all():
+        return False  # what such a channel's dendrites hear cannot be found in an output that is always the same
     return isinstance(neuron, GROWABLE) and norm.running_var is not None and norm.num_features == len(neuron.weight)
 
 
@@ -64,9 +77,8 @@ def _fold_norm_(layer: nn.Module, norm: Any) -> None:
     fuse = fuse_linear_bn_weights if isinstance(neuron, nn.Linear) else fuse_conv_bn_weights
     weight = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
     bias = torch.zeros_like(norm.running_var) if norm.bias is None else norm.bias
+    before = neuron.bias
     neuron.weight, neuron.bias = fuse(neuron.weight, neuron.bias, norm.running_mean, norm.running_var, norm.eps, weight, bias)
     if isinstance(layer, DendriticLayer):
         scale = weight * torch.rsqrt(norm.running_var + norm.eps)
-        for d, gain in enumerate(layer.gains):
-            owners = layer.owners_of(d)
-            gain.mul_((scale if owners is None else scale[owners]).view_as(gain))
+        layer.take_affine_(scale, bias - scale * norm.running_mean, before)

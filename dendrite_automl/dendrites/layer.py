@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.fused import Combine, are_alike, call_alike, can_fuse, squash_
 from dendrite_automl.dendrites.kinds import Kind
+from dendrite_automl.dendrites.tied import TIES, Tied
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 GROWABLE = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -33,17 +35,18 @@ class DendriticLayer(nn.Module):
     For input x, with one scalar per output channel in every `w_d` and `v_{d,e}`:
 
         z_d = L_d(x) + sum_{e<d} v_{d,e} * a_e
-        a_d = f(z_d)
+        a_d = f(z_d)                              linear kinds: a_d = L_d(x)
         y   = M(x) + sum_d w_d * a_d
 
-    `L_d` has the form of M, or a cheaper one (see `Kind`). Extra parameters if it has the form of M, with C output
-    channels: D * params(M) + C * D * (D + 1) / 2.
+    `L_d` has the form of M, or a cheaper one, or is M itself called in another way (see `Kind`). Extra parameters if it has
+    the form of M, with C output channels: D * params(M) + C * D * (D + 1) / 2.
 
     Attributes:
         neuron: the layer `M` as it was.
         dendrites: the layers `L_d`.
         gains: `w_d`, each [C] with trailing axes of 1 that broadcast over positions.
         cascade: `v_{d,e}` in the order (1,0), (2,0), (2,1), …, of the same shape.
+        rescale: what undoes a folded BatchNorm for dendrites that use the neuron's own weights (see `Tied`); else empty.
         kind: how dendrites are formed and trained.
         perforated: no error flows back through the dendrites, neither to their weights nor to the layer's input.
         fused: in training, convolutions of neuron and dendrites are joined where that is faster; results are equal up to
@@ -64,6 +67,7 @@ class DendriticLayer(nn.Module):
         self.dendrites = nn.ModuleList()
         self.gains = nn.ParameterList()
         self.cascade = nn.ParameterList()
+        self.rescale = nn.ParameterList()
         self.activation = activation
         self.kind = kind
         self.perforated = kind.perforated
@@ -78,12 +82,16 @@ class DendriticLayer(nn.Module):
         """Add one set with fresh weights and gain 0: the output does not change."""
         earlier = len(self.dendrites)
         self.dendrites.append(self.new_dendrite())
-        self.cascade.extend([self._scalars() for _ in range(earlier)])
+        self.cascade.extend([self._scalars() for _ in range(0 if self.kind.linear else earlier)])
         self.gains.append(self._scalars())
         self.train(self.training)
 
     def new_dendrite(self) -> nn.Module:
-        """A layer `L` of the kind's form with fresh weights."""
+        """A layer `L` of the kind's form with fresh weights, if it has any."""
+        if self.kind.linear:
+            return Branches(self.neuron)
+        if self.kind.tie is not None:
+            return TIES[self.kind.tie](len(self.dendrites), self.neuron)
         if self.kind.rank is None or not self._is_dense():
             dendrite = copy.deepcopy(self.neuron).requires_grad_(True)
             dendrite.reset_parameters()
@@ -148,32 +156,69 @@ class DendriticLayer(nn.Module):
             keep = torch.arange(max(1, int((alive > 0).sum())), device=alive.device)
             self._keep_(d, alive.nonzero().flatten() if alive.any() else keep)
 
+    def merge_(self) -> None:
+        """Merge linear dendrites into the neuron: the output in evaluation mode stays, and no sets are left."""
+        while self.dendrites:
+            branches: Any = self.dendrites[-1]
+            branches.merge_(self.neuron, self.gains[-1])
+            self.drop_set_()
+
+    def take_affine_(self, scale: Tensor, shift: Tensor, bias: Tensor | None) -> None:
+        """Make the output `scale` * output + `shift`, each [C], once the neuron alone has become that.
+
+        Args:
+            bias: of the neuron before that.
+        """
+        for d, gain in enumerate(self.gains):
+            owners = self.owners_of(d)
+            gain.data.mul_((scale if owners is None else scale[owners]).view_as(gain))
+        tied = [dendrite for dendrite in self.dendrites if isinstance(dendrite, Tied)]
+        for dendrite in tied:
+            dendrite.take_affine_(scale, shift)
+        if tied:
+            known = torch.where(scale == 0, 1, scale)  # where it is 0, so is the gain: any drive will do
+            used = tied[0].bias_for_scale(bias)
+            undone = [(1 / known).view_as(self.gains[0]), *([] if used is None else [known * used])]
+            self.rescale.extend([nn.Parameter(value.detach()) for value in undone])
+
     def freeze_(self) -> None:
         """Freeze the dendrites; neuron and gains keep learning."""
         self.dendrites.requires_grad_(False)
         self.cascade.requires_grad_(False)
 
-    def dendrite_outputs(self, x: Tensor, *, sets: int | None = None) -> list[Tensor]:
+    def dendrite_outputs(self, x: Tensor, *, sets: int | None = None, y: Tensor | None = None) -> list[Tensor]:
         """Outputs a_d of the first `sets` (default: all), each with the shape of the layer's output.
 
         A set that only some neurons keep has outputs for those only.
+
+        Args:
+            y: the neuron's output, if it is known already.
         """
         outputs: list[Tensor] = []
+        if self.kind.tie is not None and y is None:
+            y = self.neuron(x)
         for d in range(len(self.dendrites) if sets is None else sets):
-            outputs.append(ACTIVATIONS[self.activation](self.drive(self.dendrites[d], self.cascade_of(d), x, outputs)))
+            z = self.drive(self.dendrites[d], self.cascade_of(d), x, [] if self.kind.linear else outputs, y)
+            outputs.append(z if self.kind.linear else ACTIVATIONS[self.activation](z))
         return outputs
 
     def cascade_of(self, d: int) -> list[nn.Parameter]:
-        """v_{d,0} … v_{d,d-1}."""
-        return [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
+        """v_{d,0} … v_{d,d-1}; none in linear kinds."""
+        return [] if self.kind.linear else [self.cascade[d * (d - 1) // 2 + e] for e in range(d)]
 
-    def drive(self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor]) -> Tensor:
-        """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`."""
+    def drive(
+        self, dendrite: nn.Module, heard: Sequence[Tensor], x: Tensor, earlier: Sequence[Tensor], y: Tensor | None = None
+    ) -> Tensor:
+        """z of a dendrite layer that follows the sets with outputs `earlier`, which it receives weighted by `heard`.
+
+        Args:
+            y: the neuron's output, for dendrites that use the neuron's own weights.
+        """
         d = len(earlier)
         owners = self.owners_of(d)
         if owners is not None and self._is_depthwise():
             x = x.index_select(1, owners)
-        z: Tensor = dendrite(x)
+        z: Tensor = dendrite(x, y, self.neuron, self.rescale) if isinstance(dendrite, Tied) else dendrite(x)
         for e, (scalar, a) in enumerate(zip(heard, earlier, strict=True)):
             z = z + scalar * self._heard(a, e, d)
         return z
@@ -188,7 +233,7 @@ class DendriticLayer(nn.Module):
                 fused: Tensor = Combine.apply(z, self.activation, len(self.dendrites), *self.gains, *self.cascade)
                 return fused
         y: Tensor = self.neuron(x)
-        outputs = self.dendrite_outputs(x.detach() if self.perforated else x)
+        outputs = self.dendrite_outputs(x.detach() if self.perforated else x, y=y)
         for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
             y = y + self._spread(gain * a, d)
         return y

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from torch import nn
 
+from dendrite_automl.dendrites.branches import Branches
+from dendrite_automl.dendrites.kinds import Kind
 from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
 from dendrite_automl.dendrites.soma import Term
-from dendrite_automl.errors import RequestError
+from dendrite_automl.dendrites.tied import TIES
+from dendrite_automl.errors import KindDoesNotSuit, RequestError
 
 PLACEMENTS = ("head", "convs", "all")
 # These read the weights of their inner layers without calling them: dendrites there would fail or do nothing.
 _CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
-def find_layers(model: nn.Module, placement: str | list[str]) -> list[str]:
+def find_layers(model: nn.Module, placement: str | list[str], kind: Kind | None = None) -> list[str]:
     """Names of the layers that a placement refers to, in the order of `model.named_modules()`.
 
     Args:
         placement: `head` (the last Linear layer), `convs` (all convolutions), `all` (both kinds, everywhere except inside
             torch's attention modules), or a list of layer names.
+        kind: leave out the layers that it does not suit, unless they are named.
 
     Raises:
+        KindDoesNotSuit: the kind suits none of the layers, or not a named one.
         RequestError: the placement is unknown or matches no layer, names a layer that cannot grow, or a layer that the
             model uses in two places.
     """
@@ -40,7 +45,25 @@ def find_layers(model: nn.Module, placement: str | list[str]) -> list[str]:
         raise RequestError(f'placement: expected {", ".join(PLACEMENTS)} or a list of layer names, got "{placement}"')
     if not names:
         raise RequestError(f'placement: "{placement}" matches no layer of {type(model).__name__}; choose another one')
-    return names
+    return names if kind is None else _suited(layers, names, placement, kind)
+
+
+def _suited(layers: dict[str, nn.Module], names: list[str], placement: str | list[str], kind: Kind) -> list[str]:
+    refused = {name: needed for name in names if (needed := _refusal(kind, _neuron(layers[name])))}
+    if refused and (isinstance(placement, list) or len(refused) == len(names)):
+        name, needed = next(iter(refused.items()))
+        where = f'layer "{name}"' if isinstance(placement, list) else f'placement "{placement}"'
+        raise KindDoesNotSuit(
+            f'{where}: kind "{kind.name}": expected {needed}, got {_neuron(layers[name])}; choose another kind'
+        )
+    return [name for name in names if name not in refused]
+
+
+def _refusal(kind: Kind, neuron: nn.Module) -> str:
+    """What layers the kind needs, if not this one; empty if it suits."""
+    if kind.linear:
+        return Branches.refusal(neuron)
+    return TIES[kind.tie].refusal(neuron) if kind.tie else ""
 
 
 def _neuron(layer: nn.Module) -> nn.Module:

@@ -6,13 +6,16 @@ Kinds of this form cost a few numbers per channel. Formula, cost and source of e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from dendrite_automl.dendrites.kinds import Kind
+from dendrite_automl.errors import KindDoesNotSuit
+
+if TYPE_CHECKING:
+    from dendrite_automl.dendrites.kinds import Kind
 
 _LEAST_VARIANCE = 1e-4  # below it, the root would be too steep; a silent channel has no gradient
 
@@ -90,8 +93,12 @@ class Product(Term):
         self.steps = 2 if len(place.axes) == 1 else 1
 
     def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
-        """[B, C, …, W] -> the same shape; W is at least the number of steps."""
-        return (z * F.pad(z, (self.steps, -self.steps)),)
+        """[B, C, …, W] -> the same shape.
+
+        Raises:
+            KindDoesNotSuit: no position has a neighbour, because W is at most the number of steps.
+        """
+        return (z * _neighbours(z, self.steps),)
 
 
 class Funnel(Term):
@@ -171,6 +178,16 @@ class Soma(nn.Module):
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         return f"kind={self.kind.name}"
+
+
+@fx.wrap  # one node for torch.fx, which cannot trace a condition
+def _neighbours(z: Tensor, steps: int) -> Tensor:
+    if z.shape[-1] <= steps:
+        raise KindDoesNotSuit(
+            f'dendrites: kind "product": expected maps with more than {steps} positions along the last axis, '
+            f"got one of shape {list(z.shape[1:])}; choose another kind, or layers with larger maps"
+        )
+    return F.pad(z, (steps, -steps))
 
 
 def _depthwise(place: Place, size: int) -> Any:

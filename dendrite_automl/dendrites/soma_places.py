@@ -12,7 +12,7 @@ from dendrite_automl.dendrites.fold import DendriteTracer
 from dendrite_automl.dendrites.kinds import Kind
 from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
 from dendrite_automl.dendrites.soma import TERMS, Place, Soma, Term
-from dendrite_automl.errors import RequestError
+from dendrite_automl.errors import KindDoesNotSuit, RequestError
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d)
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d)
@@ -46,8 +46,8 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
             layers or poolings.
 
     Raises:
-        RequestError: the placement means nothing for the kind, matches nothing, or a place has dendrites of this form already;
-            or torch.fx cannot trace the model.
+        KindDoesNotSuit: the placement means nothing for the kind, or matches nothing.
+        RequestError: a named place is none, or a place has dendrites of this form already; or torch.fx cannot trace the model.
     """
     term: type[Term] = TERMS[str(kind.soma)]
     where = f'dendrites: kind "{kind.name}"'
@@ -65,7 +65,7 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
         names = [name for name in places if name in placement]
     elif placement not in allowed:
         what = "the average over all positions" if term.pooled else "layers with a nonlinearity after them"
-        raise RequestError(
+        raise KindDoesNotSuit(
             f'{where}: placement: expected {" or ".join(allowed)}, or a list of names, got "{placement}"; it needs {what}'
         )
     elif term.pooled:
@@ -75,7 +75,7 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
     if not names:
         needs = "an AdaptiveAvgPool1d(1) or 2d(1) with a Linear layer after it"
         needs = needs if term.pooled else "a convolution with a nonlinearity after it"
-        raise RequestError(f'{where}: placement: "{placement}" matches nothing in {type(model).__name__}; it needs {needs}')
+        raise KindDoesNotSuit(f'{where}: placement: "{placement}" matches nothing in {type(model).__name__}; it needs {needs}')
     for place in (places[name] for name in names):
         if isinstance(model.get_submodule(place.name), Soma):
             raise RequestError(f'{where}: expected at most one set of this form at "{place.name}"; drop the one there first')

@@ -21,17 +21,18 @@ def add_dendrites_(
 
     Args:
         model: any module with Linear, Conv1d or Conv2d layers; a layer that already has dendrites gets one more set.
-        kind: one of `KINDS` or `SOMA_KINDS`, each with a card in kinds.py, or a `Kind` of your own. `gradient` and those of
-            `SOMA_KINDS`: everything learns jointly afterwards. All others: call `train_dendrites_` next, then train the
-            network; the dendrites stay as they are and no error flows through them.
-        placement: see `find_layers`; for `SOMA_KINDS` see `find_places`.
-        activation: tanh | sigmoid | relu; `SOMA_KINDS` have none of their own and ignore it.
+        kind: one of `KINDS`, each with a card in kinds.py, or a `Kind` of your own. Perforated ones: call `train_dendrites_`
+            next, then train the network; the dendrites stay as they are and no error flows through them. All others:
+            everything learns jointly afterwards.
+        placement: see `find_layers`, or for kinds with a `soma` `find_places`; where the kind does not suit is left out.
+        activation: tanh | sigmoid | relu; linear kinds and those with a `soma` have none of their own and ignore it.
 
     Returns:
-        Names of the modules that grew: layers, or for `SOMA_KINDS` what was wrapped. An optimizer made earlier does not know
-        the new parameters: make a new one.
+        Names of the modules that grew: layers, or for kinds with a `soma` what was wrapped. An optimizer made earlier does not
+        know the new parameters: make a new one.
 
     Raises:
+        KindDoesNotSuit: the kind suits none of the layers, or not one that is named.
         RequestError: unknown kind, activation or placement, or layers that were grown in another way; the model is left as
             it was. A model that is itself one layer cannot be replaced in place: wrap it in nn.Sequential.
     """
@@ -43,7 +44,7 @@ def add_dendrites_(
         for place in places:
             model.set_submodule(place.name, Soma(model.get_submodule(place.name), chosen, place))
         return [place.name for place in places]
-    names = find_layers(model, placement)
+    names = find_layers(model, placement, chosen)
     for name in names:
         layer = model.get_submodule(name)
         if name == "":
@@ -54,7 +55,7 @@ def add_dendrites_(
                 f"got {chosen.name}, {activation}; drop its dendrites first"
             )
     for name in names:
-        _grown(model, name, activation, chosen).add_set_()
+        grow_layer_(model, name, chosen, activation)
     return names
 
 
@@ -103,16 +104,18 @@ def count_sets(model: nn.Module) -> int:
 
 
 def scalars_of(model: nn.Module) -> list[nn.Parameter]:
-    """All gains and cascade scalars: parameters with one row per channel outside of layers."""
+    """All gains, cascade scalars and factors of folded weights: parameters with one row per channel outside of layers."""
     modules = grown_modules(model).values()
-    return [p for m in modules for p in (*m.gains, *(m.cascade if isinstance(m, DendriticLayer) else ()))]
+    return [p for m in modules for p in (*m.gains, *((*m.cascade, *m.rescale) if isinstance(m, DendriticLayer) else ()))]
 
 
-def _grown(model: nn.Module, name: str, activation: str, kind: Kind) -> DendriticLayer:
+def grow_layer_(model: nn.Module, name: str, kind: Kind, activation: str) -> DendriticLayer:
+    """Add one set to a layer that the kind suits, and return the grown layer."""
     layer = model.get_submodule(name)
-    if isinstance(layer, DendriticLayer):
-        return layer
-    grown = DendriticLayer(cast(Growable, layer), kind=kind, activation=activation)
-    grown.train(layer.training)
-    model.set_submodule(name, grown)
+    grown = layer
+    if not isinstance(grown, DendriticLayer):
+        grown = DendriticLayer(cast(Growable, layer), kind=kind, activation=activation)
+        grown.train(layer.training)
+        model.set_submodule(name, grown)
+    grown.add_set_()
     return grown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dendrite_automl.dendrites import DendriticLayer, Soma, dendritic_layers
+from dendrite_automl.dendrites import DendriticLayer, Soma, Tied, dendritic_layers
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -26,9 +28,9 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
-    each number in their gains and cascades at each position, which is what `y += w * a` costs. Dendrites on the cell body
-    (`Soma`): one for each element and product, of the term and with its gain. BatchNorm that could not be folded: one for each
-    element. Activations and pooling, the statistics of a pooled map included: none.
+    each number in their gains and cascades at each position, which is what `y += w * a` costs. Weights that are used twice
+    count twice. Dendrites on the cell body (`Soma`): one for each element and product, of the term and with its gain. BatchNorm
+    that could not be folded: one for each element. Activations and pooling, the statistics of a pooled map included: none.
 
     Args:
         folded: the network with BatchNorm folded.
@@ -40,6 +42,12 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
         nonlocal macs
         weight: Tensor = module.weight  # type: ignore[assignment]
         macs += weight.numel() * (output.numel() // weight.shape[0])
+
+    def tied(_module: Tied, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _x, _y, neuron, rescale = inputs
+        weighted(neuron, (), output)
+        nonlocal macs
+        macs += output.numel() if len(rescale) else 0
 
     def dendritic(module: DendriticLayer, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs
@@ -55,6 +63,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
         macs += output.numel()
 
     hooks = [m.register_forward_hook(weighted) for m in folded.modules() if isinstance(m, _WEIGHTED)]
+    hooks += [m.register_forward_hook(tied) for m in folded.modules() if isinstance(m, Tied)]
     hooks += [m.register_forward_hook(dendritic) for m in dendritic_layers(folded).values()]
     hooks += [m.register_forward_hook(soma) for m in folded.modules() if isinstance(m, Soma)]
     hooks += [m.register_forward_hook(norm) for m in folded.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]

@@ -10,8 +10,10 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers, find_layers
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.dendrites.layer import owners_name
+from dendrite_automl.dendrites.surgery import grow_layer_
 from dendrite_automl.errors import RequestError
 from dendrite_automl.networks.build import build_network
 
@@ -62,8 +64,8 @@ def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[s
     if dendrites and grow is None:
         raise RequestError(f"weights: candidate {candidate.id} grows no dendrites, the snapshot has {dendrites} sets")
     try:
-        for stage in [grow] * dendrites if grow else []:
-            _add_set_(model, stage, state)
+        for d, stage in enumerate([grow] * dendrites if grow else []):
+            _add_set_(model, stage, d, state)
         _resize_(model, state)
         model.load_state_dict(state)
     except (RuntimeError, IndexError) as error:
@@ -75,13 +77,25 @@ def _fill_(model: nn.Module, candidate: Candidate, dendrites: int, state: dict[s
             layer.freeze_()
 
 
-def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> None:
-    """Add a dendrite set to the layers of the stage's placement, for those neurons that the stored set has."""
-    kind, placement, activation = str(grow.kind), str(grow.placement), str(grow.activation)
-    for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
-        layer = dendritic_layers(model).get(name)
-        owners = state.get(f"{name}.{owners_name(len(layer.dendrites) - 1)}") if layer else None
-        if layer and owners is not None:
+def _add_set_(model: nn.Module, grow: Stage, d: int, state: Mapping[str, Tensor]) -> None:
+    """Add set `d` to the layers of the stage's placement that have it in the stored network, for the same neurons.
+
+    Those that do not are layers that the kind did not suit, as wide as they were then.
+    """
+    kind, placement, activation = KINDS[str(grow.kind)], str(grow.placement), str(grow.activation)
+    if kind.soma is not None:
+        add_dendrites_(model, kind=kind, placement=placement, activation=activation)
+        return
+    names = [name for name in find_layers(model, placement) if f"{name}.gains.{d}" in state]
+    if not names:
+        raise IndexError(f"set {d} of dendrites is not stored")
+    for name in names:
+        layer = grow_layer_(model, name, kind, activation)
+        newest = layer.dendrites[-1]
+        if isinstance(newest, Branches):  # whether it passed its input on depends on the widths when it grew
+            newest.set_identity_(layer.neuron, f"{name}.dendrites.{d}.parts.1.weight" in state)
+        owners = state.get(f"{name}.{owners_name(d)}")
+        if owners is not None:
             layer.keep_neurons_(owners)
 
 

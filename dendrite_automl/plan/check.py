@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.candidate import make_candidate
-from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, SOMA_KINDS, find_kind, find_layers, find_places
+from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, Kind, add_dendrites_, find_layers
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.onnx.check import check_export
 from dendrite_automl.networks.foreign import check_foreign
@@ -16,7 +19,7 @@ from dendrite_automl.plan.accelerator import check_accelerator
 from dendrite_automl.plan.plan import Plan, code_digest
 from dendrite_automl.plan.ray_address import check_address
 from dendrite_automl.run import Run
-from dendrite_automl.space import PRETRAINED, SearchSpace, Value
+from dendrite_automl.space import PRETRAINED, Value
 from dendrite_automl.train.augment import SUITS
 
 
@@ -100,55 +103,52 @@ def _off(value: Value) -> str:
 
 
 def _check_schedule_knobs(plan: Plan) -> None:
-    space, input_shape, classes = plan.space, plan.task.input_shape, len(plan.task.classes)
-    knobs = {knob.name: knob.choices for knob in space.knobs}
-    where = f'space "{space.name}"'
+    knobs = {knob.name: knob.choices for knob in plan.space.knobs}
+    where = f'space "{plan.space.name}"'
     if not any("grow" in str(stages).split() for stages in knobs["stages"]):
         return
-    for name, allowed in (("kind", (*KINDS, *SOMA_KINDS)), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
+    for name, allowed in (("kind", KINDS), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
         for choice in knobs[name]:
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
     kinds, placements = ([str(choice) for choice in knobs[name]] for name in ("kind", "placement"))
-    layered = [kind for kind in kinds if find_kind(kind).soma is None]
-    for part in space.by_family() if layered else ():
-        model = plan.pretrained.model if plan.pretrained else _first_network(part, input_shape, classes)
-        for placement in placements:
-            if problem := _placement_problem(model, layered[0], placement):
-                raise RequestError(f'{where}: knob "placement": {problem}')
-    for kind in (kind for kind in kinds if kind not in layered):  # other combinations are refused when they are proposed
-        problems = [_placement_problem(model, kind, place) for model in _by_head(plan) for place in placements]
+    somas = [kind for kind in kinds if KINDS[kind].soma is not None]
+    models, shape = list(_by_head(plan)), plan.task.input_shape
+    for model, placement in itertools.product(models, placements if somas != kinds else ()):
+        try:
+            find_layers(model, placement)
+        except RequestError as error:
+            raise RequestError(f'{where}: knob "placement": {error}') from None
+    for kind in kinds:  # other combinations are refused when they are proposed
+        problems = [_misfit(model, KINDS[kind], placement, shape) for model, placement in itertools.product(models, placements)]
         if all(problems):
             raise RequestError(f'{where}: knob "kind": {problems[0]}')
-    if not layered and min(map(int, knobs["cycles"])) > 1:
+    if somas == kinds and min(map(int, knobs["cycles"])) > 1:
         raise RequestError(f'{where}: knob "cycles": expected 1 among its values: {", ".join(kinds)} have one set per place')
 
 
-def _first_network(space: SearchSpace, input_shape: tuple[int, ...], classes: int, **knobs: Value) -> nn.Module:
-    """The network of a family with the first choice of every knob, apart from those given."""
-    network = {knob.name: knob.choices[0] for knob in space.unscaled().knobs if knob.section == "network"}
-    return build_backbone(space.backbone, input_shape, classes, {**network, **knobs})
-
-
 def _by_head(plan: Plan) -> Iterator[nn.Module]:
-    """A network of each family with each of its heads: some kinds need a pooling."""
+    """A network of each family, of the first choice of every knob, with each of its heads: some kinds need a pooling."""
     if plan.pretrained:
         yield plan.pretrained.model
         return
     for part in plan.space.by_family():
-        heads = next((knob.choices for knob in part.knobs if (knob.section, knob.name) == ("network", "head")), ())
-        for knobs in [{"head": head} for head in heads] or [{}]:
-            yield _first_network(part, plan.task.input_shape, len(plan.task.classes), **knobs)
+        knobs = {knob.name: knob.choices for knob in part.unscaled().knobs if knob.section == "network"}
+        first = {name: choices[0] for name, choices in knobs.items()}
+        for head in [{"head": head} for head in knobs.get("head", ())] or [{}]:
+            yield build_backbone(part.backbone, plan.task.input_shape, len(plan.task.classes), {**first, **head})
 
 
-def _placement_problem(model: nn.Module, kind: str, placement: str) -> str:
-    """Why a kind cannot be placed so; empty if it can."""
-    chosen = find_kind(kind)
+@torch.no_grad()
+def _misfit(model: nn.Module, kind: Kind, placement: str, input_shape: tuple[int, ...]) -> str:
+    """Why dendrites of a kind cannot be placed so; empty if they can."""
     try:
-        if chosen.soma is None:
-            find_layers(model, placement)
-        else:
-            find_places(model, chosen, placement)
+        if kind.soma is None:
+            find_layers(model, placement, kind)
+        else:  # it may depend on the sizes of maps
+            grown = copy.deepcopy(model).eval()
+            add_dendrites_(grown, kind=kind, placement=placement)
+            grown(torch.zeros(1, *input_shape))
     except RequestError as error:
         return str(error)
     return ""

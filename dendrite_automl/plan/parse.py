@@ -32,6 +32,7 @@ NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search
 DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
 DEFAULT_FRONT_SIZE = 12  # as many as one can look at
 _FROM_PYTHON = ("callbacks", "on_snapshot", "on_front")
+_FINISH_REPLICATES = 4
 _EXTENDS = ("trials", "seconds", "confirm", "finish", "front_size", "arms")  # what --resume may change
 
 
@@ -48,15 +49,20 @@ class Effort:
         finish: one of `FINISHES`: how the front is trained after the confirmation.
     """
 
-    trials: int = 40
+    trials: int = 60
     seconds: float | None = None
     epochs: int = 30
-    replicates: int = 4
+    replicates: int = 2
     confirm: int = 8
     finish: str = FINISHES[0]
     scheduler: str = SCHEDULERS[0]
     sampler: str = SAMPLERS[0]
     seed: int = 0
+
+    @property
+    def finish_replicates(self) -> int:
+        """Seeds that the finish and its teacher are trained with: more than a trial's, as what is shipped is among them."""
+        return max(_FINISH_REPLICATES, self.replicates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from dendrite_automl.front import Goal, accuracy_name, pareto_front
 from dendrite_automl.plan import SAMPLERS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.surrogate import Surrogate
-from dendrite_automl.space import Knob, Point, SearchSpace
+from dendrite_automl.space import SIZE, Knob, Point, SearchSpace
 
 _START_UP = 8  # random proposals before the model of good points is trusted
 
@@ -69,7 +69,8 @@ class ArmStudy:
         """
         if self._first:
             return self.ask_for(self._first.pop(0))
-        point = self._surrogate.propose(known, self._neighbour if self._inside else None) if self._surrogate else None
+        near = self._neighbour if self._inside else None
+        point = self._surrogate.propose(known, near, self._resized()) if self._surrogate else None
         if point is not None:
             return self.ask_for(point)
         if self._local and len(self._inside) >= _START_UP:
@@ -115,14 +116,23 @@ class ArmStudy:
 
     def _neighbour(self) -> Point:
         """A random member of the front with one or two of its knobs moved: numbers to adjacent ones, strings to any others."""
-        rows = [row | {"point": point} for point, row in self._inside]
-        point = dict(self._rng.choice(pareto_front(rows, self._objectives))["point"])
+        point = dict(self._rng.choice(self._front()))
         knobs = [knob for knob in self._space.active_knobs(point) if len(knob.choices) > 1]
         for knob in self._rng.sample(knobs, min(len(knobs), self._rng.choice((1, 1, 2)))):
             here = knob.choices.index(point[knob.name])
             near = [i for i in range(len(knob.choices)) if i != here and (abs(i - here) == 1 or not knob.is_numeric)]
             point[knob.name] = knob.choices[self._rng.choice(near)]
         return point
+
+    def _resized(self) -> list[Point]:
+        """Every member of the front at every size."""
+        sizes = next((knob.choices for knob in self._space.knobs if knob.name == SIZE), ())
+        return [{**point, SIZE: size} for point in self._front() for size in sizes]
+
+    def _front(self) -> list[Point]:
+        """The members of the front."""
+        rows = [row | {"point": point} for point, row in self._inside]
+        return [row["point"] for row in pareto_front(rows, self._objectives)]
 
     def _outcome(self, point: Point, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
         """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""

@@ -16,7 +16,7 @@ from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.confirmed import Row, confirmed_front
 from dendrite_automl.run.finished import finish_order, over
 from dendrite_automl.run.run import FINISH_TEACHER
-from dendrite_automl.search_loop.retraining import Job, Trainings
+from dendrite_automl.search_loop.retraining import Job, Trainings, together
 from dendrite_automl.search_loop.surrogate import EQUAL_MACS
 from dendrite_automl.search_loop.teacher import Teacher, ask_together, design_teacher
 from dendrite_automl.train.fit import Data
@@ -59,7 +59,7 @@ class TeacherTrainer(Trainings):
         return [Job(candidate=design, design=design, stages=(0,))]
 
     def _config(self, job: Job) -> dict[str, Any]:
-        seeds = range(self._plan.effort.replicates)
+        seeds = range(self._plan.effort.finish_replicates)
         name = f"teacher-{job.design.id}"
         return {"seeds": [trial_seed(self._plan.effort.seed, name, replicate) for replicate in seeds], "like": []}
 
@@ -82,8 +82,10 @@ class TeacherTrainer(Trainings):
         """Whether the teacher could end in time, going by how long the search took for the network it is designed after."""
         task = self._plan.task
         macs = measure_last(design, task.input_shape, self._plan.classes, names=("macs",))["macs"]
-        epochs = design.epochs * self._plan.effort.replicates / max(1, model["trained_epochs"])
-        needed = model["train_seconds"] * epochs * (macs + EQUAL_MACS) / (model["macs"] + EQUAL_MACS)
+        effort = self._plan.effort
+        epochs = design.epochs * effort.replicates / max(1, model["trained_epochs"])
+        seeds = together(effort.finish_replicates) / together(effort.replicates)
+        needed = model["train_seconds"] * epochs * seeds * (macs + EQUAL_MACS) / (model["macs"] + EQUAL_MACS)
         if (left := self._how.seconds_left()) >= needed:
             return True
         self._how.say(

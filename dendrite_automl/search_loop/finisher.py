@@ -13,7 +13,7 @@ from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.front import Goal
 from dendrite_automl.run import Journal
 from dendrite_automl.run.finished import finish_order, over
-from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share
+from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share, together
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
@@ -78,7 +78,7 @@ class Finisher(Retraining):
     def _drop_late(self) -> None:
         """Leave out trainings that could not end in time, going by how long the search took for the same."""
         left = self._plan.seconds_left()
-        late = [job for job in self._queue if finish_seconds(job) > left]
+        late = [job for job in self._queue if finish_seconds(job, self._plan.replicates) > left]
         if late:
             self._queue = [job for job in self._queue if job not in late]
             self._plan.say(
@@ -97,9 +97,12 @@ class Finisher(Retraining):
         ]
 
 
-def finish_seconds(job: Job) -> float:
-    """How long a finish should take: that many times the seconds of the search."""
-    return FINISH_TIMES * max(snapshot.measurement.train_seconds for snapshot in job.wanted.values())
+def finish_seconds(job: Job, replicates: int) -> float:
+    """How long a finish should take, by the seconds of the search."""
+    return FINISH_TIMES * max(
+        snapshot.measurement.train_seconds * together(replicates) / together(len(snapshot.seeds))
+        for snapshot in job.wanted.values()
+    )
 
 
 def prolong(candidate: Candidate) -> Candidate:

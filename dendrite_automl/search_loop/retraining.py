@@ -178,6 +178,11 @@ def share(
     return sorted(jobs, key=lambda job: min(order[name] for name in job.wanted))
 
 
+def together(seeds: int) -> float:
+    """Relative time of training so many networks as one stack: 3.9, 5.6 and 9.3 ms a step were measured for 1, 2 and 4."""
+    return 1.2 + seeds
+
+
 def examples(run: Run, job: Job) -> list[tuple[int, int, bytes]]:
     """Stage, dendrites and weights of each snapshot on a job's path whose stage removes channels.
 

@@ -123,7 +123,7 @@ def _finish(
         return [], []
     how = FinishPlan(
         goal=plan.goal,
-        replicates=plan.effort.replicates,
+        replicates=plan.effort.finish_replicates,
         seed=plan.effort.seed,
         stopped=stop.now,
         seconds_left=stop.seconds_left,

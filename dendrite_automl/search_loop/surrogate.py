@@ -2,11 +2,12 @@
 
 A sampler that models all objectives alike wastes what a search over networks knows: parameters, MACs and memory follow from
 the design by counting. Here one Gaussian process learns accuracy alone, from every rung and every snapshot, and candidates are
-compared by the hypervolume that they are expected to add at their exact costs.
+compared by the hypervolume that they are expected to add at their exact costs. Accuracy counts by the logarithm of the error.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ _POINTS = 1024  # where hypervolume is integrated
 # MACs that train for as long as the overhead of starting operators: on one core, networks of 2,000 parameters with 45k, 100k
 # and 300k MACs took 22, 38 and 144 s for the same epochs.
 EQUAL_MACS = 50_000
+_LEAST_ERROR = 0.005  # added to errors before their logarithm is taken
 _WORDS = ("kind", "placement", "activation")
 
 
@@ -93,7 +95,7 @@ class Surrogate:
             return
         epochs = rung if rung is not None else sum(candidate.stages[stage].epochs for stage in stages)
         self._inputs.append(self._input(candidate, stages, costs[stages[-1]], epochs / candidate.epochs))
-        self._accuracies.append(accuracy)
+        self._accuracies.append(_score(accuracy))
         self._kept.append(costs[stages[-1]] if rung is None else None)
         if rung is None:
             self._pending.pop(candidate.id, None)
@@ -102,17 +104,22 @@ class Surrogate:
         """A trial is over, with a snapshot or without."""
         self._pending.pop(candidate.id, None)
 
-    def propose(self, known: Callable[[str], bool], near: Callable[[], Point] | None) -> Point | None:
+    def propose(
+        self, known: Callable[[str], bool], near: Callable[[], Point] | None, resized: Sequence[Point] = ()
+    ) -> Point | None:
         """The option that should widen the front most; None before enough has been observed, or if nothing new fits.
 
         Args:
             known: whether a candidate, by id, has been proposed already.
             near: returns a point near the front; None if there is no front.
+            resized: the front's members at other sizes, all of which become options.
         """
         if len(self._accuracies) < _FEWEST:
             return None
         for i in range(_NEW if self._options else _FIRST):
             self._take_in(near() if near is not None and i % 2 else self._space.sample(self._rng))
+        for point in resized:
+            self._take_in(point)
         self._options = {name: option for name, option in self._options.items() if not known(name)}
         options = list(self._options.values())
         if not options:
@@ -234,6 +241,14 @@ class Surrogate:
 
     def _fits(self, cost: Cost) -> bool:
         return self._budget.fits(cost.values())
+
+
+def _score(accuracy: float) -> float:
+    """Accuracy on the scale on which it is modelled and gained: orders of magnitude of the error.
+
+    Halving the error counts about alike from 20 to 60 % and from 96 to 98 %, so the process is not busy with weak networks.
+    """
+    return -math.log10(1 - accuracy + _LEAST_ERROR)
 
 
 def _expected_improvement(mean: Floats, spread: Floats, best: Floats) -> Floats:

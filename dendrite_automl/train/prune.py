@@ -10,8 +10,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from dendrite_automl.dendrites import dendritic_layers, grown_modules, scalars_of
+from dendrite_automl.dendrites import Tied, dendritic_layers, grown_modules, scalars_of
 from dendrite_automl.dendrites.layer import GROWABLE
+from dendrite_automl.dendrites.tied import Again
 from dendrite_automl.errors import CandidateFailed
 
 # A layer keeps at least a tenth of its channels: a global ranking may otherwise cut the network in two.
@@ -106,6 +107,8 @@ def _take_out_(
 ) -> None:
     before = sum(parameter.numel() for parameter in model.parameters())
     with _traceable(model):
+        model(example)
+        fixed = [layer.neuron for layer in dendritic_layers(model).values() for d in layer.dendrites if _reads_example(d)]
         pruner = tp.pruner.BasePruner(
             model,
             example,
@@ -114,7 +117,7 @@ def _take_out_(
             pruning_ratio=0.0 if ratios else ratio,
             pruning_ratio_dict=dict(ratios or {}),
             max_pruning_ratio=_MOST_PER_LAYER,
-            ignored_layers=[_last_linear(model)],
+            ignored_layers=[_last_linear(model), *fixed],
             # Given explicitly, because torch-pruning modifies its default arguments, which all callers share.
             in_channel_groups={},
             out_channel_groups={},
@@ -127,6 +130,11 @@ def _take_out_(
             _cut(pruner, group)
     if sum(parameter.numel() for parameter in model.parameters()) == before:
         raise CandidateFailed(f"no channels to remove at ratio {ratio:g}: the layers are already too narrow")
+
+
+def _reads_example(dendrite: nn.Module) -> bool:
+    """Whether a dendrite ties its neuron's channels to those of the network's own input, which cannot be taken out."""
+    return isinstance(dendrite, Again) and dendrite.reads_example
 
 
 def _cut(pruner: tp.pruner.BasePruner, group: tp.Group) -> None:
@@ -157,11 +165,14 @@ def _traceable(model: nn.Module) -> Iterator[None]:
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     perforated = [layer for layer in dendritic_layers(model).values() if layer.perforated]
     training = model.training
+    tied = [module for module in model.modules() if isinstance(module, Tied)]
     partial = {layer: layer.whole_sets_() for layer in dendritic_layers(model).values()}
     model.eval()
     model.requires_grad_(True)
     for layer in perforated:
         layer.perforated = False
+    for dendrite in tied:
+        dendrite.traced = True
     try:
         with torch.enable_grad():
             yield
@@ -169,6 +180,8 @@ def _traceable(model: nn.Module) -> Iterator[None]:
         model.train(training)
         for layer in perforated:
             layer.perforated = True
+        for dendrite in tied:
+            dendrite.traced = False
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
             parameter.grad = None

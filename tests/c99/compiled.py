@@ -13,11 +13,10 @@ from torch import nn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.program import Program
 from dendrite_automl.c99.source import make_source
-from dendrite_automl.dendrites import SOMA_KINDS
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx
 from dendrite_automl.measure.growth import add_untrained_
-from tests.sample_networks import randomise_scalars_
+from tests.sample_networks import SOMA_KINDS, randomise_scalars_
 
 STRICT = "-std=c99 -Wall -Wextra -Werror -pedantic"
 SANITISED = f"{STRICT} -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -40,6 +39,10 @@ GROWN = [
     ("ressep1d", "low_rank", "all"),
     ("mlp", "low_rank", "all"),
     ("sepconv1d", "subset", "convs"),
+    *((name, "shared", "convs") for name in NETWORKS if name != "mlp"),
+    *((name, "reuse", "convs") for name in NETWORKS if name not in ("mlp", "conv2d", "conv2d_pool")),
+    ("conv2d", "fold_away", "convs"),
+    ("dscnn", "fold_away", "convs"),
     ("conv2d", "subset", "head"),
 ]
 SOMAS = [(name, kind, "all") for kind in SOMA_KINDS for name in NETWORKS if name not in ("mlp", "conv2d")]  # no pooled head

@@ -11,7 +11,8 @@ import pytest
 
 import dendrite_automl as da
 from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, read_front_end
-from dendrite_automl.c99.lower import Unsupported, lower
+from dendrite_automl.c99.lower import lower
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.size import estimate_code, measured_with
 from dendrite_automl.c99.source import make_source
 from dendrite_automl.cli import main

@@ -1,5 +1,7 @@
 """What has no kernel is refused by name; what is no dendrite is not taken for one."""
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -7,11 +9,12 @@ import torch
 from torch import nn
 
 from dendrite_automl.c99.arena import plan_arena
-from dendrite_automl.c99.lower import Unsupported, lower
+from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Layer, Map, Program, Sum, Times, inputs_of
-from dendrite_automl.dendrites import SOMA_KINDS
+from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write
+from tests.sample_networks import SOMA_KINDS
 
 
 class Branches(nn.Module):
@@ -30,8 +33,12 @@ class Branches(nn.Module):
 
 
 class Scaled(nn.Module):
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.arange(1.0, 1.0 + math.prod(shape)).view(shape) - 3)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x) * torch.tensor([1.0, 2.0, 3.0])
+        return torch.relu(torch.relu(x) * self.factors)
 
 
 def export(model: nn.Module, shape: tuple[int, ...], path) -> None:
@@ -69,7 +76,8 @@ def test_an_unknown_operator_is_named(op, attributes, said, tmp_path) -> None:
     ("model", "shape", "said"),
     [
         (nn.Linear(3, 2), (4, 3), "MatMul"),
-        (Scaled(), (2, 3), r"one factor per channel, got \[3\] for \[2, 3\]"),
+        (Scaled(3, 2), (3, 2), r"one factor per channel, got \[3, 2\] for \[3, 2\]"),
+        (Scaled(3), (2, 3), r"one factor per channel, got \[3\] for \[2, 3\]"),
         (nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.MaxPool1d(2, dilation=2)), (2, 12), "dilations"),
         (nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 1)), (1, 2, 2, 2), "one or two spatial axes, got 3"),
         (nn.Sequential(nn.Conv1d(1, 2, 1), nn.AvgPool1d(3, ceil_mode=True)), (1, 8), "ceil_mode"),
@@ -87,6 +95,16 @@ def test_padding_that_is_not_counted_is_refused(tmp_path) -> None:
     export(nn.AvgPool2d(3, padding=1, count_include_pad=False), (1, 6, 6), tmp_path / "m.onnx")
     with pytest.raises(Unsupported, match="count the padding"):
         lower(tmp_path / "m.onnx")
+
+
+@needs_compiler
+@pytest.mark.parametrize(("factors", "shape"), [((3,), (3,)), ((4, 1), (4, 5)), ((4, 1, 1), (4, 2, 3)), ((1,), (4, 5))])
+def test_factors_of_whole_tensors_are_products(factors, shape, tmp_path) -> None:
+    export(Scaled(*factors), shape, tmp_path / "m.onnx")
+    x, program = inputs(shape, 100), lower(tmp_path / "m.onnx")
+    assert sum(isinstance(step, Times) for step in program.steps) == 1
+    got = run(compile_program(program, tmp_path / "c"), x, math.prod(shape))
+    np.testing.assert_allclose(got, run_onnx(tmp_path / "m.onnx", x).reshape(got.shape), atol=1e-5)
 
 
 @needs_compiler

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
+from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.arena import plan_arena
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Layer, known
+from dendrite_automl.c99.source import make_source
+from dendrite_automl.dendrites import add_dendrites_
 from dendrite_automl.export.onnx.footprint import measure_footprint
 from dendrite_automl.export.onnx.write import run_onnx
 from tests.c99.compiled import (
@@ -88,6 +92,40 @@ def test_dendrites_need_no_more_memory_than_the_plain_network(name, tmp_path) ->
         folder.mkdir()
         arenas.append(plan_arena(lower(write(*build(name, kind, "all"), folder)[0])).size)
     assert arenas[0] == arenas[1]
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["shared", "reuse"])
+@pytest.mark.parametrize("zeros", [True, False])
+def test_tied_dendrites_without_a_norm(kind, zeros, tmp_path) -> None:
+    """Biases and gains of 0 leave fewer operators in the file."""
+    torch.manual_seed(0)
+    model, shape = build_backbone("sepconv1d", (5, 20), 6, {"width": 1.0, "norm": "none"}).eval(), (5, 20)
+    for _ in range(2):
+        add_dendrites_(model, kind=kind, placement="convs")
+    if not zeros:
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    files, x = write(model, shape, tmp_path), inputs(shape, 200)
+    expected = run_onnx(files[0], x)
+    got = run(compile_program(lower(files[0]), tmp_path / "float"), x, 6)
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+    program = lower(files[1])
+    x8 = quantise_input(x[:60], known(program.source.quant))
+    reference = run_program(program, x8)
+    np.testing.assert_array_equal(run(compile_program(program, tmp_path / "int8"), x8, 6), reference)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "dscnn"])
+def test_weights_that_are_used_twice_are_written_once(name, tmp_path) -> None:
+    sizes = []
+    for kind in (None, "shared"):
+        folder = tmp_path / str(kind)
+        folder.mkdir()
+        source = make_source(lower(write(*build(name, kind, "convs"), folder)[0]), name="net", title="", labels=[])
+        sizes.append(source.code.count("_weight["))
+        assert "_set_0_weight" not in source.code
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize(("kind", "ranks", "partial"), [("gradient", 0, False), ("low_rank", 1, False), ("subset", 0, True)])

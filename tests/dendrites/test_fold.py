@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.dendrites import KINDS, DendriteTracer, add_dendrites_, dendritic_layers, fold_
+from tests.sample_networks import ANYWHERE, LAYER_KINDS, suits
 
 CHAINS: dict[str, tuple[Callable[[], list[nn.Module]], tuple[int, ...]]] = {
     "conv2d": (lambda: [nn.Conv2d(2, 3, 3, stride=2), nn.BatchNorm2d(3), nn.ReLU()], (2, 7, 7)),
@@ -24,7 +25,7 @@ class Branches(nn.Module):
     def __init__(self, *, residual: bool) -> None:
         super().__init__()
         self.residual = residual
-        self.conv = nn.Conv1d(2, 3, 3)
+        self.conv = nn.Conv1d(3, 3, 3, padding=1)
         self.norm = nn.BatchNorm1d(3)
         self.after_sum = nn.BatchNorm1d(3)
         self.head = nn.Conv1d(3, 3, 1)
@@ -62,8 +63,9 @@ def norms(model: nn.Module) -> list[str]:
     return [name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize("name", CHAINS)
-@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize(
+    ("name", "kind"), [(n, k) for n in CHAINS for k in (None, *LAYER_KINDS) if suits(k, nn.Sequential(*CHAINS[n][0]()))]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_batchnorm_disappears_and_the_output_stays(name, kind, dtype) -> None:
     layers, shape = CHAINS[name]
@@ -76,18 +78,33 @@ def test_batchnorm_disappears_and_the_output_stays(name, kind, dtype) -> None:
     assert fold_(model) == []
 
 
-@pytest.mark.parametrize("kind", [None, *KINDS])
-def test_folding_adds_at_most_a_bias_for_each_channel(kind) -> None:
-    model = grow(nn.Sequential(nn.Conv1d(2, 3, 3, bias=False), nn.BatchNorm1d(3)), kind)
-    before = sum(p.numel() for p in model[0].parameters())
+@pytest.mark.parametrize("kind", [None, *LAYER_KINDS])
+def test_folding_adds_at_most_a_bias_and_a_scale_for_each_channel(kind) -> None:
+    model = grow(nn.Sequential(nn.Conv1d(3, 3, 3, padding=1, bias=False), nn.BatchNorm1d(3)), kind)
+    before = sum(p.numel() for p in model[0].parameters()) if kind is None or not KINDS[kind].linear else 27
     fold_(model)
-    assert sum(p.numel() for p in model.parameters()) == before + 3
+    scale = 0 if kind is None or KINDS[kind].tie is None else 3  # undone where the neuron's weights are used once more
+    assert sum(p.numel() for p in model.parameters()) == before + 3 + scale
 
 
-@pytest.mark.parametrize("kind", [None, *KINDS])
+@pytest.mark.parametrize("kind", [kind for kind in LAYER_KINDS if kind not in ANYWHERE])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_channel_that_a_norm_silences_stays_silent(kind, bias) -> None:
+    model, x = trained(grow(nn.Sequential(nn.Conv1d(3, 3, 3, padding=1, bias=bias), nn.BatchNorm1d(3)), kind), (3, 8))
+    with torch.no_grad():
+        model[1].weight[1] = 0
+    before = model(x)
+    assert fold_(model) == ([] if kind == "reuse" else ["1"])  # what its dendrites hear cannot be found in a constant
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    add_dendrites_(model, kind=kind, placement="all")
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [None, *LAYER_KINDS])
 @pytest.mark.parametrize(("residual", "folded"), [(False, ["norm", "last"]), (True, ["last"])])
 def test_batchnorm_whose_input_is_used_elsewhere_stays(kind, residual, folded) -> None:
-    model, x = trained(grow(Branches(residual=residual), kind), (2, 8))
+    model, x = trained(grow(Branches(residual=residual), kind), (3, 8))
     before = model(x)
     assert fold_(model) == folded
     assert "after_sum" in norms(model)
@@ -129,6 +146,24 @@ def test_a_module_that_is_called_twice_is_not_folded(shared) -> None:
     before = model(x)
     assert fold_(model) == []
     assert torch.equal(model(x), before)
+
+
+@pytest.mark.parametrize("padding", ["same", 2])
+@pytest.mark.parametrize(("groups", "stride", "out"), [(1, 1, 4), (1, 2, 6), (2, 1, 4), (4, 1, 4), (4, 2, 8)])
+def test_linear_dendrites_disappear_into_their_neurons(groups, stride, out, padding) -> None:
+    if padding == "same" and stride > 1:
+        pytest.skip("torch pads to the same size only at stride 1")
+    conv = nn.Conv1d(4, out, 3, dilation=2, padding=padding, groups=groups, stride=stride, bias=False)
+    model, x = trained(grow(nn.Sequential(nn.Identity(), conv), "fold_away"), (4, 9))
+    for norm in model[1].modules():
+        if isinstance(norm, nn.BatchNorm1d):
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+    before = model(x)
+    assert fold_(model) == []
+    assert model[1] is conv
+    assert sum(p.numel() for p in model.parameters()) == conv.weight.numel() + out
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-5)
 
 
 def test_folding_puts_the_model_into_evaluation_mode() -> None:

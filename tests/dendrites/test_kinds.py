@@ -13,13 +13,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers, drop_dendrites_, train_dendrites_
+from dendrite_automl.errors import KindDoesNotSuit
 from dendrite_automl.networks.weights import load_networks, save_weights
-from tests.sample_networks import NETWORKS, card_params, grow_, make_network, neurons, randomise_scalars_
+from tests.sample_networks import (
+    ANYWHERE,
+    LAYER_KINDS,
+    PAIRS,
+    card_params,
+    grow_,
+    make_network,
+    neurons,
+    randomise_scalars_,
+    suits,
+)
 
 PERFORATED = [kind for kind in KINDS if KINDS[kind].perforated]
-each_kind = pytest.mark.parametrize("kind", KINDS)
-perforated_kind = pytest.mark.parametrize("kind", PERFORATED)
-each_network = pytest.mark.parametrize("name", NETWORKS)
+each_kind = pytest.mark.parametrize("kind", LAYER_KINDS)
+each_pair = pytest.mark.parametrize(("name", "kind"), PAIRS)
+perforated_pair = pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair[1] in PERFORATED])
 
 
 def mean_square(output: Tensor, target: Tensor) -> Tensor:
@@ -37,6 +48,12 @@ def same_state(one: nn.Module, other: nn.Module) -> bool:
 def test_adding_and_the_dendrite_phase_leave_the_output_as_it_was(kind, case, sets) -> None:
     neuron, x = case
     model = nn.Sequential(neuron)
+    if not suits(kind, model):
+        for placement in ("all", ["0"]):
+            with pytest.raises(KindDoesNotSuit, match=kind):
+                add_dendrites_(model, kind=kind, placement=placement)
+        assert model[0] is neuron
+        return
     target = torch.randn_like(model(x))
     plain = sum(p.numel() for p in neuron.parameters())
     for d in range(sets):
@@ -53,8 +70,7 @@ def test_adding_and_the_dendrite_phase_leave_the_output_as_it_was(kind, case, se
         randomise_scalars_(model)
 
 
-@each_kind
-@each_network
+@each_pair
 @pytest.mark.parametrize("sets", [1, 2, 3])
 def test_a_network_costs_what_the_card_says(name, kind, sets) -> None:
     model, x, y = make_network(name)
@@ -64,8 +80,7 @@ def test_a_network_costs_what_the_card_says(name, kind, sets) -> None:
     assert sum(p.numel() for p in model.parameters()) - plain == extra
 
 
-@perforated_kind
-@each_network
+@perforated_pair
 def test_the_dendrite_phase_leaves_the_output_and_the_neurons_alone(name, kind) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind, 1)
@@ -84,8 +99,7 @@ def test_the_dendrite_phase_leaves_the_output_and_the_neurons_alone(name, kind) 
             assert torch.equal(value, model.state_dict()[key])
 
 
-@perforated_kind
-@each_network
+@perforated_pair
 def test_after_the_dendrite_phase_everything_but_the_dendrites_learns(name, kind) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind)
@@ -100,8 +114,7 @@ def test_after_the_dendrite_phase_everything_but_the_dendrites_learns(name, kind
     assert {key for key in before if ".gains." in key or ".neuron." in key} <= changed
 
 
-@perforated_kind
-@each_network
+@perforated_pair
 def test_no_error_passes_through_the_dendrites(name, kind) -> None:
     """The gradients are those of a network in which what the dendrites add is a constant."""
     model, x, y = make_network(name)
@@ -128,8 +141,7 @@ def test_no_error_passes_through_the_dendrites(name, kind) -> None:
             torch.testing.assert_close(value, second[key], rtol=1e-4, atol=1e-6)
 
 
-@each_kind
-@each_network
+@each_pair
 def test_dropping_the_sets_restores_the_plain_network(name, kind) -> None:
     model, x, y = make_network(name)
     plain, output, text = copy.deepcopy(model), model(x), repr(model)
@@ -151,8 +163,7 @@ def test_dropping_the_sets_restores_the_plain_network(name, kind) -> None:
     assert {n: p.requires_grad for n, p in model.named_parameters()} == {n: True for n, _ in plain.named_parameters()}
 
 
-@each_kind
-@each_network
+@each_pair
 def test_a_copy_is_whole_and_shares_nothing(name, kind) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind)
@@ -165,8 +176,7 @@ def test_a_copy_is_whole_and_shares_nothing(name, kind) -> None:
     assert torch.equal(model(x), before)
 
 
-@each_kind
-@each_network
+@each_pair
 def test_weights_and_whole_networks_survive_a_file(name, kind, tmp_path) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind)
@@ -196,6 +206,8 @@ def test_a_trained_network_comes_back_from_its_bytes(kind, backbone, shape, knob
     torch.manual_seed(0)
     x, y = torch.randn(12, *shape), torch.arange(12) % 3
     model = build_backbone(backbone, shape, 3, knobs)
+    if not suits(kind, model):
+        pytest.skip(f"{kind} suits no layer of {backbone}")
     grow_(model, x, y, kind)
     model.eval()
     stage = Stage(op="grow", epochs=2, kind=kind, placement="all", activation="tanh")
@@ -216,8 +228,7 @@ def test_a_trained_network_comes_back_from_its_bytes(kind, backbone, shape, knob
     assert all(len(layer.dendrites) == 3 for layer in dendritic_layers(again).values())
 
 
-@each_kind
-@each_network
+@each_pair
 def test_a_grown_network_can_change_its_dtype_and_grow_on(name, kind) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind)
@@ -230,8 +241,7 @@ def test_a_grown_network_can_change_its_dtype_and_grow_on(name, kind) -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float64}
 
 
-@each_kind
-@each_network
+@each_pair
 def test_a_grown_network_can_be_exported_as_a_graph(name, kind) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind)
@@ -252,8 +262,7 @@ def test_channels_last_is_a_matter_of_layout_only(kind) -> None:
         assert all(0 < value <= 1 for value in train_dendrites_(model, (x, y), F.cross_entropy, epochs=1).values())
 
 
-@each_kind
-@pytest.mark.parametrize("name", ["mlp", "sequence", "residual"])
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair[0] != "separable"])
 def test_two_half_batches_give_the_gradient_of_one(name, kind) -> None:
     model, x, y = make_network(name)
     grow_(model, x, y, kind)
@@ -271,7 +280,8 @@ def test_two_half_batches_give_the_gradient_of_one(name, kind) -> None:
 
 @each_kind
 def test_two_networks_in_one_program_do_not_mix(kind) -> None:
-    (first, x, y), (second, _, _) = make_network("mlp"), make_network("mlp")
+    name = "mlp" if kind in ANYWHERE else "separable"
+    (first, x, y), (second, _, _) = make_network(name), make_network(name)
     untouched = copy.deepcopy(second)
     grow_(first, x, y, kind)
     assert same_state(second, untouched)
@@ -286,7 +296,9 @@ def test_two_networks_in_one_program_do_not_mix(kind) -> None:
 
 
 # With use_buffers=True torch averages whole-number buffers too and cuts the result off: those of partial sets would be lost.
-@pytest.mark.parametrize(("kind", "use_buffers"), [*((k, False) for k in KINDS), *((k, True) for k in KINDS if k != "subset")])
+@pytest.mark.parametrize(
+    ("kind", "use_buffers"), [*((k, False) for k in LAYER_KINDS), *((k, True) for k in LAYER_KINDS if k != "subset")]
+)
 def test_an_average_of_weights_follows_a_grown_network(kind, use_buffers) -> None:
     model, x, y = make_network("separable")
     grow_(model, x, y, kind)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import ACTIVATIONS, KINDS, DendriticLayer
-from tests.sample_networks import neurons
+from tests.sample_networks import ANYWHERE, neurons
 
 NUMPY = {"tanh": np.tanh, "sigmoid": lambda z: 1 / (1 + np.exp(-z)), "relu": lambda z: np.maximum(z, 0)}
 
@@ -83,7 +83,7 @@ def test_every_activation_has_a_reference() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(neurons(), st.integers(0, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(KINDS)))
+@given(neurons(), st.integers(0, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(ANYWHERE)))
 def test_adding_sets_leaves_the_output_exactly_as_it_was(case, sets, activation, kind) -> None:
     neuron, x = case
     before = neuron(x)
@@ -96,7 +96,7 @@ def test_adding_sets_leaves_the_output_exactly_as_it_was(case, sets, activation,
 
 
 @settings(deadline=None, max_examples=100)
-@given(neurons(), st.integers(0, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(KINDS)))
+@given(neurons(), st.integers(0, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(ANYWHERE)))
 def test_forward_is_the_formula(case, sets, activation, kind) -> None:
     neuron, x = case
     layer = randomise_(settled(neuron, sets, activation=activation, kind=kind))
@@ -118,7 +118,7 @@ def test_nothing_but_the_formula_is_stored(case, sets, kind) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(neurons(), st.integers(1, 3), st.sampled_from(sorted(KINDS)))
+@given(neurons(), st.integers(1, 3), st.sampled_from(sorted(ANYWHERE)))
 def test_a_dropped_set_leaves_no_trace(case, sets, kind) -> None:
     neuron, x = case
     layer = randomise_(settled(neuron, sets, kind=kind))
@@ -156,7 +156,7 @@ def test_perforated_kinds_send_no_error_through_dendrites(case, sets, kind) -> N
 
 
 @settings(deadline=None, max_examples=100)
-@given(neurons(), st.integers(1, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(KINDS)), st.booleans())
+@given(neurons(), st.integers(1, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(ANYWHERE)), st.booleans())
 def test_fused_kernels_give_the_outputs_and_gradients_of_the_parts(case, sets, activation, kind, freeze) -> None:
     neuron, x = case
     layer = randomise_(settled(neuron, sets, activation=activation, kind=kind)).train()
@@ -179,7 +179,7 @@ def test_fused_kernels_give_the_outputs_and_gradients_of_the_parts(case, sets, a
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_new_sets_take_the_mode_and_dtype_of_the_layer(kind, training) -> None:
     layer = DendriticLayer(nn.Linear(3, 2).to(torch.float64), kind=KINDS[kind]).train(training)
     layer.add_set_()
@@ -187,7 +187,7 @@ def test_new_sets_take_the_mode_and_dtype_of_the_layer(kind, training) -> None:
     assert {parameter.dtype for parameter in layer.parameters()} == {torch.float64}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_a_new_set_of_a_frozen_neuron_can_learn(kind) -> None:
     layer = grown(nn.Linear(3, 2).requires_grad_(False), 1, kind=kind)
     assert not any(p.requires_grad for p in layer.neuron.parameters())

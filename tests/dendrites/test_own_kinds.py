@@ -84,6 +84,14 @@ def test_a_layer_keeps_the_kind_that_it_has() -> None:
         ({"perforated": False, "share": 0.5}, "set perforated"),
         ({"perforated": False, "pool": 2}, "set perforated"),
         ({"perforated": False, "fit_gains": True}, "set perforated"),
+        ({"tie": "dilated"}, "expected tie alone, got perforated and tie"),
+        ({"perforated": False, "tie": "again", "rank": 1}, "expected tie alone, got rank and tie"),
+        ({"perforated": False, "tie": "knot"}, "tie: expected one of dilated, again, got 'knot'"),
+        ({"linear": True}, "expected linear alone, got perforated and linear"),
+        ({"perforated": False, "linear": True, "tie": "again"}, "expected tie alone, got tie and linear"),
+        ({"soma": "square"}, "expected soma alone, got perforated and soma"),
+        ({"perforated": False, "linear": True, "soma": "square"}, "expected linear alone, got linear and soma"),
+        ({"perforated": False, "soma": "cube"}, "soma: expected one of square, .*, got 'cube'"),
     ],
 )
 def test_an_unsound_kind_is_refused_by_its_name(changes, words) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from dendrite_automl.dendrites import KINDS, PLACEMENTS, DendriticLayer, add_dendrites_, find_layers
-from dendrite_automl.errors import RequestError
+from dendrite_automl.dendrites import KINDS, PLACEMENTS, DendriticLayer, add_dendrites_, dendritic_layers, find_layers
+from dendrite_automl.errors import KindDoesNotSuit, RequestError
 
 
 class Residual(nn.Module):
@@ -105,6 +105,25 @@ def test_a_block_used_in_two_places_is_refused() -> None:
     block = nn.Sequential(nn.Conv1d(2, 2, 1), nn.ReLU())
     with pytest.raises(RequestError, match=r'"1\.0" is the same module as "0\.0"'):
         find_layers(nn.Sequential(block, block, nn.Linear(2, 2)), "convs")
+
+
+@pytest.mark.parametrize(
+    ("placement", "found"), [("convs", ["stem", "block.0"]), ("all", ["stem", "block.0"]), (["block.0"], ["block.0"])]
+)
+def test_layers_that_a_kind_does_not_suit_are_skipped(placement, found) -> None:
+    assert find_layers(Residual(), placement, KINDS["shared"]) == found
+
+
+@pytest.mark.parametrize(
+    ("placement", "where"),
+    [("head", 'placement "head"'), (["stem", "head"], 'layer "head"'), (["context"], 'layer "context"')],
+)
+def test_a_kind_that_suits_no_layer_or_not_a_named_one_is_refused(placement, where) -> None:
+    model = Residual()
+    with pytest.raises(KindDoesNotSuit, match=f'{where}: kind "shared": expected convolutions.*got Linear') as caught:
+        add_dendrites_(model, kind="shared", placement=placement)
+    assert "\n" not in str(caught.value)
+    assert not dendritic_layers(model)
 
 
 def test_a_bare_dendritic_layer_offers_itself_and_none_of_its_parts() -> None:

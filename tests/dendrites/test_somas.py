@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import (
-    SOMA_KINDS,
     Kind,
     Soma,
     add_dendrites_,
@@ -25,7 +25,7 @@ from dendrite_automl.dendrites import (
     scalars_of,
 )
 from dendrite_automl.dendrites.soma import TERMS
-from dendrite_automl.errors import RequestError
+from dendrite_automl.errors import KindDoesNotSuit, RequestError
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.finetune import finetune_int8
 from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
@@ -42,7 +42,7 @@ from dendrite_automl.train.grow import GrowSettings, grow
 from dendrite_automl.train.prune import take_out_
 from dendrite_automl.train.stack import agrees, can_stack, stack
 from dendrite_automl.trial import run_trial
-from tests.sample_networks import CLASSES, randomise_scalars_
+from tests.sample_networks import CLASSES, SOMA_KINDS, randomise_scalars_
 from tests.train.test_stack import check_alike
 
 NETWORKS = {  # shape, knobs
@@ -383,14 +383,15 @@ def test_bodies_go_where_a_nonlinearity_follows(kind) -> None:
     ],
 )
 def test_a_placement_that_means_nothing_for_a_body_is_refused(kind, placement, said) -> None:
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=said) as caught:
         add_dendrites_(Blocks(), kind=kind, placement=placement)
+    assert isinstance(caught.value, KindDoesNotSuit) == isinstance(placement, str)  # a failed candidate of a search
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_network_without_a_place_is_refused(kind) -> None:
     with pytest.raises(
-        RequestError, match="matches nothing in Sequential; it needs a convolution with a nonlinearity after it"
+        KindDoesNotSuit, match="matches nothing in Sequential; it needs a convolution with a nonlinearity after it"
     ):
         add_dendrites_(nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)), kind=kind, placement="convs")
 
@@ -418,6 +419,19 @@ def test_product_by_hand(make_layer) -> None:
     expected = z.clone()
     expected[..., steps:] += 0.5 * z[..., steps:] * z[..., :-steps]
     torch.testing.assert_close(model[0](x), expected)
+
+
+@pytest.mark.parametrize(
+    ("make_layer", "shape", "steps"), [(nn.Conv1d, (2, 1), 2), (nn.Conv1d, (2, 2), 2), (nn.Conv2d, (2, 5, 1), 1)]
+)
+def test_product_is_refused_where_no_position_has_a_neighbour(make_layer, shape, steps) -> None:
+    model = nn.Sequential(make_layer(2, 3, 1), nn.ReLU())
+    add_dendrites_(model, kind="product", placement="convs")
+    said = f"expected maps with more than {steps} positions along the last axis, got one of shape {[3, *shape[1:]]}"
+    for use in (lambda: model(torch.zeros(4, *shape)), lambda: measure_cost(model, shape)):
+        with pytest.raises(KindDoesNotSuit, match=re.escape(said)):
+            use()
+    model(torch.zeros(4, *shape[:-1], steps + 1))
 
 
 @pytest.mark.parametrize("make_layer", [nn.Conv1d, nn.Conv2d])
@@ -456,7 +470,7 @@ def test_a_kind_of_your_own_may_use_a_term() -> None:
     model, _ = make("conv2d")
     add_dendrites_(model, kind=own, placement="convs")
     assert {soma.kind for soma in grown_modules(model).values() if isinstance(soma, Soma)} == {own}
-    with pytest.raises(RequestError, match="expected a soma without perforated and rank"):
+    with pytest.raises(RequestError, match="expected soma alone, got perforated and soma"):
         Kind(name="own", perforated=True, soma="square")
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers, drop_dendrites_
 from dendrite_automl.errors import RequestError
+from tests.sample_networks import ANYWHERE
 
 
 class Residual(nn.Module):
@@ -68,7 +69,7 @@ def parameters(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 @pytest.mark.parametrize("placement", ["head", "convs", "all"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_adding_changes_the_size_by_the_formula_and_the_output_not_at_all(name, kind, placement, dtype) -> None:
@@ -84,7 +85,7 @@ def test_adding_changes_the_size_by_the_formula_and_the_output_not_at_all(name, 
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_dropping_every_set_restores_the_plain_network(name, kind) -> None:
     model, x = make(name)
     before, state, text = model(x), copy.deepcopy(model.state_dict()), repr(model)
@@ -106,7 +107,7 @@ def test_dropping_named_layers_leaves_the_others() -> None:
     assert list(dendritic_layers(model)) == ["stem", "block.0", "block.1"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 @pytest.mark.parametrize("training", [True, False])
 def test_growing_keeps_the_mode_and_the_neuron_itself(kind, training) -> None:
     model, _ = make("residual")
@@ -120,7 +121,7 @@ def test_growing_keeps_the_mode_and_the_neuron_itself(kind, training) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_a_copy_computes_the_same_and_shares_nothing(name, kind) -> None:
     model, x = make(name)
     add_dendrites_(model, kind=kind, placement="all")
@@ -135,7 +136,7 @@ def test_a_copy_computes_the_same_and_shares_nothing(name, kind) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_weights_survive_a_file_that_holds_tensors_only(name, kind, tmp_path) -> None:
     model, x = make(name)
     for _ in range(2):
@@ -150,7 +151,7 @@ def test_weights_survive_a_file_that_holds_tensors_only(name, kind, tmp_path) ->
     assert torch.equal(other(x), model(x))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_a_grown_network_can_change_its_dtype(kind) -> None:
     model, x = make("residual")
     add_dendrites_(model, kind=kind, placement="all")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import KINDS, add_dendrites_, train_dendrites_
+from tests.sample_networks import ANYWHERE
 
 CYCLES, STEPS = 8, 500
 
@@ -65,7 +66,7 @@ def test_alone_a_network_does_not_learn_it_in_the_same_training(hidden) -> None:
     assert max(train(model, x, y) for _ in range(1 + CYCLES)) < 0.75
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_with_dendrites_on_its_hidden_layer_it_does(trunk, kind) -> None:
     model, (x, y) = copy.deepcopy(trunk), make_spirals()
     torch.manual_seed(0)

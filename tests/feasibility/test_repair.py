@@ -132,6 +132,11 @@ def test_what_cannot_be_done_is_not_a_matter_of_size() -> None:
     assert "no channel" in repairer("30-params").check(DESIGN(point)).reason
 
 
+def test_a_kind_that_suits_no_layer_is_refused_with_the_reason() -> None:
+    point = first_point(SPACE, stages="fit grow", kind="shared", placement="head")
+    assert 'kind "shared": expected convolutions' in repairer("100k-params").check(DESIGN(point)).reason
+
+
 def test_a_knob_may_have_to_grow() -> None:
     space, repair, _ = by_hand(lambda net: 150 - 30 * net["hidden"], hidden=[3, 1, 2], depth=0)
     repaired = repair.repair(first_point(space, hidden=1), design_of(space))

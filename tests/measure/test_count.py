@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers
 from dendrite_automl.measure import count_macs, count_params, folded_copy
+from tests.sample_networks import LAYER_KINDS, suits
 
 NETWORKS = {
     "conv2d": ((13, 50), {"filters": 4}),
@@ -18,13 +19,24 @@ NETWORKS = {
     "sepconv1d": ((13, 50), {"width": 1.0}),
     "mlp": ((64,), {"hidden": 10, "depth": 2}),
 }
-GROWN = [(None, "head", 0), *[(kind, placement, sets) for kind in KINDS for placement in ("head", "all") for sets in (1, 3)]]
-matrix = pytest.mark.parametrize(("name", "kind", "placement", "sets"), [(n, *g) for n in NETWORKS for g in GROWN])
+GROWN = [
+    (None, "head", 0),
+    *[(kind, placement, sets) for kind in LAYER_KINDS for placement in ("head", "all") for sets in (1, 3)],
+]
+
+
+def plain(name: str) -> nn.Module:
+    shape, knobs = NETWORKS[name]
+    return build_backbone(name.split()[0], shape, 6, knobs)
+
+
+matrix = pytest.mark.parametrize(
+    ("name", "kind", "placement", "sets"), [(n, *g) for n in NETWORKS for g in GROWN if suits(g[0], plain(n), g[1])]
+)
 
 
 def make(name: str, kind: str | None = None, placement: str = "head", sets: int = 0) -> tuple[nn.Module, tuple[int, ...]]:
-    shape, knobs = NETWORKS[name]
-    model = build_backbone(name.split()[0], shape, 6, knobs)
+    shape, model = NETWORKS[name][0], plain(name)
     for _ in range(sets):
         for layer in add_dendrites_(model, kind=str(kind), placement=placement):
             dendritic_layers(model)[layer].settle_()
@@ -71,6 +83,7 @@ def test_macs_of_single_layers_match_hand_counts(layer, shape, macs) -> None:
         ("perforated", 2 * 5 * 3, 3, 3),
         ("low_rank", 2 * 5 + 3, 3, 3),
         ("subset", 2 * 5 * 2, 2, 2),  # two of three neurons keep theirs
+        ("shared", 2 * 5 * 3, 0, 3),  # computed, but not stored
     ],
 )
 def test_dendrites_cost_their_weights_and_one_for_each_scalar_and_position(kind, weights, biases, owners, sets) -> None:
@@ -80,7 +93,8 @@ def test_dendrites_cost_their_weights_and_one_for_each_scalar_and_position(kind,
         layer.settle_()
     scalars = sets + sets * (sets - 1) // 2
     assert count_macs(layer, (2, 10)) == (30 + sets * weights + scalars * owners) * 10
-    assert count_params(layer) == 33 + sets * (weights + biases) + owners * scalars
+    stored = 0 if kind == "shared" else weights + biases
+    assert count_params(layer) == 33 + sets * stored + owners * scalars
 
 
 def test_a_layer_that_is_called_twice_counts_twice_but_is_stored_once() -> None:
@@ -97,13 +111,14 @@ def test_a_layer_that_is_called_twice_counts_twice_but_is_stored_once() -> None:
 
 
 def gain_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """One for each gain and cascade scalar and position, by the recorded sizes of the layers' outputs."""
+    """One for each scalar and position, and for each drive that is rescaled, by the recorded sizes of the layers' outputs."""
     total = 0
 
     def add(layer: DendriticLayer, _inputs: object, output: Tensor) -> None:
         nonlocal total
         scalars = [value for name, value in layer.state_dict().items() if name.startswith(("gains", "cascade"))]
         total += sum(value.numel() * (output[0].numel() // len(layer.neuron.weight)) for value in scalars)
+        total += output[0].numel() * len(layer.dendrites) if "rescale.0" in layer.state_dict() else 0
 
     hooks = [layer.register_forward_hook(add) for layer in dendritic_layers(model).values()]
     model(torch.zeros(1, *shape))
@@ -122,8 +137,12 @@ def test_macs_agree_with_the_flop_counter_of_torch(name, kind, placement, sets) 
 
 
 def count_dendritic(layer: DendriticLayer, inputs: tuple[Tensor], output: Tensor) -> None:
-    """For thop: all weights but the biases, and the scalars, once at each position."""
+    """For thop: all weights but the biases, and the scalars, at each position; what a tied set uses, once for each set."""
     numbers = sum(parameter.numel() for name, parameter in layer.named_parameters() if not name.endswith("bias"))
+    if layer.kind.tie is not None:
+        numbers += len(layer.dendrites) * layer.neuron.weight.numel()
+        numbers += (len(layer.dendrites) - 1) * sum(scale.numel() for scale in list(layer.rescale)[:1])
+        numbers -= sum(bias.numel() for bias in list(layer.rescale)[1:])
     layer.total_ops += torch.DoubleTensor([numbers * (output.numel() // len(layer.neuron.weight))])
 
 

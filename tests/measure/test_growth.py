@@ -11,12 +11,20 @@ from dendrite_automl.dendrites import KINDS, add_dendrites_, train_dendrites_
 from dendrite_automl.errors import RequestError
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.measure.growth import estimate_growth
+from tests.sample_networks import ANYWHERE, LAYER_KINDS
 
 SHAPE = (13, 20)
 
 
-@pytest.mark.parametrize("placement", ["head", "convs", "all"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "placement"),
+    [
+        (kind, placement)
+        for kind in LAYER_KINDS
+        for placement in ("head", "convs", "all")
+        if kind in ANYWHERE or placement != "head"
+    ],
+)
 def test_the_estimate_is_what_a_trained_growth_costs(kind: str, placement: str) -> None:
     torch.manual_seed(0)
     model = build_backbone("sepconv1d", SHAPE, 3, {"width": 0.75, "blocks": 2})

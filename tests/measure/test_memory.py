@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from dendrite_automl.dendrites import KINDS, DendriticLayer
 from dendrite_automl.measure import plan_memory
+from tests.sample_networks import ANYWHERE
 
 
 class Block(nn.Module):
@@ -83,7 +84,7 @@ def test_graphs(function, numbers, operators) -> None:
     check(Block(function), (2, 10), numbers, operators)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*ANYWHERE, "shared"])
 @pytest.mark.parametrize(
     ("sets", "numbers"),
     [
@@ -120,7 +121,16 @@ def test_cheaper_dendrites_after_their_phase(kind, sets, numbers) -> None:
     assert plan_memory(layer.eval(), (1, 10)).peak_bytes == 4 * numbers
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sets", [1, 2, 3])
+def test_a_layer_that_runs_on_its_own_output_keeps_that(sets) -> None:
+    layer = DendriticLayer(nn.Conv1d(3, 3, 3, padding=1), kind=KINDS["reuse"])
+    for _ in range(sets):
+        layer.add_set_()
+    # y, g y + b, M of it; with the second set its product with v, and the first set's output
+    assert plan_memory(layer.eval(), (3, 10)).peak_bytes == 4 * 30 * (2 + sets)
+
+
+@pytest.mark.parametrize("kind", ANYWHERE)
 @pytest.mark.parametrize("neuron", [nn.Linear(4, 5), nn.Conv1d(4, 6, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4)])
 def test_every_kind_can_be_planned_for_and_more_sets_take_no_less(kind, neuron) -> None:
     layer = DendriticLayer(copy.deepcopy(neuron), kind=KINDS[kind])

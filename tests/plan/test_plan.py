@@ -132,12 +132,23 @@ def test_one_setting_may_be_a_text_alone() -> None:
         ("placement=tail", 'knob "placement": expected one of head, convs, all'),
         ("activation=gelu", 'knob "activation": expected one of'),
         ("cycles=9", "raise --epochs"),
+        ("kind=hybrid", 'knob "kind": expected one of'),
     ],
 )
 def test_a_new_value_is_checked_as_one_of_the_file(setting: str, says: str) -> None:
     with pytest.raises(RequestError) as caught:
         make(set_knobs=[setting], epochs=10)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(("placement", "suits"), [("head", False), ("convs", True), ("all", True), ("head,convs", True)])
+def test_a_kind_must_suit_some_placement(placement: str, suits: bool) -> None:
+    settings = [*SETTINGS, "kind=shared", f"placement={placement}"]
+    if suits:
+        assert {k.name: k.choices for k in make(set_knobs=settings).space.knobs}["kind"] == ("shared",)
+    else:
+        with pytest.raises(RequestError, match='knob "kind": placement "head": kind "shared": expected convolutions'):
+            make(set_knobs=settings)
 
 
 @pytest.mark.parametrize("setting", ["kind=square", "kind=product", "kind=funnel", "kind=gate"])
@@ -158,6 +169,14 @@ def test_kinds_that_can_be_placed_nowhere_are_refused(settings: list[str], says:
     with pytest.raises(RequestError) as caught:
         make(set_knobs=settings)
     assert says in str(caught.value)
+
+
+def test_a_kind_for_which_the_maps_are_too_small_is_refused() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 3, 4)).astype(np.float32), np.arange(60) % 2
+    short = {"data": (x, y, x, y), "space": "keywords_sepconv1d"}
+    assert make_plan({**short, "set_knobs": ["kind=square", "placement=convs"]}).space.name == "keywords_sepconv1d"
+    with pytest.raises(RequestError, match=r'knob "kind": .* "product": expected maps with more than 2 positions'):
+        make_plan({**short, "set_knobs": ["kind=product", "placement=convs"]})
 
 
 @pytest.mark.parametrize("again", [None, SETTINGS, list(SETTINGS)])

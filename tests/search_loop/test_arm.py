@@ -1,6 +1,6 @@
 """ArmStudy: proposals inside the space, anchors first, and learning from what it is told."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -8,7 +8,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, parse_objectives
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.arm import ArmStudy, Proposal
-from dendrite_automl.space import SearchSpace
+from dendrite_automl.space import SearchSpace, load_space
 from tests.factories import make_snapshot, make_space
 
 ANCHORS = [{"hidden": 8}, {"hidden": 64, "kind": "perforated"}]
@@ -149,3 +149,25 @@ def test_good_points_are_proposed_more_often_than_bad_ones() -> None:
         study.tell(proposal, [snapshot(accuracy=0.9 if good else 0.1)])
     late = [p["kind"] == "perforated" and p["learning_rate"] == 0.1 for p in points[30:]]
     assert sum(late) > 15  # a quarter of the space
+
+
+class _Asked:
+    """A surrogate that keeps what it was handed, and proposes nothing."""
+
+    def propose(self, known: Any, near: Any, resized: Any = ()) -> None:
+        self.resized = list(resized)
+
+
+def test_the_surrogate_gets_the_front_at_every_size() -> None:
+    space, asked = load_space("auto_images"), _Asked()
+    goal = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget())
+    study = ArmStudy(space, goal, seed=0, sampler="gp", surrogate=cast(Any, asked))
+    study.ask()
+    assert asked.resized == []
+    best, dominated = dict(space.anchors[0]), dict(space.anchors[3])
+    study.replay(best, [snapshot(0.9, 100)])
+    study.replay(dominated, [snapshot(0.8, 200)])
+    study.ask()
+    sizes = next(knob.choices for knob in space.knobs if knob.name == "size")
+    assert len(sizes) > 5
+    assert asked.resized == [{**best, "size": size} for size in sizes]

@@ -23,6 +23,7 @@ from dendrite_automl.search_loop.finish_teacher import (
     kept_teacher,
     teacher_model,
 )
+from dendrite_automl.search_loop.retraining import together
 from dendrite_automl.search_loop.surrogate import EQUAL_MACS
 from dendrite_automl.tasks import from_arrays
 from tests.factories import confirm, finish, make_snapshot, make_space
@@ -82,7 +83,7 @@ def test_it_is_trained_once_and_its_outputs_are_kept(plan: Plan, tmp_path: Path)
     run, said = make_run(tmp_path / "run", plan), []
     trainer = make_trainer(plan, run, said)
     config = trainer.suggest("a")
-    assert (config["stages"], config["like"], len(set(config["seeds"]))) == ([0], [], 2)
+    assert (config["stages"], config["like"], len(set(config["seeds"]))) == ([0], [], 4)
     assert "teacher" not in config
     assert trainer.suggest("b") is None, "the other workers wait"
     assert kept_teacher(plan, run) is None
@@ -94,9 +95,9 @@ def test_it_is_trained_once_and_its_outputs_are_kept(plan: Plan, tmp_path: Path)
     assert teacher is not None
     assert teacher.logits.shape == (len(plan.task.train), 3)
     assert opened.info.finish_teacher is not None
-    assert opened.info.finish_teacher.startswith(f"2 networks of {LARGEST:,} parameters")
+    assert opened.info.finish_teacher.startswith(f"4 networks of {LARGEST:,} parameters")
     assert opened.info.teacher is None
-    assert (opened.finish_epochs(), opened.confirmation_epochs()) == (2 * 8, 0)
+    assert (opened.finish_epochs(), opened.confirmation_epochs()) == (4 * 8, 0)
     assert [text.split(":")[0] for text in said] == ["training a teacher for the finish", "teacher"]
     assert make_trainer(plan, opened).suggest("a") == Searcher.FINISHED
 
@@ -111,10 +112,10 @@ def test_without_anything_to_finish_none_is_trained(plan: Plan, tmp_path: Path) 
 
 @pytest.mark.parametrize("margin", [-0.1, 0.1, math.inf])
 def test_without_the_time_for_it_none_is_trained(plan: Plan, tmp_path: Path, margin: float) -> None:
-    """The most accurate member took 1.5 s for 10 epochs; the teacher has 2 seeds of 8 epochs, and other MACs."""
+    """The most accurate member took 1.5 s for 10 epochs; the teacher has 8 epochs, 4 seeds instead of 2, and other MACs."""
     run, said = make_run(tmp_path / "run", plan), []
     macs = teacher_model(run, plan.goal)["macs"]
-    needed = 1.5 * 2 * 8 / 10 * (6 * 40 + 40 * 40 + 40 * 3 + EQUAL_MACS) / (macs + EQUAL_MACS)
+    needed = 1.5 * 2 * 8 / 10 * together(4) / together(2) * (6 * 40 + 40 * 40 + 40 * 3 + EQUAL_MACS) / (macs + EQUAL_MACS)
     suggested = make_trainer(plan, run, said, left=needed + margin).suggest("a")
     assert (suggested != Searcher.FINISHED) == (margin > 0)
     assert margin > 0 or said[0].startswith(f"no finish: its teacher alone would take about {needed:.0f} s")

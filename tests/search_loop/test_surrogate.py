@@ -13,7 +13,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, hypervolume
 from dendrite_automl.result import Cost
-from dendrite_automl.search_loop.surrogate import Surrogate, _expected_improvement
+from dendrite_automl.search_loop.surrogate import Surrogate, _expected_improvement, _score
 from dendrite_automl.space import Point, SearchSpace
 from tests.factories import make_space
 
@@ -114,6 +114,21 @@ def test_with_a_time_limit_what_trains_quickly_is_preferred(space) -> None:
         return statistics.fmean(slow(candidate)[0].macs for candidate in search(surrogate, space, 10))
 
     assert macs(per_second=True) < macs(per_second=False)
+
+
+def test_what_is_handed_in_is_among_the_options() -> None:
+    space = make_space(hidden=list(range(1, 2001)))
+    surrogate = make_surrogate(space)
+    search(surrogate, space, trials=4)
+    point = {**space.sample(random.Random(3)), "hidden": 1234}
+    only = design(space, point).id
+    assert surrogate.propose(lambda name: name != only, None, [point]) == point
+
+
+def test_halving_a_small_error_counts_like_halving_a_large_one() -> None:
+    small, large = _score(0.98) - _score(0.96), _score(0.6) - _score(0.2)
+    assert small == pytest.approx(large, rel=0.2)
+    assert 0 <= _score(0.0) + 0.01 < _score(0.5) < _score(1.0) < 3
 
 
 def test_where_nothing_fits_or_all_is_known_nothing_is_proposed(space) -> None:

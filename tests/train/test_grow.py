@@ -12,6 +12,7 @@ from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.train import grow as module
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_
 from dendrite_automl.train.grow import ERRORS, SWITCHES, GrowSettings, grow
+from tests.sample_networks import ANYWHERE
 
 FIT = FitSettings(learning_rate=0.02, batch_size=32)
 
@@ -31,7 +32,7 @@ def trained(data: Data) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_the_network_is_left_as_the_best_snapshot(kind: str) -> None:
     data = problem()
     model = trained(data)

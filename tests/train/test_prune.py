@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import DendriticLayer, Tied, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites.branches import Branches
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.train.prune import prune_, shrink_, take_out_
 from dendrite_automl.train.stack import can_stack, stack
-from tests.sample_networks import STACKED, make_replicates
+from tests.sample_networks import LAYER_KINDS, STACKED, make_replicates, suits
 
 CLASSES = 5
 BACKBONES = {
@@ -23,8 +24,16 @@ BACKBONES = {
     "mlp": ((6,), {"hidden": 8, "depth": 2}),
 }
 FORMS = ["gradient", "low_rank", "subset"]
-GROWN = [(None, None, 0), *itertools.product(FORMS, ["head", "convs"], [2]), *itertools.product(KINDS, ["all"], [2])]
-CASES = [(b, *g) for b in BACKBONES for g in GROWN if not (b == "mlp" and g[1] == "convs")]
+GROWN = [(None, None, 0), *itertools.product(FORMS, ["head", "convs"], [2]), *itertools.product(LAYER_KINDS, ["all"], [2])]
+
+
+def suited(backbone: str, kind: str | None, placement: str | None = "all") -> bool:
+    shape, knobs = BACKBONES[backbone]
+    plain = not (backbone == "mlp" and placement == "convs")
+    return plain and suits(kind, build_backbone(backbone, shape, CLASSES, knobs), str(placement))
+
+
+CASES = [(b, *g) for b in BACKBONES for g in GROWN if suited(b, *g[:2])]
 OTHER_DEPTHS = list(itertools.product(BACKBONES, FORMS, ["all"], [1, 3]))
 TAKE = {"shrink": shrink_, "prune": prune_}
 matrix = pytest.mark.parametrize(("backbone", "kind", "placement", "sets"), CASES)
@@ -83,6 +92,8 @@ def silence_removed_(original: nn.Module, pruned: nn.Module) -> nn.Module:
     for module, smaller in zip(original, pruned, strict=True):
         if isinstance(neuron(module), nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(neuron(module), "groups", 1) == 1:
             layers = [module.neuron, *module.dendrites] if isinstance(module, DendriticLayer) else [module]
+            layers = [layer for layer in layers if not isinstance(layer, Tied)]  # their neuron's weights are theirs
+            layers = [layer.parts[0] if isinstance(layer, Branches) else layer for layer in layers]
             for layer in [layer[0] if isinstance(layer, nn.Sequential) else layer for layer in layers]:
                 per_channel = layer.weight.shape[1] // channels if removed else 1
                 for channel in removed:
@@ -124,7 +135,10 @@ def test_every_part_of_a_layer_has_its_shape(backbone, kind, placement, sets, ta
             out = len(buffers.get(f"owners_{d}", layer.neuron.weight))
             if isinstance(dendrite, nn.Sequential):
                 assert (dendrite[0].weight.shape, dendrite[1].weight.shape) == ((1, *shape[1:]), (out, 1) + trailing)
-            else:
+            elif isinstance(dendrite, Branches):
+                assert dendrite.parts[0][0].weight.shape == (out, shape[1]) + (1,) * (len(shape) - 2)
+                assert {len(norm.bias) for norm in (dendrite.parts[0][1], *dendrite.parts[1:])} == {out}
+            elif not isinstance(dendrite, Tied):
                 assert dendrite.weight.shape == (out, *shape[1:])
             assert {scalar.shape for scalar in (layer.gains[d], *layer.cascade_of(d))} == {(out,) + trailing}
     model.train()
@@ -165,11 +179,13 @@ def test_pruning_leaves_at_least_a_tenth_of_every_layer() -> None:
     assert min(widths(model)) >= 4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
 @pytest.mark.parametrize("backbone", BACKBONES)
 @both
 @pytest.mark.parametrize("training", [True, False])
 def test_mode_flags_and_perforation_are_restored(backbone, kind, take, training) -> None:
+    if not suited(backbone, kind):
+        pytest.skip(f"{kind} suits no layer of {backbone}")
     model, x = make(backbone, kind, "all", 2)
     model.train(training)
     next(model.parameters()).requires_grad_(False)
@@ -206,14 +222,26 @@ def add_head(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LAYER_KINDS)
 def test_the_same_network_is_pruned_in_the_same_way(kind) -> None:
     results = []
     for _ in range(2):
-        model, x = make("conv2d", kind, "all", 2)
+        model, x = make("conv2d" if suited("conv2d", kind) else "sepconv1d", kind, "all", 2)
         prune_(model, x[:1], ratio=0.3)
         results.append(model(x))
     assert torch.equal(*results)
+
+
+@both
+def test_a_layer_that_runs_again_keeps_the_channels_of_the_networks_input(take) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv1d(4, 6, 3), nn.ReLU(), nn.Conv1d(6, 6, 3, padding=1), nn.Flatten()
+    ).append(nn.Linear(6 * 7, CLASSES))
+    assert add_dendrites_(model, kind="reuse", placement="convs") == ["0", "4"]
+    TAKE[take](model, torch.zeros(1, 4, 9), ratio=0.5)
+    assert [tuple(layer.neuron.weight.shape) for layer in dendritic_layers(model).values()] == [(4, 4, 3), (3, 3, 3)]
+    assert model(torch.randn(2, 4, 9)).shape == (2, CLASSES)
 
 
 def shapes(model: nn.Module) -> dict[str, torch.Size]:

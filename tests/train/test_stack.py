@@ -12,18 +12,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
+from dendrite_automl.backbones import build_backbone
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.prune import take_out_
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
-from tests.sample_networks import CLASSES, NETWORKS, STACKED, make_replicates
+from tests.sample_networks import CLASSES, LAYER_KINDS, NETWORKS, STACKED, make_replicates, suits
 
 GROWN = [
     ("gradient", "head", 0),
     *itertools.product(["gradient", "low_rank", "subset"], ["head", "convs"], [2]),
-    *itertools.product(KINDS, ["all"], [1, 3]),
+    *itertools.product(LAYER_KINDS, ["all"], [1, 3]),
 ]
-CASES = [(case, *grown) for case in STACKED for grown in GROWN if STACKED[case][0] != "mlp" or grown[1] != "convs"]
+
+
+def suits_case(case: str, kind: str, placement: str) -> bool:
+    backbone, shape, knobs = STACKED[case]
+    return (backbone != "mlp" or placement != "convs") and suits(
+        kind, build_backbone(backbone, shape, CLASSES, knobs), placement
+    )
+
+
+CASES = [(case, *grown) for case in STACKED for grown in GROWN if suits_case(case, *grown[:2])]
 BATCH = 4
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from dendrite_automl.dendrites import DendriticLayer, grown_modules
+from dendrite_automl.dendrites import DendriticLayer, Tied, grown_modules
 from dendrite_automl.measure import folded_copy
 from dendrite_automl.train.fit import Data, FitSettings, fit_
 
@@ -46,6 +46,8 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
     for module in weighted:
         parametrize.register_parametrization(module, "weight", _RoundedWeight())
         hooks.append(module.register_forward_pre_hook(_round_input(_Rounding())))
+    tied = [module for module in tuned.modules() if isinstance(module, Tied)]
+    hooks += [module.register_forward_pre_hook(_round_input(_Rounding())) for module in tied]
     hooks.append(tuned.register_forward_hook(_round_output(_Rounding())))
     slower = dataclasses.replace(settings, learning_rate=_SLOWER * settings.learning_rate)
     fit_(tuned, data, slower, epochs=epochs, seed=seed)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
@@ -70,7 +71,9 @@ def export_int8(
         except Exception as error:  # onnxruntime raises classes of its own that share only Exception
             line = str(error).partition("\n")[0] or type(error).__name__
             raise AutoMLError(f"{float_path}: expected a network that onnxruntime can quantise: {line}") from None
-        save_model(onnx.load(quantised), int8_path, metadata or {})
+        model = onnx.load(quantised)
+        _share_biases_(model.graph)
+        save_model(model, int8_path, metadata or {})
 
 
 def val_accuracy(logits: NDArray[np.float32], data: Data) -> float:
@@ -92,6 +95,32 @@ def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...
         save_model(make_joint_graph([deploy_form(model, shape) for model in models], shape), float_path, {})
         export_int8(float_path, int8_path, calibration_examples(data.x.numpy()))
         return tuple(val_accuracy(logits, data) for logits in run_outputs(int8_path, data.x_val.numpy()))
+
+
+def _share_biases_(graph: onnx.GraphProto) -> None:
+    """Store the bias of a convolution that is computed more than once (see kind `shared`) once: the quantiser copies it."""
+    first: dict[tuple[str, str], str] = {}
+    copies: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) > 2:
+            x, weight, bias = node.input
+            kept = first.setdefault((x, weight), bias)
+            if kept != bias and _stored(graph, kept) == _stored(graph, bias):
+                copies.add(bias)
+                node.input[2] = kept
+    nodes = [node for node in graph.node if node.output[0] not in copies]
+    read = {name for node in nodes for name in node.input}
+    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(tensors)
+
+
+def _stored(graph: onnx.GraphProto, dequantised: str) -> list[bytes]:
+    """The numbers from which a constant is dequantised."""
+    node = next(node for node in graph.node if node.output[0] == dequantised)
+    stored = {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in graph.initializer}
+    return [stored[name] for name in node.input]
 
 
 @contextlib.contextmanager

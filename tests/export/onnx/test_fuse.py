@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.fuse import fuse_heads_
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from dendrite_automl.measure import count_macs, count_params, folded_copy, plan_memory
-from tests.sample_networks import make_network, make_separable, randomise_scalars_
+from tests.sample_networks import ANYWHERE, make_network, make_separable, randomise_scalars_
 
 
 def grown(kind: str, sets: int, placement: str = "head") -> nn.Module:
@@ -26,7 +26,7 @@ def grown(kind: str, sets: int, placement: str = "head") -> nn.Module:
 
 
 @pytest.mark.parametrize("sets", [1, 2, 3])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ANYWHERE)
 def test_fusing_keeps_function_and_counts(kind: str, sets: int) -> None:
     model = grown(kind, sets)
     x = torch.randn(5, 4, 12)

@@ -143,6 +143,28 @@ def test_fine_tuning_returns_a_plain_network_whose_frozen_dendrites_stay(data) -
     assert all(torch.equal(a, b) for a, b in zip(tuned.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["shared", "reuse", "fold_away"])
+def test_fine_tuning_takes_dendrites_without_weights_of_their_own(kind, data, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = build_backbone("conv2d", (1, 8, 8), 10, {"filters": 3, "blocks": 2, "growth": "constant", "norm": "batch"})
+    add_dendrites_(model, kind=kind, placement="convs")
+    fit_(model, data, SETTINGS, epochs=2, seed=0)
+    randomise_scalars_(model)
+    tuned, folded = finetune_int8(model, data, SETTINGS, seed=0, epochs=1), folded_copy(model)
+    assert {name: value.shape for name, value in tuned.state_dict().items()} == {
+        name: value.shape for name, value in folded.state_dict().items()
+    }
+    weights = {name for name, value in tuned.state_dict().items() if not torch.equal(value, folded.state_dict()[name])}
+    assert weights >= {name for name in tuned.state_dict() if not name.endswith("bias")}
+    export_onnx(tuned, data.input_shape, tmp_path / "float.onnx")
+    export_int8(tmp_path / "float.onnx", tmp_path / "int8.onnx", data.x.numpy()[:50])
+    x = data.x_val.numpy()
+    with torch.no_grad():
+        expected = tuned(data.x_val).numpy()
+    np.testing.assert_allclose(run_onnx(tmp_path / "float.onnx", x), expected, atol=1e-4)
+    assert (run_onnx(tmp_path / "int8.onnx", x).argmax(1) == expected.argmax(1)).mean() > 0.9
+
+
 def test_replicates_written_as_one_file_are_as_accurate_as_each_alone(data, tmp_path) -> None:
     networks = []
     for seed in range(2):
