@@ -20,15 +20,18 @@ from typing import TYPE_CHECKING, Any
 from dendrite_automl.version import __version__
 
 if TYPE_CHECKING:
-    from dendrite_automl.api import compress, export_c, export_run, export_tflite, search, search_repeatedly
+    from dendrite_automl.api import compress, export_run, search, search_repeatedly
     from dendrite_automl.budget import Budget
+    from dendrite_automl.c99.folder import export_c
     from dendrite_automl.comparison import Comparison, SearchComparison, compare, compare_searches
     from dendrite_automl.devices import DeviceProfile
+    from dendrite_automl.export.artifact.hub import export_hub
     from dendrite_automl.integrations.sklearn import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.tasks import Task, load_task
+    from dendrite_automl.tflite.export import export_tflite
     from dendrite_automl.train.grow import GrowSettings, grow
 
 __all__ = [
@@ -47,6 +50,7 @@ __all__ = [
     "compress",
     "estimate_growth",
     "export_c",
+    "export_hub",
     "export_run",
     "export_tflite",
     "grow",
@@ -72,9 +76,10 @@ _HOMES = {
     "compare_searches": "comparison",
     "compress": "api",
     "estimate_growth": "measure.growth",
-    "export_c": "api",
+    "export_c": "c99.folder",
+    "export_hub": "export.artifact.hub",
     "export_run": "api",
-    "export_tflite": "api",
+    "export_tflite": "tflite.export",
     "grow": "train.grow",
     "load_run": "run",
     "load_space": "space",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from torch import nn
 
-from dendrite_automl.c99.folder import export_c
-from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.comparison import compare, compare_searches
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.front import ExportPlan, export_snapshot
@@ -23,17 +21,12 @@ from dendrite_automl.search_loop.session import export_and_log, make_progress, r
 from dendrite_automl.settings import CommonSettings, SearchSettings
 from dendrite_automl.space import PRETRAINED
 from dendrite_automl.tasks import TASKS
-from dendrite_automl.tflite.export import export_tflite
 
 __all__ = [
     "compare",
     "compare_searches",
     "compress",
-    "export_c",
     "export_run",
-    "export_run_c",
-    "export_run_tflite",
-    "export_tflite",
     "load_run",
     "search",
     "search_repeatedly",
@@ -170,56 +163,6 @@ def export_run(
                 return export_and_log(journal, export, make_progress(run))
             except OSError as error:
                 raise AutoMLError(f"export: cannot write into {run.path}: {error.strerror or error}; make room") from None
-
-
-def export_run_c(path: str | Path, *, snapshot: str | None = None) -> tuple[list[Path], list[str]]:
-    """Write C code for a run's artifacts with `export_c`: the Python form of `automl export --c`.
-
-    Args:
-        path: a run folder, or the folder of one artifact.
-        snapshot: only this one; it is exported first if it has no artifact yet.
-
-    Returns:
-        The folders written, and why others were not: one line per artifact with an operator that has no kernel.
-
-    Raises:
-        RequestError: no run, or one that has no artifacts.
-        ArtifactMismatch: a file of an artifact was changed.
-        AutoMLError: a file cannot be written.
-    """
-    return _export_each(path, snapshot, export_c)
-
-
-def export_run_tflite(path: str | Path, *, snapshot: str | None = None) -> tuple[list[Path], list[str]]:
-    """Write files for TensorFlow Lite with `export_tflite`: the Python form of `automl export --tflite`.
-
-    Arguments, returned files and errors are those of `export_run_c`.
-    """
-    return _export_each(path, snapshot, export_tflite)
-
-
-def _export_each(path: str | Path, snapshot: str | None, export: Callable[[Path], Path]) -> tuple[list[Path], list[str]]:
-    folder = Path(path)
-    if (folder / "artifact.json").is_file():
-        if snapshot is not None:
-            raise RequestError(f"export: {folder} is a single artifact: --snapshot does not apply to it")
-        return [export(folder)], []
-    run = Run.open(folder)
-    if snapshot is not None:
-        artifacts = [run.path / "artifacts" / snapshot]
-        if not (artifacts[0] / "artifact.json").is_file():
-            artifacts = export_run(run.path, snapshot=snapshot)
-    else:
-        artifacts = [Path(row["artifact"]) for row in run.front_rows() if row["artifact"]]
-    if not artifacts:
-        raise RequestError(f"export: {run.path} has no artifacts; write them with `automl export {run.path}` first")
-    written, refused = list[Path](), list[str]()
-    for artifact in artifacts:
-        try:
-            written.append(export(artifact))
-        except Unsupported as error:
-            refused.append(str(error))
-    return written, refused
 
 
 def _callbacks(settings: Mapping[str, Any]) -> Callbacks:

@@ -21,6 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"automl: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if options.debug or (error.name or "").split(".")[0] == "dendrite_automl":
+            raise
+        what = "`pip install dendrite-automl` brings it; a light install has show, compare, verify, export --c and export --hub"
+        print(f"automl: expected the package {error.name}, which is not installed; {what}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("automl: interrupted; continue with --resume if a run folder was written", file=sys.stderr)
         return 130

@@ -92,7 +92,7 @@ def _add_results(commands: Any) -> None:
     _add_json(compare)
     about = "rewrite the artifacts of a run or of one snapshot, or write C code or TensorFlow Lite files; nothing is trained"
     export = _command(commands, "export", "results", about)
-    export.add_argument("path", metavar="RUN", help="folder of a search; with --c or --tflite also that of one artifact")
+    export.add_argument("path", metavar="RUN", help="folder of a search; with --c, --tflite or --hub also that of one artifact")
     which = "only this one, on the front or not (see candidates.csv); default: the reported front"
     export.add_argument("--snapshot", metavar="ID", help=which)
     free = "leave the batch of the ONNX files free (default: fixed at 1, as microcontroller tools require it)"
@@ -102,6 +102,8 @@ def _add_results(commands: Any) -> None:
     form.add_argument("--c", action="store_const", const="c", dest="form", help=code)
     file = "the existing artifacts for TensorFlow Lite Micro: `model.int8.tflite` in each (needs dendrite-automl[tflite])"
     form.add_argument("--tflite", action="store_const", const="tflite", dest="form", help=file)
+    hub = "new folder for a model hub, such as Hugging Face: the most accurate artifact, or that of --snapshot, and a card"
+    export.add_argument("--hub", metavar="DIR", help=hub)
     _add_json(export)
     about = "check an artifact against its hashes, counts, test vectors and device; exit 1 if it differs"
     verify = _command(commands, "verify", "results", about)

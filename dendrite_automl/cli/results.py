@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dendrite_automl.errors import RequestError
+
 
 def watch(options: argparse.Namespace) -> int:
     """Follow a search."""
@@ -73,7 +75,6 @@ def compare(options: argparse.Namespace) -> int:
 
 def _paper(options: argparse.Namespace) -> int:
     from dendrite_automl.comparison.paper import describe, restate
-    from dendrite_automl.errors import RequestError
 
     if options.paths or options.force or options.fail_below is not None:
         raise RequestError("compare: --paper stands alone: expected no run and no flag other than --json")
@@ -82,11 +83,16 @@ def _paper(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write artifacts, C code, or files of TensorFlow Lite."""
-    from dendrite_automl.api import export_run
-
+    """Write artifacts, C code, files of TensorFlow Lite, or a folder for a model hub."""
+    if options.form is not None and options.hub is not None:
+        how = f"expected --{options.form} or --hub, got both; export with --{options.form} first, it goes into the hub's folder"
+        raise RequestError(f"export: {how}")
     if options.form is not None:
         return _export_as(options.form, options)
+    if options.hub is not None:
+        return _export_hub(options)
+    from dendrite_automl.api import export_run
+
     folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
     if options.json:
         print(json.dumps({"artifacts": [str(folder.resolve()) for folder in folders]}))
@@ -96,13 +102,19 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _export_as(form: str, options: argparse.Namespace) -> int:
-    from dendrite_automl.api import export_run_c, export_run_tflite
-    from dendrite_automl.errors import RequestError
+    from dendrite_automl.c99.of_run import export_each, lacks_artifact
 
     if options.dynamic_batch:
         raise RequestError(f"export: --dynamic-batch does not apply to --{form}, which writes no ONNX files")
-    export = {"c": export_run_c, "tflite": export_run_tflite}[form]
-    written, refused = export(options.path, snapshot=options.snapshot)
+    if options.snapshot is not None and lacks_artifact(options.path, options.snapshot):
+        from dendrite_automl.api import export_run
+
+        export_run(options.path, snapshot=options.snapshot)
+    if form == "c":
+        from dendrite_automl.c99.folder import export_c as write
+    else:
+        from dendrite_automl.tflite.export import export_tflite as write
+    written, refused = export_each(options.path, write, snapshot=options.snapshot)
     if options.json:
         print(json.dumps({form: [str(folder.resolve()) for folder in written], "refused": refused}))
     elif written:
@@ -110,6 +122,16 @@ def _export_as(form: str, options: argparse.Namespace) -> int:
     for line in refused:
         print(f"automl: {line}", file=sys.stderr)
     return 1 if refused else 0
+
+
+def _export_hub(options: argparse.Namespace) -> int:
+    from dendrite_automl.export.artifact.hub import export_hub
+
+    if options.dynamic_batch:
+        raise RequestError("export: --dynamic-batch does not apply to --hub, which copies the artifact's files")
+    folder = export_hub(options.path, options.hub, snapshot=options.snapshot)
+    print(json.dumps({"hub": str(folder.resolve())}) if options.json else folder)
+    return 0
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -140,7 +162,6 @@ def log_to_mlflow(run: Any, uri: str, name: str | None) -> None:
 def print_searches(path: Path, as_json: bool) -> None:
     """What repeated searches found, and the comparison of their arms, or why there is none."""
     from dendrite_automl.comparison import SearchComparison, compare_folders
-    from dendrite_automl.errors import RequestError
     from dendrite_automl.report.searches_table import print_repeats, print_search_comparison
     from dendrite_automl.run import Repeats
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from torch import nn
 from dendrite_automl.budget import Budget
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
-from dendrite_automl.export.artifact.bundle import export_artifact
-from dendrite_automl.export.artifact.member import BundleContext, Finish, Member, Validation
+from dendrite_automl.export.artifact.member import BundleContext, Member
+from dendrite_automl.export.chosen import choose_network, load_training
 from dendrite_automl.export.label_errors import find_suspects
+from dendrite_automl.export.parallel import Helpers, Job, finish_all, submit_all
 from dendrite_automl.export.predictions import write_predictions
 from dendrite_automl.front import Goal
-from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Ending, Snapshot
@@ -79,19 +80,25 @@ def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list
         progress.say(left_out)
     journal.update(optimism=optimism(run, plan.goal))
     context = _context(run, plan)
-    write_predictions(journal, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
-    if front:
-        _write_label_errors(journal, front[0], snapshots, context, progress)
-    for number, row in enumerate(front):
-        progress.export(number, len(front))
-        snapshot = snapshots[row["snapshot"]]
+    by_snapshot = {row["snapshot"]: row for row in front}
+    progress.export(0, len(front))
+    chosen = []
+    for row in front:
+        row.update(_as_columns(None))
         try:
-            row.update(_as_columns(_export(journal, row, snapshot, context)))
-        except ExportStopped:
-            raise
+            chosen.append(choose_network(run, row, snapshots[row["snapshot"]], context))
         except AutoMLError as error:
-            progress.say(f"artifact {snapshot.id} refused: {error}")
-            row.update(_as_columns(None))
+            progress.say(f"artifact {row['snapshot']} refused: {error}")
+    with _writing(journal, chosen, context) as artifacts:
+        write_predictions(journal, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
+        if front:
+            _write_label_errors(journal, front[0], snapshots, context, progress)
+        for number, (snapshot_id, found) in enumerate(artifacts, start=1 + len(front) - len(chosen)):
+            if isinstance(found, AutoMLError):
+                progress.say(f"artifact {snapshot_id} refused: {found}")
+            else:
+                by_snapshot[snapshot_id].update(_as_columns(found))
+            progress.export(number, len(front))
     if not rows:
         raise AutoMLError(_nothing_trained(run))
     journal.drop_artifacts(keep=[row["snapshot"] for row in front if row["artifact"]])
@@ -122,7 +129,11 @@ def export_snapshot(journal: Journal, plan: ExportPlan, snapshot_id: str) -> Pat
     known = reported_rows(run, Goal(objectives=plan.goal.objectives, budget=Budget()))
     unknown = {**snapshot.values(), "val_accuracy_selected": None, "finished": None, "val_accuracy_searched": None}
     row = next((r for r in known if r["snapshot"] == snapshot_id), unknown)
-    artifact = _export(journal, row, snapshot, _context(run, plan))
+    context = _context(run, plan)
+    with _writing(journal, [choose_network(run, row, snapshot, context)], context) as artifacts:
+        [(_, artifact)] = artifacts
+    if isinstance(artifact, AutoMLError):
+        raise artifact
     if (run.path / "front.csv").is_file():
         front = run.front_rows()
         for member in front:
@@ -160,42 +171,39 @@ def _as_columns(artifact: Artifact | None) -> dict[str, Any]:
     }
 
 
-def _export(journal: Journal, row: dict[str, Any], snapshot: Snapshot, context: BundleContext) -> Artifact:
-    """Write an artifact into a scratch folder, and move it into place once it is complete.
+@contextlib.contextmanager
+def _writing(
+    journal: Journal, chosen: Sequence[tuple[nn.Module, Member]], context: BundleContext
+) -> Iterator[Iterator[tuple[str, Artifact | AutoMLError]]]:
+    """Write artifacts into scratch folders, and move each into place once it is complete.
+
+    Helpers begin at once; what is done before the first artifact is asked for is done beside them.
+
+    Yields:
+        Snapshots with their artifacts, or why these are refused, as they are finished.
 
     Raises:
-        AutoMLError: it is refused.
-        ExportStopped: it cannot be written.
+        ExportStopped: one cannot be written.
     """
-    run = journal.run
-    finish = _finish(run, row)
-    replicates = _replicates(run, snapshot, is_finished=finish is not None)
-    best = max(replicates, key=lambda replicate: replicate.accuracy)
-    validation = Validation(
-        accuracy=row["val_accuracy"],
-        error=row["val_accuracy_se"],
-        replicates=row["replicates"],
-        selected=row["val_accuracy_selected"],
-        searched=row["val_accuracy_searched"],
-        exported=best.accuracy,
-        chosen_of=len(replicates),
-        seed=best.seed,
-    )
-    candidate = run.candidates()[snapshot.candidate]
-    model = _load(run, snapshot, best.training, context)[best.place]
-    scratch = None
+    scratch: list[Path] = []
+
+    def new_folder() -> Path:
+        scratch.append(journal.new_artifact_folder())
+        return scratch[-1]
+
+    def keep(job: Job) -> None:
+        journal.keep_artifact(job.folder, job.member.snapshot.id)
+
     try:
-        scratch = journal.new_artifact_folder()
-        member = Member(snapshot=snapshot, candidate=candidate, validation=validation, finish=finish)
-        artifact = export_artifact(model, member, scratch, context)
-        journal.keep_artifact(scratch, snapshot.id)
+        with Helpers(len(chosen), context, keep) as helpers:
+            jobs = submit_all(chosen, context, helpers, new_folder)
+            yield ((job.member.snapshot.id, found) for job, found in finish_all(jobs, context, keep))
     except OSError as error:
         what = f"{error.strerror or error}; existing artifacts are untouched; export again with `automl export`"
-        raise ExportStopped(f"export: cannot write {run.path}/artifacts/{snapshot.id}: {what}") from None
+        raise ExportStopped(f"export: cannot write {journal.run.path}/artifacts: {what}") from None
     finally:
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return artifact
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_label_errors(
@@ -205,7 +213,7 @@ def _write_label_errors(
     run, snapshot, task = journal.run, snapshots[row["snapshot"]], context.task
     last = FINISHED if row["finished"] else max((number for number, _ in run.confirmed().get(snapshot.id, [])), default=0)
     try:
-        networks = _load(run, snapshot, last, context)
+        networks = load_training(run, snapshot, last, context)
     except AutoMLError as error:
         progress.say(f"label errors were not looked for: {error}")
         return
@@ -216,64 +224,6 @@ def _write_label_errors(
         progress.say(
             f"suspected label errors: {len(suspects):,} of {judged:,} validation and test examples; see label_errors.csv"
         )
-
-
-def _load(run: Run, snapshot: Snapshot, training: int | str, context: BundleContext) -> list[nn.Module]:
-    """The networks of one training of a snapshot.
-
-    Raises:
-        AutoMLError: their weights are missing.
-    """
-    path = run.weights_path(snapshot.id, training)
-    try:
-        weights = path.read_bytes()
-    except OSError as error:
-        raise AutoMLError(f"{path}: expected the weights of {snapshot.id}: {error.strerror}") from None
-    candidate, classes = run.candidates()[snapshot.candidate], len(context.task.classes)
-    return load_networks(candidate, snapshot.dendrites, weights, context.task.input_shape, classes, context.pretrained)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Replicate:
-    """One training of a snapshot.
-
-    Attributes:
-        training: a round of the confirmation, 0 for the search, or `FINISHED`.
-        place: its index among the networks of that training's weights.
-        seed: None if another replicate of that training diverged, which leaves it unknown which seed this is.
-    """
-
-    accuracy: float
-    training: int | str
-    place: int
-    seed: int | None
-
-
-def _replicates(run: Run, snapshot: Snapshot, *, is_finished: bool) -> list[_Replicate]:
-    """The trainings of a snapshot that a report is about: of the finish, or of search and confirmation, the former first."""
-    trainings: list[tuple[int | str, Snapshot]] = [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
-    if is_finished:
-        trainings = [(FINISHED, run.finished()[snapshot.id][1])]
-    return [
-        _Replicate(accuracy=value, training=number, place=place, seed=None if trained.diverged else trained.seeds[place])
-        for number, trained in trainings
-        for place, value in enumerate(trained.accuracies)
-    ]
-
-
-def _finish(run: Run, row: Mapping[str, Any]) -> Finish | None:
-    """How the finished network of a row was trained; None if the row is about the searched one."""
-    if not row["finished"]:
-        return None
-    design, trained = run.finished()[row["snapshot"]]
-    training = dict(design.training)
-    return Finish(
-        epochs=sum(design.stages[stage].epochs for stage in trained.stages),
-        distill=float(training["distill"]),
-        temperature=float(training["temperature"]),
-        teacher=run.info.finish_teacher or run.info.teacher,
-        seeds=trained.seeds,
-    )
 
 
 def _provenance(run: Run) -> dict[str, Any]:

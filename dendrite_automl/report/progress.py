@@ -75,12 +75,11 @@ class Progress:
             self._file.write(self._line(now) + "\n")
             self._file.flush()
 
-    def export(self, number: int, total: int) -> None:
-        """Show that front member `number` of `total` is being exported."""
-        text = f"exporting front member {number + 1} of {total}: ONNX files, test accuracy"
+    def export(self, done: int, total: int) -> None:
+        """Show that `done` of `total` front members are exported; 0 is the beginning."""
         if self._file.isatty():
-            self._renew(text, last=number + 1 == total)
-        elif number == 0:
+            self._renew(f"exporting the front: {done} of {total} artifacts written", last=done == total)
+        elif done == 0:
             self.say(f"exporting {total} front members: ONNX files, test accuracy")
 
     def say(self, text: str) -> None:

@@ -221,12 +221,12 @@ def test_the_export_is_one_line_in_a_pipe_and_one_renewed_line_in_a_terminal(run
     pipe, terminal = io.StringIO(), Terminal()
     for file in (pipe, terminal):
         progress = watch(run, file)
-        for number in range(3):
-            progress.export(number, 3)
+        for done in range(4):
+            progress.export(done, 3)
     assert pipe.getvalue() == "exporting 3 front members: ONNX files, test accuracy\n"
-    assert terminal.getvalue().count(RENEW) == 3
+    assert terminal.getvalue().count(RENEW) == 4
     assert terminal.getvalue().count("\n") == 1
-    assert "exporting front member 3 of 3" in terminal.getvalue()
+    assert "3 of 3 artifacts written" in terminal.getvalue()
 
 
 def test_what_is_said_stands_on_its_own_line(run: Run, clock: Clock) -> None:

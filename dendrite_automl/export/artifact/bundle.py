@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,15 +17,21 @@ from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleCon
 from dendrite_automl.export.artifact.seal import write_seal
 from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
 from dendrite_automl.export.onnx.footprint import Footprint, count_stored_int8, measure_footprint
+from dendrite_automl.export.onnx.graphs import deploy_form, make_graphs
 from dendrite_automl.export.onnx.quantise import quantise
-from dendrite_automl.export.onnx.write import deploy_form, export_onnx, run_onnx
+from dendrite_automl.export.onnx.run import run_onnx, save_model
 from dendrite_automl.measure import count_executed_macs
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.train.fit import FitSettings, predict
 
 
-def export_artifact(model: nn.Module, member: Member, folder: Path, context: BundleContext) -> Artifact:
+def export_artifact(
+    model: nn.Module, member: Member, folder: Path, context: BundleContext, graph: onnx.ModelProto | None = None
+) -> Artifact:
     """Write all files of an artifact into `folder`, which must exist and be empty.
+
+    Args:
+        graph: the network's, if `make_graphs` has made it already, together with others.
 
     Raises:
         ArtifactMismatch: the counts or outputs of the files differ from those of the network, or the files exceed the budget;
@@ -35,7 +42,9 @@ def export_artifact(model: nn.Module, member: Member, folder: Path, context: Bun
     task, test = context.task, context.test
     model_path, int8_path = folder / "model.onnx", folder / "model.int8.onnx"
     metadata = make_metadata(member, context)
-    export_onnx(model, task.input_shape, model_path, dynamic_batch=context.dynamic_batch, metadata=metadata)
+    if graph is None:
+        [graph] = make_graphs([model], task.input_shape, dynamic_batch=context.dynamic_batch)
+    save_model(graph, model_path, metadata)
     _check_counts(model_path, model, member.snapshot, task.input_shape)
     vectors = task.val.x[:VECTORS]
     logits = run_onnx(model_path, vectors)

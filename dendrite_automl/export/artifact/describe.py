@@ -10,15 +10,15 @@ from typing import Any
 
 import onnx
 
-from dendrite_automl.budget import Budget
 from dendrite_automl.dendrites import find_kind
 from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
 from dendrite_automl.export.onnx.count import count_layers
 from dendrite_automl.export.onnx.quantise import TOLERATED
-from dendrite_automl.export.onnx.write import INPUT, OUTPUT
+from dendrite_automl.export.onnx.run import INPUT, OUTPUT
 
 LICENCE = (
     "none is set by the tool: the network belongs to whoever trained it, on data that has terms of its own; "
@@ -105,15 +105,6 @@ def write_description(description: Mapping[str, Any], folder: Path) -> None:
     hashes = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     text = json.dumps({**description, "sha256": hashes}, indent=2, ensure_ascii=False) + "\n"
     (folder / "artifact.json").write_text(text, encoding="utf-8")
-
-
-def check_fit(figures: Mapping[str, Any], budget: Budget, device: str | None) -> dict[str, Any]:
-    """Each limited measure next to its limit, and whether all limits are met."""
-    limits = {
-        name: {"limit": limit, "value": figures.get(name), "fits": over <= 0}
-        for (name, limit), (_, over) in zip(budget.limits, budget.excess(figures), strict=True)
-    }
-    return {"device": device, "fits": budget.fits(figures), "limits": limits}
 
 
 def onnx_opset(path: Path) -> int:

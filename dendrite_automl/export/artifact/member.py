@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.export.onnx.footprint import Footprint
-from dendrite_automl.export.onnx.quantise import Quantised
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split, Task
-from dendrite_automl.train.fit import Data
+
+if TYPE_CHECKING:  # an artifact is checked without torch
+    from torch import nn
+
+    from dendrite_automl.export.onnx.quantise import Quantised
+    from dendrite_automl.train.fit import Data
 
 TOLERANCE = 1e-4  # largest logit difference between torch and the file; relative if the largest logit is above 1
 VECTORS = 32

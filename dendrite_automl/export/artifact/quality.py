@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.metrics import class_report, confusion_matrix
+
+_Z = 1.959963984540054  # of the standard normal distribution: 95 % lie within ± this
 
 
 def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[
 
 def wilson(right: int, of: int) -> list[float]:
     """Both ends of the 95 % interval of a proportion: Wilson's (1927), sound near 0 and 1 and for few examples."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, of).proportion_ci(confidence_level=0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
+    p, square = right / of, _Z**2
+    whole = 2 * (of + square)
+    centre, reach = (2 * of * p + square) / whole, _Z / whole * math.sqrt(4 * of * p * (1 - p) + square)
+    return [centre - reach if right else 0.0, centre + reach if right < of else 1.0]

@@ -13,12 +13,12 @@ import numpy as np
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
-from dendrite_automl.export.artifact.describe import check_fit
+from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import FILES, FORMAT, TOLERANCE
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
-from dendrite_automl.export.onnx.write import run_onnx
+from dendrite_automl.export.onnx.run import run_onnx
 from dendrite_automl.result import Snapshot
 
 

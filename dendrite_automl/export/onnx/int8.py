@@ -17,7 +17,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import nn
 
 from dendrite_automl.errors import AutoMLError
-from dendrite_automl.export.onnx.write import INPUT, deploy_form, make_model, run_outputs, save_model
+from dendrite_automl.export.onnx.graphs import deploy_form, make_joint_graph
+from dendrite_automl.export.onnx.run import INPUT, run_outputs, save_model
 from dendrite_automl.metrics import score
 from dendrite_automl.train.fit import Data
 
@@ -91,7 +92,7 @@ def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...
     shape = data.input_shape
     with tempfile.TemporaryDirectory() as folder:
         float_path, int8_path = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        save_model(make_model([deploy_form(model, shape) for model in models], shape), float_path, {})
+        save_model(make_joint_graph([deploy_form(model, shape) for model in models], shape), float_path, {})
         export_int8(float_path, int8_path, calibration_examples(data.x.numpy()))
         return tuple(val_accuracy(logits, data) for logits in run_outputs(int8_path, data.x_val.numpy()))
 

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 from torch import nn
 
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.export.onnx.finetune import EPOCHS, finetune_int8
+from dendrite_automl.export.onnx.graphs import deploy_form, with_weights
 from dendrite_automl.export.onnx.int8 import calibration_examples, export_int8, val_accuracy
-from dendrite_automl.export.onnx.write import export_onnx, run_onnx
+from dendrite_automl.export.onnx.run import run_onnx, save_model
+from dendrite_automl.export.onnx.write import export_onnx
 from dendrite_automl.train.fit import Data, FitSettings
 
 _LONGEST = 100_000  # examples that fine-tuning sees over all epochs; one epoch is always run
@@ -79,7 +82,7 @@ def quantise(
             tuned_float, tuned_int8 = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             try:
                 network = finetune_int8(model, data, settings, seed=seed, epochs=epochs)
-                export_onnx(network, data.input_shape, tuned_float, dynamic_batch=dynamic_batch)
+                _write_tuned(network, model, float_path, tuned_float, data.input_shape, dynamic_batch=dynamic_batch)
                 export_int8(tuned_float, tuned_int8, calibration, metadata)
                 tuned = val_accuracy(run_onnx(tuned_int8, x), data)
             except CandidateFailed:  # it diverged: the calibrated one remains
@@ -95,3 +98,14 @@ def quantise(
         val_accuracy_fine_tuned=tuned,
         epochs=epochs,
     )
+
+
+def _write_tuned(
+    tuned: nn.Module, model: nn.Module, float_path: Path, path: Path, input_shape: tuple[int, ...], *, dynamic_batch: bool
+) -> None:
+    """Write the file of a fine-tuned network: that of the network it came from with other weights, where that is possible."""
+    old, new = deploy_form(model, input_shape), deploy_form(tuned, input_shape)
+    if (graph := with_weights(onnx.load(float_path), old, new)) is not None:
+        save_model(graph, path, {})
+    else:
+        export_onnx(tuned, input_shape, path, dynamic_batch=dynamic_batch)

@@ -1,0 +1,44 @@
+"""All costs of a network at once."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from dendrite_automl.dendrites import fold_
+from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.measure.count import count_macs, count_params
+from dendrite_automl.measure.memory import plan_memory
+from dendrite_automl.result import Cost
+
+_BYTES = 4  # float32: the network whose accuracy is reported
+
+
+def folded_copy(model: nn.Module) -> nn.Module:
+    """The network as it is deployed: a copy on the CPU, in evaluation mode, with BatchNorm folded."""
+    folded = copy.deepcopy(model).cpu()
+    fold_(folded)
+    return folded
+
+
+def measure_cost(model: nn.Module, input_shape: tuple[int, ...], device: DeviceProfile | None = None) -> Cost:
+    """All costs of one inference at batch 1, of the folded float32 network; the model is left as it is.
+
+    Args:
+        input_shape: of one example, without the batch.
+        device: adds its runtime's flash and RAM, and gives the speed for the latency estimate.
+    """
+    folded = folded_copy(model)
+    params, macs = count_params(folded), count_macs(folded, input_shape)
+    plan = plan_memory(folded, input_shape)
+    latency = None
+    if device is not None:
+        latency = 1e3 * macs / device.float_macs_per_second + 1e-3 * plan.operators * device.operator_overhead_us
+    return Cost(
+        params=params,
+        macs=macs,
+        flash_bytes=_BYTES * params + (int(device.runtime_flash_bytes) if device else 0),
+        peak_ram_bytes=plan.peak_bytes + (int(device.runtime_ram_bytes) if device else 0),
+        latency_ms=latency,
+    )
