@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.dendrites import dendritic_layers
+from dendrite_automl.dendrites import count_sets, grown_modules
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, CandidateFailed
 from dendrite_automl.measure import measure_cost
@@ -128,7 +128,7 @@ def run_trial(
     lost: list[dict[str, Tensor]] = []  # weights from before a cycle that did not pay off
     while position.stage < len(candidate.stages):
         for model, state in zip(models, lost, strict=False):
-            take_back_(model, [list(dendritic_layers(model))], state)
+            take_back_(model, [list(grown_modules(model))], state)
         index, stage = position.stage, candidate.stages[position.stage]
         before = [copy.deepcopy(model.state_dict()) for model in models] if stage.op == "grow" and stages is None else []
         start, tried = time.perf_counter(), list(models)
@@ -213,7 +213,6 @@ def _measure(trial: _Trial, models: list[nn.Module], index: int, base: Snapshot 
     accuracies = _validate_(models, data)
     accuracies_int8 = _validate_int8(models, data) if trial.int8 else ()
     cost = measure_cost(models[0], data.input_shape, trial.device)
-    sets = max((len(layer.dendrites) for layer in dendritic_layers(models[0]).values()), default=0)
     stages = (*(base.stages if base else ()), index)
     before = base.measurement if base else None
     return Snapshot(
@@ -221,7 +220,7 @@ def _measure(trial: _Trial, models: list[nn.Module], index: int, base: Snapshot 
         arm=candidate.arm,
         stages=stages,
         schedule=" > ".join(str(candidate.stages[i]) for i in stages),
-        dendrites=sets,
+        dendrites=count_sets(models[0]),
         seeds=seeds,
         accuracies=accuracies,
         accuracies_int8=accuracies_int8,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, add_dendrites_, dendritic_layers, train_dendrites_
+from dendrite_automl.dendrites import KINDS, DendriticLayer, Kind, Soma, add_dendrites_, dendritic_layers, train_dendrites_
 
 CLASSES = 3
 
@@ -151,11 +151,17 @@ def make_replicates(
 
 
 def randomise_scalars_(model: nn.Module) -> None:
-    """Gains and cascades that are not 0."""
+    """Gains and cascades that are not 0, and what terms start with as after some training."""
     with torch.no_grad():
         for layer in dendritic_layers(model).values():
             for scalar in (*layer.gains, *layer.cascade):
                 scalar.normal_()
+        for soma in model.modules():
+            if isinstance(soma, Soma):
+                for gain in soma.gains:
+                    gain.normal_(0, 0.3)  # squares of squares of large numbers would be infinite
+                for own in soma.term.parameters():
+                    own.add_(0.1 * torch.randn_like(own))  # equal tensors would be stored once in an ONNX file
 
 
 def grow_(model: nn.Module, x: Tensor, y: Tensor, kind: str | Kind, sets: int = 2) -> nn.Module:

@@ -68,8 +68,15 @@ def test_the_pipelines_page_searches_with_callbacks_as_printed(tmp_path: Path) -
 
 
 def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
-    run_block(block_with("add_dendrites_("), tmp_path)
+    run_block(block_with("train_dendrites_("), tmp_path)
     run_block(block_with("da.grow("), tmp_path)
+
+
+def test_dendrites_on_the_cell_body_go_where_it_is_printed(tmp_path: Path) -> None:
+    page = PAGES["dendrites.md"]
+    block = block_with('kind="statistics"')
+    for place in run_block(block, tmp_path).splitlines():
+        assert f"# {place}: " in page
 
 
 def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_there_are_no_further_python_blocks_that_nothing_runs() -> None:
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 @pytest.mark.parametrize("target", ["search", "test"])

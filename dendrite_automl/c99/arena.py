@@ -6,8 +6,9 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from dendrite_automl.c99.program import Layer, Pool, Program, Step, Sum
+from dendrite_automl.c99.program import Layer, Pool, Program, Shift, Step, inputs_of
 from dendrite_automl.measure.liveness import Operator, plan_order
 
 _ATTEMPTS = 2_000  # placement orders tried before one that needs more than the peak is accepted
@@ -43,7 +44,9 @@ def plan_arena(program: Program) -> Arena:
     """Order and offsets; elementwise steps overwrite an input that no later step reads."""
     operators = [
         Operator(
-            reads=_reads(step), writes=(step.target.name,), form="compute" if isinstance(step, Layer | Pool) else "in_place"
+            reads=_reads(step),
+            writes=(step.target.name,),
+            form=_form(step),
         )
         for step in program.steps
     ]
@@ -59,8 +62,12 @@ def plan_arena(program: Program) -> Arena:
     return Arena(steps=steps, offsets=offsets, size=size, peak=plan.peak_bytes)
 
 
+def _form(step: Step) -> Literal["compute", "in_place"]:
+    return "compute" if isinstance(step, Layer | Pool | Shift) else "in_place"
+
+
 def _reads(step: Step) -> tuple[str, ...]:
-    return (step.source.name, step.other.name) if isinstance(step, Sum) else (step.source.name,)
+    return tuple(tensor.name for tensor in inputs_of(step))
 
 
 def _find_buffers(
@@ -74,7 +81,7 @@ def _find_buffers(
     buffers = {program.source.name: _Buffer(program.source.size, -1, last[program.source.name])}
     for i, step in enumerate(steps):
         name = step.target.name
-        over = () if isinstance(step, Layer | Pool) else _reads(step)
+        over = _reads(step) if _form(step) == "in_place" else ()
         free = [other for other in over if last[other] == i and sizes[other] == sizes[name] and buffers[owner[other]].last == i]
         owner[name] = owner[free[0]] if free else name
         if free:

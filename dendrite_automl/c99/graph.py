@@ -87,6 +87,7 @@ def read_graph(path: Path) -> Graph:
         found = replace(found, target=alias[found.target])
     _spread_quants(found)
     _join_hard_swish(found)
+    _join_spread(found)
     return found
 
 
@@ -149,3 +150,40 @@ def _join_hard_swish(graph: Graph) -> None:
                 graph.nodes[place] = joined
     used = {name for node in graph.nodes for name in node.inputs}
     graph.nodes[:] = [node for node in graph.nodes if node.output not in gates or node.output in used]
+
+
+def _join_spread(graph: Graph) -> None:
+    """Turn `sqrt(max(mean((x - mean(x))^2), least))`, a standard deviation, into one operator `Spread` on x."""
+    makers = {n.output: n for n in graph.nodes}
+
+    def maker(name: str, op: str) -> Node | None:
+        node = makers.get(_shown(graph, name))
+        return node if node is not None and node.op == op else None
+
+    def number(node: Node, place: int) -> float:
+        constant = graph.constants.get(node.inputs[place]) if place < len(node.inputs) else None
+        return float(constant.values.reshape(-1)[0]) if constant is not None and constant.values.size == 1 else math.nan
+
+    for place, root in enumerate(graph.nodes):
+        at_least = maker(root.inputs[0], "Clip") if root.op == "Sqrt" and root.inputs else None
+        mean = maker(at_least.inputs[0], "ReduceMean") if at_least else None
+        square = maker(mean.inputs[0], "Pow") if mean else None
+        apart = maker(square.inputs[0], "Sub") if square and number(square, 1) == 2 else None
+        of = maker(apart.inputs[1], "ReduceMean") if apart else None
+        if not (at_least and mean and apart and of) or len(at_least.inputs) > 2:
+            continue
+        one, other = apart.inputs[0], of.inputs[0]
+        if _shown(graph, one) == _shown(graph, other) and graph.shapes[apart.output] == graph.shapes[one]:
+            graph.nodes[place] = replace(
+                root, op="Spread", inputs=(one, *mean.inputs[1:]), attributes={**mean.attributes, "least": number(at_least, 1)}
+            )
+    for _ in range(4):  # what led to it and nothing else reads
+        used = {_shown(graph, name) for node in graph.nodes for name in node.inputs}
+        dead = {n.output for n in graph.nodes if n.op in ("Sub", "Pow", "ReduceMean", "Clip")} - used - {graph.target}
+        graph.nodes[:] = [node for node in graph.nodes if node.output not in dead]
+
+
+def _shown(graph: Graph, name: str) -> str:
+    while name in graph.views:
+        name = graph.views[name]
+    return name

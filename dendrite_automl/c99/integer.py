@@ -2,10 +2,11 @@
 
 Products of int8 numbers are summed in int32 and rescaled as in the single-rounding mode of TFLite and CMSIS-NN
 (TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING): `floor(v * multiplier / 2**shift + 1/2)` with a 31-bit multiplier, per
-output channel. Products of two int8 numbers (a dendrite's gain) and means are rescaled the same way. Sums rescale both sides
-with one rounding: `floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds
-three times. tanh and sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard
-swish is its hard sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
+output channel. Products of two int8 numbers, such as with a dendrite's gain, means and standard deviations (of integer square
+roots) are rescaled the same way. Sums rescale both sides with one rounding:
+`floor(((a - a0) * A + (b - b0) * B) / 2**shift + 1/2)`, A and B of at most 21 bits, where TFLite rounds three times. tanh and
+sigmoid come from one table of 129 numbers and two terms of the Taylor series, at most 6e-5 off; hard swish is its hard
+sigmoid, rounded to int8, times its input, as in the ONNX file. All results are clamped to [-128, 127].
 
 Each operator is therefore within one step of what the int8 ONNX file computes from the same inputs.
 """
@@ -26,18 +27,22 @@ from dendrite_automl.c99.program import (
     Program,
     Quant,
     Scalars,
+    Shift,
     Squash,
     Step,
-    Sum,
     Tensor,
+    Times,
     Weights,
+    inputs_of,
     known,
 )
+from dendrite_automl.c99.shapes import as_map
 
 Ints = NDArray[np.int64]
 TABLE_STEPS, TABLE_END = 16, 8  # of tanh: entries per unit, up to where it is within 2e-7 of 1
 TANH = np.round(32767 * np.tanh(np.arange(TABLE_STEPS * TABLE_END + 1) / TABLE_STEPS)).astype(np.int64)
 FRACTION = 12  # bits of the position between two entries
+ROOT_BITS = 4  # of a square root below one unit
 _SUM_BITS = 21  # of the factors of a sum: (255 + 255) * 2**21 fits into int32
 
 
@@ -138,6 +143,18 @@ def sum_scale(one: Quant, other: Quant, total: Quant) -> Mix:
     return Mix.of(one.scale / total.scale, other.scale / total.scale)
 
 
+def times_scale(one: Quant, other: Quant, product: Quant) -> Rescale:
+    """Rescaling of a product of two int8 numbers."""
+    return Rescale.of(one.scale * other.scale / product.scale)
+
+
+def spread_scale(step: Pool) -> tuple[Rescale, int]:
+    """Rescaling of a root of sums, which is 2^ROOT_BITS times the size of the window too large, and the least root."""
+    source, target = known(step.source.quant).scale, known(step.target.quant).scale
+    size = math.prod(step.geometry.kernel) << ROOT_BITS
+    return Rescale.of(source / (target * size)), min(2**31 - 1, round(size * math.sqrt(step.least) / source))
+
+
 def table_step(squash: Squash) -> Rescale:
     """From steps of the input to places in tanh's table, with 12 fractional bits; a sigmoid is a tanh of half its input."""
     half = 0.5 if squash.kind == "sigmoid" else 1.0
@@ -196,11 +213,6 @@ def _run_one(program: Program, x: NDArray[np.int8]) -> Ints:
     return values[program.target.name]
 
 
-def inputs_of(step: Step) -> tuple[Tensor, ...]:
-    """The tensors that a step reads."""
-    return (step.source, step.other) if isinstance(step, Sum) else (step.source,)
-
-
 def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
     """One step on int8 numbers, flat; its output in the shape of its target."""
     if isinstance(step, Layer):
@@ -209,11 +221,36 @@ def run_step(step: Step, x: Ints, other: Ints | None = None) -> Ints:
         y = _run_pool(step, x)
     elif isinstance(step, Map):
         y = apply_squash(step.squash, x)
+    elif isinstance(step, Shift):
+        y = _shift(step, x)
+    elif isinstance(step, Times):
+        y = _times(step, x, other)
     else:
         assert other is not None
         quants = (known(tensor.quant) for tensor in (step.source, step.other, step.target))
         y = _add(x.reshape(step.source.shape), other.reshape(step.other.shape), *quants)
     return y.reshape(step.target.shape)
+
+
+def _shift(step: Shift, x: Ints) -> Ints:
+    (_, in_h, in_w), (c, out_h, out_w) = as_map(step.source.shape), as_map(step.target.shape)
+    down, right = step.by
+    y, column = np.arange(out_h) - down, np.arange(out_w) - right  # where each number comes from
+    maps = x.reshape(c, in_h, in_w)[:, np.clip(y, 0, in_h - 1)][:, :, np.clip(column, 0, in_w - 1)]
+    inside = ((y >= 0) & (y < in_h))[:, None] & ((column >= 0) & (column < in_w))
+    return np.where(inside, maps, known(step.target.quant).zero)
+
+
+def _times(step: Times, x: Ints, other: Ints | None) -> Ints:
+    of, by, to = (known(each.quant) for each in (step.source, step.other, step.target))
+    axes = len(step.source.shape)
+    if isinstance(step.other, Tensor):
+        assert other is not None
+        factors = other.reshape(step.other.shape)
+    else:
+        factors = step.other.values.astype(np.int64).reshape((-1,) + (1,) * (axes - 1))
+    products = (x.reshape(step.source.shape) - of.zero) * (factors - by.zero)
+    return clamp(times_scale(of, by, to).apply(products) + to.zero)
 
 
 def _add(x: Ints, y: Ints, one: Quant, other: Quant, total: Quant) -> Ints:
@@ -306,8 +343,13 @@ def _run_pool(step: Pool, x: Ints) -> Ints:
         largest = _windows(step.geometry, x, -128).max((3, 4))
         same = source == target
         return largest if same else clamp(Rescale.of(source.scale / target.scale).apply(largest - source.zero) + target.zero)
-    sums = (_windows(step.geometry, x, source.zero) - source.zero).sum((3, 4))
-    size = math.prod(step.geometry.kernel)
+    windows, size = _windows(step.geometry, x, source.zero) - source.zero, math.prod(step.geometry.kernel)
+    sums = windows.sum((3, 4))
+    if step.kind == "spread":
+        squares = size * (windows * windows).sum((3, 4)) - sums * sums  # size^2 times the variance
+        roots = np.vectorize(lambda v: math.isqrt(int(v) << 2 * ROOT_BITS))(squares)
+        scale, least = spread_scale(step)
+        return clamp(scale.apply(np.maximum(roots, least)) + target.zero)
     return clamp(Rescale.of(source.scale / (target.scale * size)).apply(sums) + target.zero)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dendrite_automl.c99.integer import FRACTION, TANH
-from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Step, Sum
+from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Shift, Step, Sum, Times
 
 KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}  # codes of the activations in C
 _LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack, by tile size: 4 on boards, 8 and 16 on hosts
@@ -20,19 +20,23 @@ def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
     squashes += [layer.squash for layer in layers if layer.squash] + [each.squash for each in sets]
     kinds = {squash.kind for squash in squashes}
     adds = any(isinstance(step, Sum) for step in steps)
+    spreads = any(isinstance(step, Pool) and step.kind == "spread" for step in steps)
     return {
         "layers": bool(layers),
         "sets": bool(sets),
         "low_rank": any(each.mix is not None for each in sets),
         "pools": any(isinstance(step, Pool) for step in steps),
+        "spreads": spreads,
         "adds": adds,
+        "products": any(isinstance(step, Times) for step in steps),
+        "moves": any(isinstance(step, Shift) for step in steps),
         "maps": any(isinstance(step, Map) for step in steps),
         "sums": int8 and (adds or bool(sets)),
         "shifts": int8 and (adds or bool(sets) or bool(kinds & {"tanh", "sigmoid", "hard_swish"})),
         "squash": bool(squashes),
         "layer_squash": any(layer.squash for layer in layers),
         "two_scales": bool(kinds & {"leaky_relu", "tanh", "sigmoid"}),
-        "math": not int8 and bool(kinds & {"tanh", "sigmoid"}),
+        "math": not int8 and (spreads or bool(kinds & {"tanh", "sigmoid"})),
         "squash_text": ", ".join(f"{KINDS[kind]}: {kind.replace('_', ' ')}" for kind in sorted(kinds, key=KINDS.__getitem__)),
         "relu": "relu" in kinds,
         "leaky_relu": "leaky_relu" in kinds,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,11 +24,34 @@ from dendrite_automl.c99.neurons import (
     read_neurons,
     sites_of,
 )
-from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Program, Quant, Squash, Step, Sum, Tensor, Weights
-from dendrite_automl.c99.shapes import LARGEST, LARGEST_STEP, as_map, flatten_pointwise, pair_of
+from dendrite_automl.c99.program import (
+    Geometry,
+    Layer,
+    Map,
+    Pool,
+    Program,
+    Quant,
+    Scalars,
+    Shift,
+    Squash,
+    Step,
+    Sum,
+    Tensor,
+    Times,
+    Weights,
+)
+from dendrite_automl.c99.shapes import LARGEST, LARGEST_SPREAD, LARGEST_STEP, as_map, flatten_pointwise, pair_of
 from dendrite_automl.errors import AutoMLError
 
 _SQUASHES = {"Relu": "relu", "LeakyRelu": "leaky_relu", "HardSwish": "hard_swish", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+_POOLS: dict[str, Literal["max", "mean", "spread"]] = {
+    "MaxPool": "max",
+    "ReduceMax": "max",
+    "AveragePool": "mean",
+    "GlobalAveragePool": "mean",
+    "ReduceMean": "mean",
+    "Spread": "spread",
+}
 # What TFLite quantises them to, regardless of the values observed.
 _NATURAL = {"Tanh": Quant(scale=1 / 128, zero=0), "Sigmoid": Quant(scale=1 / 256, zero=-128)}
 
@@ -65,7 +89,8 @@ class _Lowering:
             "Conv": self._convolve,
             "Gemm": self._multiply,
             "Add": self._add,
-            "Mul": self._scale,
+            "Mul": self._times,
+            "Pad": self._pad,
             "Gather": self._gather,
             "Concat": self._concatenate,
             "Slice": self._slice,
@@ -73,11 +98,15 @@ class _Lowering:
             "AveragePool": self._pool,
             "GlobalAveragePool": self._pool,
             "ReduceMean": self._pool,
+            "ReduceMax": self._pool,
+            "Spread": self._pool,
             **dict.fromkeys(_SQUASHES, self._squash),
         }
         for node in self._graph.nodes:
             if node.op not in take:
-                raise self._refuse(node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take))}")
+                raise self._refuse(
+                    node, f"the operator {node.op} has no kernel; supported: {', '.join(sorted(take.keys() - {'Spread'}))}"
+                )
             take[node.op](node)
         source, target = self._tensor(self._graph.source), self._whole(self._graph.target)
         return Program(source=source, target=target, steps=tuple(self._steps))
@@ -104,6 +133,10 @@ class _Lowering:
         if constant is None:
             raise self._refuse(node, f"expected a stored tensor as input {place}, got a computed one")
         return constant
+
+    def _stored(self, node: Node) -> list[int]:
+        """Which of the inputs are stored."""
+        return [place for place in range(len(node.inputs)) if self._constant(node, place) is not None]
 
     # What each operator becomes
 
@@ -201,27 +234,68 @@ class _Lowering:
 
     def _add(self, node: Node) -> None:
         one, other = (self._expressions(name) for name in node.inputs)
-        if any(self._constant(node, place) is not None for place in (0, 1)):
+        if self._stored(node):
             raise self._refuse(node, "a constant is added outside a layer")
         if one is not None and other is not None and any(_are_scaled(channels) for channels in (one, other)):
             self._lazy[node.output] = [Added(node.output, a, b) for a, b in zip(one, other, strict=True)]
             return
+        self._emit(self._sum(node))
+
+    def _sum(self, node: Node) -> Sum:
         out, shapes = self._graph.shapes[node.output], [self._graph.shapes[name] for name in node.inputs]
         whole = [place for place in (0, 1) if shapes[place] == out]
         if not whole or any(len(shape) != len(out) or shape[0] != out[0] for shape in shapes):
             raise self._refuse(node, f"expected tensors of one shape, or one broadcast along spatial axes, got {shapes}")
         a, b = (self._whole(node.inputs[place]) for place in (whole[0], 1 - whole[0]))
-        self._emit(Sum(source=a, other=b, target=self._output(node)))
+        return Sum(source=a, other=b, target=self._output(node))
 
-    def _scale(self, node: Node) -> None:
-        places = [place for place in (0, 1) if self._constant(node, place) is not None]
-        if len(places) != 1:
-            raise self._refuse(node, "two computed tensors are multiplied")
-        constant, name = self._needs(node, places[0]), node.inputs[1 - places[0]]
-        channels = self._expressions(name)
-        if channels is None or constant.values.size not in (1, len(channels)):
-            raise self._refuse(node, "a constant multiplies something other than the outputs of a layer's dendrites")
-        self._lazy[node.output] = [Scaled(node.output, constant, c, e) for c, e in enumerate(channels)]
+    def _times(self, node: Node) -> None:
+        places = self._stored(node)
+        if len(places) == 2:
+            raise self._refuse(node, "two stored tensors are multiplied")
+        channels = self._expressions(node.inputs[1 - places[0]]) if len(places) == 1 else None
+        if channels is None:
+            self._emit(self._product(node))
+        else:
+            constant = self._per_channel(node, places[0])
+            self._lazy[node.output] = [Scaled(node.output, constant, c, e) for c, e in enumerate(channels)]
+
+    def _product(self, node: Node) -> Times:
+        """Two tensors, or a tensor and stored numbers, as a step of its own."""
+        places, target = self._stored(node), self._output(node)
+        if len(places) == 1:
+            constant = self._per_channel(node, places[0])
+            values = np.broadcast_to(constant.values.reshape(-1), self._graph.shapes[node.output][0])
+            factors = Scalars(values=values, quant=constant.row_quant() if constant.scales is not None else None)
+            return Times(source=self._whole(node.inputs[1 - places[0]]), other=factors, target=target)
+        shapes, out = [self._graph.shapes[name] for name in node.inputs], self._graph.shapes[node.output]
+        whole = [place for place in (0, 1) if shapes[place] == out]
+        if not whole or any(len(shape) != len(out) or shape[0] != out[0] for shape in shapes):
+            raise self._refuse(node, f"expected tensors of one shape, or one broadcast along spatial axes, got {shapes}")
+        a, b = (self._whole(node.inputs[place]) for place in (whole[0], 1 - whole[0]))
+        return Times(source=a, other=b, target=target)
+
+    def _pad(self, node: Node) -> None:
+        if node.attributes.get("mode", b"constant") != b"constant" or len(node.inputs) > 3:
+            raise self._refuse(node, "expected zeros along all axes")
+        fill = self._constant(node, 2)
+        if fill is not None and not fill.is_zero:
+            raise self._refuse(node, "expected zeros to move in")
+        pads = [int(v) for v in self._needs(node, 1).values.reshape(-1)]
+        before, axes = pads[: len(pads) // 2], len(pads) // 2 - 2
+        if axes not in (1, 2) or any(before[:2]) or any(pads[axes + 2 : axes + 4]):
+            raise self._refuse(node, f"expected one or two spatial axes to be padded, got {pads}")
+        self._keep_quant(node)
+        self._emit(Shift(source=self._whole(node.inputs[0]), target=self._output(node), by=pair_of(before[2:], 0)))
+
+    def _per_channel(self, node: Node, place: int) -> Constant:
+        """A stored factor: one number, or one for each channel."""
+        constant, shape = self._needs(node, place), self._graph.shapes[node.output]
+        own = constant.values.shape[-len(shape) :] if constant.values.ndim > len(shape) else constant.values.shape
+        aligned = (1,) * (len(shape) - len(own)) + own
+        if constant.values.size != math.prod(own) or aligned[0] not in (1, shape[0]) or math.prod(aligned[1:]) != 1:
+            raise self._refuse(node, f"expected one factor per channel, got {list(constant.values.shape)} for {list(shape)}")
+        return constant
 
     def _gather(self, node: Node) -> None:
         channels = self._expressions(node.inputs[0])
@@ -257,30 +331,37 @@ class _Lowering:
         self._lazy[node.output] = channels[starts:ends]
 
     def _squash(self, node: Node) -> None:
-        name, quants = node.inputs[0], self._graph.quants
+        name = node.inputs[0]
         if self._graph.quants and node.op in _NATURAL:  # the quantiser leaves their scale to whatever reads them
             self._graph.quants.setdefault(node.output, _NATURAL[node.op])
-        squash = Squash(
+        channels = self._expressions(name)
+        if channels is None or self._is_read_whole(name):
+            self._emit(self._map(node))
+        else:
+            squash = self._squash_of(node)
+            self._lazy[node.output] = [Squashed(node.output, squash, e) for e in channels]
+
+    def _map(self, node: Node) -> Map:
+        return Map(source=self._whole(node.inputs[0]), target=self._output(node), squash=self._squash_of(node))
+
+    def _squash_of(self, node: Node) -> Squash:
+        return Squash(
             kind=_SQUASHES[node.op],  # type: ignore[arg-type]
             slope=float(node.attributes.get("alpha", 0.01)) if node.op == "LeakyRelu" else 0.0,
-            source=quants.get(self._owner(name)),
+            source=self._graph.quants.get(self._owner(node.inputs[0])),
             inner=node.inner,
             target=self._output(node).quant,
         )
-        channels = self._expressions(name)
-        if channels is None or self._is_read_whole(name):
-            self._emit(Map(source=self._whole(name), target=self._output(node), squash=squash))
-        else:
-            self._lazy[node.output] = [Squashed(node.output, squash, e) for e in channels]
 
     def _pool(self, node: Node) -> None:
         given, source = node.attributes, self._whole(node.inputs[0])
         shape = as_map(source.shape)
-        if node.op in ("ReduceMean", "GlobalAveragePool"):
+        kind = _POOLS[node.op]
+        if node.op in ("ReduceMean", "GlobalAveragePool", "ReduceMax", "Spread"):
             axes = given.get("axes") or (self._needs(node, 1).values.tolist() if len(node.inputs) > 1 else None)
             rank = len(source.shape) + 1
-            if node.op == "ReduceMean" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
-                raise self._refuse(node, f"expected a mean over all spatial axes of each channel, got axes {axes}")
+            if node.op != "GlobalAveragePool" and sorted(a % rank for a in axes or range(rank)) != list(range(2, rank)):
+                raise self._refuse(node, f"expected one over all spatial axes of each channel, got axes {axes}")
             kernel, stride, pad, out = shape[1:], shape[1:], (0, 0), (1, 1)
         else:
             spread = max(given.get("dilations") or [1]) > 1
@@ -308,7 +389,10 @@ class _Lowering:
         )
         target = self._output(node)
         self._check_sizes(node, geometry, short=geometry.pad)
-        self._emit(Pool(source=source, target=target, geometry=geometry, kind="max" if node.op == "MaxPool" else "mean"))
+        if kind == "spread" and math.prod(kernel) > LARGEST_SPREAD:
+            raise self._refuse(node, f"expected a map of at most {LARGEST_SPREAD:,} positions, got {math.prod(kernel):,}")
+        least = float(given.get("least", 0.0))
+        self._emit(Pool(source=source, target=target, geometry=geometry, kind=kind, least=least))
 
     # Tensors that are computed as a whole
 
@@ -333,7 +417,15 @@ class _Lowering:
                 raise NotDendritic("its channels are not computed in one place")
             found = read_neurons(channels, sites[0], self._graph.quants)
         except NotDendritic as error:
-            raise self._refuse(node, f"expected a layer, with or without dendrites, but {error}") from None
+            apart: dict[str, Callable[[Node], Step]] = {
+                "Add": self._sum,
+                "Mul": self._product,
+                **dict.fromkeys(_SQUASHES, self._map),
+            }
+            if node.op not in apart:
+                raise self._refuse(node, f"expected a layer, with or without dendrites, but {error}") from None
+            self._emit(apart[node.op](node))
+            return
         rows, geometry = np.array(found.rows), found.product.geometry
         if len(rows) != geometry.out_c:  # a slice of a joined product
             geometry = replace(geometry, out_c=len(rows), group_out=len(rows))
@@ -360,8 +452,9 @@ class _Lowering:
         return Tensor(name=node.output, shape=self._graph.shapes[node.output], quant=quant)
 
     def _is_read_whole(self, name: str) -> bool:
-        reads_whole = ("Conv", "Gemm", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Add")
-        return any(node.op in reads_whole for node in self._users[self._owner(name)])
+        reads_whole = ("Conv", "Gemm", "Add", "Pad", *_POOLS)
+        users = self._users[self._owner(name)]
+        return any(node.op in reads_whole or (node.op == "Mul" and not self._stored(node)) for node in users)
 
     def _look_through(self, name: str) -> tuple[str, list[int] | None]:
         """The underlying whole tensor, and which of its channels are read if `name` was gathered from it."""

@@ -86,9 +86,9 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scalars:
-    """Constants that multiply a dendrite's output, [rows]: float32, or int8 with the scale `quant`.
+    """Constants that multiply a dendrite's output or a tensor, [rows]: float32, or int8 with the scale `quant`.
 
-    Attributes:
+    Attributes, of dendrites in int8 only:
         product: what the products are quantised to; `total`: what the running sum with these products is quantised to.
     """
 
@@ -157,12 +157,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Largest value or mean over windows of each channel; the mean of a whole map has a window as large as the map."""
+    """Largest value, mean or standard deviation (`spread`) over windows of each channel; of a whole map: one window as large.
+
+    Attributes:
+        least: a standard deviation is at least the root of it.
+    """
 
     source: Tensor
     target: Tensor
     geometry: Geometry
-    kind: Literal["max", "mean"]
+    kind: Literal["max", "mean", "spread"]
+    least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +176,18 @@ class Sum:
 
     source: Tensor
     other: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Times:
+    """Two tensors multiplied element by element, or a tensor and stored numbers, one per channel.
+
+    `other` is broadcast along spatial axes where its size is 1.
+    """
+
+    source: Tensor
+    other: Tensor | Scalars
     target: Tensor
 
 
@@ -183,7 +200,22 @@ class Map:
     squash: Squash
 
 
-Step = Layer | Pool | Sum | Map
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """A tensor moved down and to the right by `by`; zeros move in, and what leaves the target's shape is lost."""
+
+    source: Tensor
+    target: Tensor
+    by: tuple[int, int]
+
+
+Step = Layer | Pool | Sum | Times | Map | Shift
+
+
+def inputs_of(step: Step) -> tuple[Tensor, ...]:
+    """The tensors that a step reads."""
+    other = step.other if isinstance(step, Sum | Times) else None
+    return (step.source, other) if isinstance(other, Tensor) else (step.source,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from dendrite_automl.c99.program import Geometry
 
 LARGEST, LARGEST_STEP = 65_535, 255  # of an axis; of strides, padding and dilation along the first axis
+LARGEST_SPREAD = 2**19  # positions of a map whose standard deviation is computed: sums over more exceed 31 bits
 
 
 def as_map(shape: Sequence[int]) -> tuple[int, int, int]:

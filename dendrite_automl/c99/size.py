@@ -16,6 +16,8 @@ _FEATURES_CODE = (
 )
 _SMALL = ("math", "two_scales", "sums", "layer_squash", "squash")  # included in other parts
 
+_FRAMED = ("sets", "low_rank", "pools", "adds", "products", "moves", "spreads")  # kernels with a stack frame worth counting
+
 
 @functools.cache
 def _fit() -> dict[str, Any]:
@@ -56,7 +58,7 @@ def features_of(source: Source) -> dict[str, int]:
 
 def stack_of(source: Source) -> dict[str, int]:
     """What the stack depends on, in the same form."""
-    kernels: dict[str, int] = {kernel: 1 for kernel in ("sets", "low_rank", "pools") if kernel in source.kernels}
+    kernels: dict[str, int] = {kernel: 1 for kernel in _FRAMED if kernel in source.kernels}
     return {**kernels, "base": 1, "strides": len(source.strides), "patch": source.patch}
 
 

@@ -17,9 +17,11 @@ from dendrite_automl.c99.integer import (
     Rescale,
     gate_scale,
     product_scale,
+    spread_scale,
     sum_scale,
     table_scale,
     table_step,
+    times_scale,
 )
 from dendrite_automl.c99.kernels import KINDS, find_limits, find_uses
 from dendrite_automl.c99.program import (
@@ -31,12 +33,16 @@ from dendrite_automl.c99.program import (
     Program,
     Quant,
     Scalars,
+    Shift,
     Squash,
     Step,
+    Sum,
+    Tensor,
     Weights,
     known,
 )
 from dendrite_automl.c99.render import as_array, c_float, c_string, environment, one_line
+from dendrite_automl.c99.shapes import as_map
 from dendrite_automl.version import __version__
 
 _BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4}
@@ -133,7 +139,7 @@ class _Tables:
 
     def call(self, step: Step, arena: Arena) -> str:
         """The line that runs a step."""
-        number = sum(self.counts.get(kind, 0) for kind in ("layer", "pool", "add", "map"))
+        number = sum(self.counts.get(kind, 0) for kind in ("layer", "pool", "add", "product", "move", "map"))
         source, target = (f"at + {arena.offsets[tensor.name]}" for tensor in (step.source, step.target))
         if isinstance(step, Layer):
             return f"run_layer(&{self._layer(step, f'layer_{number}')}, {source}, {target});"
@@ -142,19 +148,30 @@ class _Tables:
         if isinstance(step, Map):
             name = self._record("map", "squash_t", f"squash_{number}", self._squash(step.squash))
             return f"run_squash(&{name}, {source}, {target}, {step.target.size});"
-        other = f"at + {arena.offsets[step.other.name]}"
+        if isinstance(step, Shift):
+            self.counts["move"] = self.counts.get("move", 0) + 1
+            sizes = ", ".join(map(str, (*as_map(step.source.shape), *as_map(step.target.shape)[1:], *step.by)))
+            return f"run_move({source}, {target}, {sizes}{f', {known(step.target.quant).zero}' if self.int8 else ''});"
+        kind = "add" if isinstance(step, Sum) else "product"
+        name = f"{kind}_{number}"
+        if isinstance(step.other, Tensor):
+            other, other_shape = f"at + {arena.offsets[step.other.name]}", step.other.shape
+        else:
+            other = self._array(f"{name}_factor", "int8_t" if self.int8 else "float", step.other.values)
+            other_shape = (len(step.other.values),)
         c, h, w = (*step.source.shape, 1, 1)[:3]
-        _, other_h, other_w = (*step.other.shape, 1, 1)[:3]
-        if step.source.shape == step.other.shape:  # one long row
+        _, other_h, other_w = (*other_shape, 1, 1)[:3]
+        if step.source.shape == other_shape:  # one long row
             c, h, w, other_h, other_w = 1, 1, step.source.size, 1, step.source.size
         sizes = f"{c}, {h}, {w}, {other_h}, {other_w}"
         scale = ""
         if self.int8:
-            text = _sum_text(known(step.source.quant), known(step.other.quant), known(step.target.quant))
-            scale = f", &{self._record('add', 'sum_t', f'sum_{number}', text)}"
+            quants = (known(each.quant) for each in (step.source, step.other, step.target))
+            of, text = ("sum_t", _sum_text(*quants)) if kind == "add" else ("product_t", _product_text(*quants))
+            scale = f", &{self._record(kind, of, name, text)}"
         else:
-            self.counts["add"] = self.counts.get("add", 0) + 1
-        return f"run_add({source}, {other}, {target}, {sizes}{scale});"
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+        return f"run_{kind}({source}, {other}, {target}, {sizes}{scale});"
 
     def _record(self, kind: str, of: str, name: str, text: str, *, count: int | None = None) -> str:
         """One record, or an array of `count`."""
@@ -269,6 +286,11 @@ class _Tables:
             fields |= {"zero_in": source.zero, "zero": target.zero, "scale": scale}
         else:
             fields["scale"] = c_float(1 / size)
+        if step.kind == "spread":
+            fields |= {"is_spread": 1, "least": c_float(step.least)}
+            if self.int8:
+                rescale, fields["least"] = spread_scale(step)
+                fields["scale"] = _rescale_text(rescale)
         return self._record("pool", "pool_t", name, _fields(fields))
 
     def count_bytes(self, uses: Mapping[str, Any]) -> int:
@@ -279,8 +301,9 @@ class _Tables:
         layer = 28 + rows + 8 * uses["sets"] + 4 * uses["layer_squash"]
         record = {
             "layer": layer,
-            "pool": 24 + 4 + rescale,
+            "pool": 24 + 4 + rescale + 4 * uses["spreads"],
             "add": total,
+            "product": rescale + 4 if self.int8 else 0,
             "map": squash,
             "squash": squash,
             "set": rows + (rows + 4) * uses["low_rank"] + 8 + scalars + squash,
@@ -314,6 +337,11 @@ def _rescale_text(r: Rescale) -> str:
 def _sum_text(one: Quant, other: Quant, total: Quant) -> str:
     mix: Mix = sum_scale(one, other, total)
     return _fields({"a": mix.a, "b": mix.b, "shift": mix.shift, "zero_x": one.zero, "zero_y": other.zero, "zero": total.zero})
+
+
+def _product_text(one: Quant, other: Quant, product: Quant) -> str:
+    scale = _rescale_text(times_scale(one, other, product))
+    return _fields({"scale": scale, "zero_x": one.zero, "zero_y": other.zero, "zero": product.zero})
 
 
 def _fields(fields: dict[str, Any]) -> str:

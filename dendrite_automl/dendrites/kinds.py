@@ -18,6 +18,7 @@ class Kind:
         share: fraction of the neurons that keep their dendrite after the dendrite phase: those that gain most from it.
         pool: candidates for each neuron's dendrite in the dendrite phase; the best one stays.
         fit_gains: gains start at the least-squares fit to the error, not at 0.
+        soma: dendrites are no layers, but terms of the neuron's own output, one of `soma.TERMS`: see `Soma`.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Kind:
     share: float = 1.0
     pool: int = 1
     fit_gains: bool = False
+    soma: str | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.share <= 1 and self.pool >= 1 and (self.rank is None or self.rank >= 1)):
@@ -34,6 +36,8 @@ class Kind:
             raise RequestError(f'kind "{self.name}": expected a rank without pool or share, got both; all neurons share a rank')
         if not self.perforated and (self.share < 1 or self.pool > 1 or self.fit_gains):
             raise RequestError(f'kind "{self.name}": share, pool and fit_gains belong to the dendrite phase: set perforated')
+        if self.soma is not None and (self.perforated or self.rank is not None):
+            raise RequestError(f'kind "{self.name}": expected a soma without perforated and rank, got {self}')
 
 
 GRADIENT = Kind(name="gradient", perforated=False)
@@ -122,4 +126,96 @@ Source: the output weights of Cascade-Correlation are a least-squares problem on
 Lebiere 1989, section 2); the step along it is ours, because the error here is a gradient, not a residual.
 """
 
+SQUARE = Kind(name="square", perforated=False, soma="square")
+"""Kind `square`: a neuron hears the square of its own output.
+
+Formula: y = z + gain * z * z, z the output after normalisation and before the nonlinearity; everything learns jointly.
+
+Cost: C parameters, 2 MACs for each number of z. One set per place: a square of a square would be another kind.
+
+When it helps: in a prototype, with joint training from the start (8 seeds, one task, about 610 parameters), by 4.1 +- 0.7
+points against a plain network of equal size on plain 2-D convolutions (MNIST-5k), within 0.7 of nothing on separable 1-D
+networks. Not yet confirmed by a benchmark.
+
+Source: quadratic neurons (Fan, Cong & Wang 2018, "A new type of neurons for machine learning"), reduced to the neuron's own
+output; the gain per channel that starts at 0 is ours.
+"""
+
+STATISTICS = Kind(name="statistics", perforated=False, soma="statistics")
+"""Kind `statistics`: the average over all positions before the head hears the map's largest number and standard deviation.
+
+Formula: y = mean(h) + u * max(h) + v * std(h) for each channel; std is at least 0.01. Everything learns jointly.
+
+Cost: 2C parameters and MACs, and a second pass over the last map, which counts as pooling: no MACs. One set per network.
+
+When it helps: in a prototype, with joint training from the start (8 seeds, one task), by 2.5 +- 0.4 points against a plain
+network of equal size (MNIST-5k, plain 2-D convolutions, about 1,550 parameters, 20 of them these). Not yet confirmed by a
+benchmark.
+
+Source: statistics pooling (Snyder et al. 2018, "X-vectors"), which concatenates mean and deviation; here they are
+added with a gain per channel, so the head stays as small as it was. The maximum beside them is ours.
+"""
+
+PRODUCT = Kind(name="product", perforated=False, soma="product")
+"""Kind `product`: a neuron hears the product of its own output with that of a neighbouring position.
+
+Formula: y = z + gain * z * shift(z), z the output after normalisation and before the nonlinearity; shift moves it by one step
+along the last axis of 2-D maps and by two steps of 1-D ones, and zeros move in. Everything learns jointly.
+
+Cost: C parameters, 2 MACs for each number of z, and RAM for a second map. One set per place.
+
+When it helps: in a prototype, with joint training from the start (8 seeds, one task: MNIST-5k, plain 2-D convolutions), by
+4.2 +- 0.7 points against a plain network of equal size at about 610 parameters and by 2.4 at 1,550; added after 13 epochs, by
+1.2 +- 0.7. Within 0.7 of nothing on separable 1-D networks. Not yet confirmed by a benchmark.
+
+Source: multiplicative interactions of neighbouring synapses on a dendrite (Mel 1993, "Synaptic integration in an excitable
+dendritic tree"; Poirazi, Brannon & Mel 2003); their reduction to one neuron's neighbouring outputs is ours.
+"""
+
+FUNNEL = Kind(name="funnel", perforated=False, soma="funnel")
+"""Kind `funnel`: a neuron hears what a small window around it has more of than its own output.
+
+Formula: y = z + gain * relu(dw(z) + b - z), dw a depthwise convolution of 3 x 3 (1-D: 3) with padding, z the output after
+normalisation and before the nonlinearity. With a gain of 1 it is the funnel activation max(z, dw(z) + b). Everything learns
+jointly. The window stores dw with the -1 of -z in its centre, so weight decay draws that towards 0, too.
+
+Cost: C(k + 2) parameters, k = 9 (1-D: 3); k + 1 MACs for each number of z, and RAM for a second map. One set per place.
+
+When it helps: in a prototype, with joint training from the start (8 seeds, one task: MNIST-5k, plain 2-D convolutions, about
+610 parameters), by 3.5 +- 0.5 points against a plain network of equal size. Within 0.7 of nothing on separable 1-D networks.
+Not yet confirmed by a benchmark.
+
+Source: FReLU (Ma, Zhang & Sun 2020, "Funnel Activation for Visual Recognition", equation 2), where it replaces the nonlinearity
+and dw is followed by BatchNorm; here the nonlinearity stays, the gain starts at 0, and b takes the place of BatchNorm.
+"""
+
+GATE = Kind(name="gate", perforated=False, soma="gate")
+"""Kind `gate`: a neuron's output is scaled by how active it is over the whole map.
+
+Formula: y = z + gain * z * tanh(v * mean(z) + b), the mean over all positions, z the output after normalisation and before the
+nonlinearity; v starts at 1, b at 0. Everything learns jointly.
+
+Cost: 3C parameters, 2 MACs for each number of z and C for v, and RAM for a second map. One set per place.
+
+When it helps: not known; there are no figures yet.
+
+Source: channel gating after squeeze-and-excitation (Hu, Shen & Sun 2018), with each channel hearing only itself, as in gated
+channel transformation (Yang et al. 2020), from where the tanh and the start at an unchanged output are.
+"""
+
 KINDS = {kind.name: kind for kind in (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED)}
+SOMA_KINDS = {kind.name: kind for kind in (SQUARE, STATISTICS, PRODUCT, FUNNEL, GATE)}
+
+
+def find_kind(kind: str | Kind) -> Kind:
+    """A kind by its name, of `KINDS` or `SOMA_KINDS`; a `Kind` is its own.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    if isinstance(kind, Kind):
+        return kind
+    known = {**KINDS, **SOMA_KINDS}
+    if kind not in known:
+        raise RequestError(f'dendrites: kind: expected one of {", ".join(known)}, got "{kind}"')
+    return known[kind]

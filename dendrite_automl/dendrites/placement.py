@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dendrite_automl.dendrites.layer import GROWABLE, DendriticLayer
+from dendrite_automl.dendrites.soma import Term
 from dendrite_automl.errors import RequestError
 
 PLACEMENTS = ("head", "convs", "all")
@@ -53,7 +54,7 @@ def _growable_layers(model: nn.Module) -> dict[str, nn.Module]:
     for name, module in model.named_modules(remove_duplicate=False):
         if inside and name.startswith(inside):
             continue
-        if isinstance(module, (DendriticLayer, *_CLOSED)):
+        if isinstance(module, (DendriticLayer, Term, *_CLOSED)):
             inside = (*inside, f"{name}." if name else "")
         if isinstance(module, (DendriticLayer, *GROWABLE)):
             twins = [other for other, layer in found.items() if layer is module]

@@ -206,7 +206,8 @@ def _write_label_errors(
     last = FINISHED if row["finished"] else max((number for number, _ in run.confirmed().get(snapshot.id, [])), default=0)
     try:
         networks = _load(run, snapshot, last, context)
-    except AutoMLError:  # the export of this member says it
+    except AutoMLError as error:
+        progress.say(f"label errors were not looked for: {error}")
         return
     suspects = find_suspects(networks, task, context.test)
     journal.write_label_errors([asdict(suspect) for suspect in suspects])

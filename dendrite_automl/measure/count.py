@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dendrite_automl.dendrites import DendriticLayer, dendritic_layers
+from dendrite_automl.dendrites import DendriticLayer, Soma, dendritic_layers
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -26,8 +26,9 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
-    each number in their gains and cascades at each position, which is what `y += w * a` costs. BatchNorm that could not be
-    folded: one for each element. Activations and pooling: none.
+    each number in their gains and cascades at each position, which is what `y += w * a` costs. Dendrites on the cell body
+    (`Soma`): one for each element and product, of the term and with its gain. BatchNorm that could not be folded: one for each
+    element. Activations and pooling, the statistics of a pooled map included: none.
 
     Args:
         folded: the network with BatchNorm folded.
@@ -45,12 +46,17 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
         scalars = sum(scalar.numel() for scalar in (*module.gains, *module.cascade))
         macs += scalars * (output.numel() // len(module.neuron.weight))
 
+    def soma(module: Soma, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        macs += module.products * output.numel()
+
     def norm(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal macs
         macs += output.numel()
 
     hooks = [m.register_forward_hook(weighted) for m in folded.modules() if isinstance(m, _WEIGHTED)]
     hooks += [m.register_forward_hook(dendritic) for m in dendritic_layers(folded).values()]
+    hooks += [m.register_forward_hook(soma) for m in folded.modules() if isinstance(m, Soma)]
     hooks += [m.register_forward_hook(norm) for m in folded.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     try:
         folded(torch.zeros(1, *input_shape))

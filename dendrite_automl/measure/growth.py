@@ -48,4 +48,5 @@ def add_untrained_(model: nn.Module, *, kind: str | Kind, placement: str | list[
         RequestError: as for `add_dendrites_`.
     """
     for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
-        dendritic_layers(model)[name].settle_()
+        if name in dendritic_layers(model):
+            dendritic_layers(model)[name].settle_()

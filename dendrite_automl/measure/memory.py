@@ -18,7 +18,8 @@ _BYTES = 4  # float32
 _SAME_STORAGE_MODULES = (nn.Flatten, nn.Identity, nn.Dropout)
 _SAME_STORAGE_METHODS = {"flatten", "view", "reshape", "unsqueeze", "squeeze", "detach", "contiguous"}
 _IN_PLACE_MODULES = (nn.ReLU, nn.LeakyReLU, nn.Hardswish, nn.Tanh, nn.Sigmoid, nn.BatchNorm1d, nn.BatchNorm2d)
-_IN_PLACE_FUNCTIONS = {operator.add, operator.mul, torch.add, torch.mul, F.relu, torch.relu, *ACTIVATIONS.values()}
+_IN_PLACE_FUNCTIONS = {operator.add, operator.sub, operator.mul, torch.add, torch.mul, F.relu, *ACTIVATIONS.values()}
+_IN_PLACE_METHODS = {"square", "clamp", "sqrt"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +84,7 @@ def _form(node: fx.Node, folded: nn.Module) -> Literal["view", "in_place", "comp
             return "view"
         return "in_place" if isinstance(module, _IN_PLACE_MODULES) else "compute"
     if node.op == "call_method":
-        return "view" if node.target in _SAME_STORAGE_METHODS else "compute"
+        if node.target in _SAME_STORAGE_METHODS:
+            return "view"
+        return "in_place" if node.target in _IN_PLACE_METHODS else "compute"
     return "in_place" if node.target in _IN_PLACE_FUNCTIONS else "compute"

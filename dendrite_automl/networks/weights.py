@@ -79,9 +79,9 @@ def _add_set_(model: nn.Module, grow: Stage, state: Mapping[str, Tensor]) -> Non
     """Add a dendrite set to the layers of the stage's placement, for those neurons that the stored set has."""
     kind, placement, activation = str(grow.kind), str(grow.placement), str(grow.activation)
     for name in add_dendrites_(model, kind=kind, placement=placement, activation=activation):
-        layer = dendritic_layers(model)[name]
-        owners = state.get(f"{name}.{owners_name(len(layer.dendrites) - 1)}")
-        if owners is not None:
+        layer = dendritic_layers(model).get(name)
+        owners = state.get(f"{name}.{owners_name(len(layer.dendrites) - 1)}") if layer else None
+        if layer and owners is not None:
             layer.keep_neurons_(owners)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from torch import nn
+
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.candidate import make_candidate
-from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_layers
+from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, SOMA_KINDS, find_kind, find_layers, find_places
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.onnx.check import check_export
 from dendrite_automl.networks.foreign import check_foreign
@@ -12,7 +16,7 @@ from dendrite_automl.plan.accelerator import check_accelerator
 from dendrite_automl.plan.plan import Plan, code_digest
 from dendrite_automl.plan.ray_address import check_address
 from dendrite_automl.run import Run
-from dendrite_automl.space import PRETRAINED, Value
+from dendrite_automl.space import PRETRAINED, SearchSpace, Value
 from dendrite_automl.train.augment import SUITS
 
 
@@ -101,18 +105,53 @@ def _check_schedule_knobs(plan: Plan) -> None:
     where = f'space "{space.name}"'
     if not any("grow" in str(stages).split() for stages in knobs["stages"]):
         return
-    for name, allowed in (("kind", KINDS), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
+    for name, allowed in (("kind", (*KINDS, *SOMA_KINDS)), ("activation", ACTIVATIONS), ("placement", PLACEMENTS)):
         for choice in knobs[name]:
             if choice not in allowed:
                 raise RequestError(f'{where}: knob "{name}": expected one of {", ".join(allowed)}, got {choice!r}')
-    for part in space.by_family():
-        network = {knob.name: knob.choices[0] for knob in part.unscaled().knobs if knob.section == "network"}
-        model = plan.pretrained.model if plan.pretrained else build_backbone(part.backbone, input_shape, classes, network)
-        for placement in knobs["placement"]:
-            try:
-                find_layers(model, str(placement))
-            except RequestError as error:
-                raise RequestError(f'{where}: knob "placement": {error}') from None
+    kinds, placements = ([str(choice) for choice in knobs[name]] for name in ("kind", "placement"))
+    layered = [kind for kind in kinds if find_kind(kind).soma is None]
+    for part in space.by_family() if layered else ():
+        model = plan.pretrained.model if plan.pretrained else _first_network(part, input_shape, classes)
+        for placement in placements:
+            if problem := _placement_problem(model, layered[0], placement):
+                raise RequestError(f'{where}: knob "placement": {problem}')
+    for kind in (kind for kind in kinds if kind not in layered):  # other combinations are refused when they are proposed
+        problems = [_placement_problem(model, kind, place) for model in _by_head(plan) for place in placements]
+        if all(problems):
+            raise RequestError(f'{where}: knob "kind": {problems[0]}')
+    if not layered and min(map(int, knobs["cycles"])) > 1:
+        raise RequestError(f'{where}: knob "cycles": expected 1 among its values: {", ".join(kinds)} have one set per place')
+
+
+def _first_network(space: SearchSpace, input_shape: tuple[int, ...], classes: int, **knobs: Value) -> nn.Module:
+    """The network of a family with the first choice of every knob, apart from those given."""
+    network = {knob.name: knob.choices[0] for knob in space.unscaled().knobs if knob.section == "network"}
+    return build_backbone(space.backbone, input_shape, classes, {**network, **knobs})
+
+
+def _by_head(plan: Plan) -> Iterator[nn.Module]:
+    """A network of each family with each of its heads: some kinds need a pooling."""
+    if plan.pretrained:
+        yield plan.pretrained.model
+        return
+    for part in plan.space.by_family():
+        heads = next((knob.choices for knob in part.knobs if (knob.section, knob.name) == ("network", "head")), ())
+        for knobs in [{"head": head} for head in heads] or [{}]:
+            yield _first_network(part, plan.task.input_shape, len(plan.task.classes), **knobs)
+
+
+def _placement_problem(model: nn.Module, kind: str, placement: str) -> str:
+    """Why a kind cannot be placed so; empty if it can."""
+    chosen = find_kind(kind)
+    try:
+        if chosen.soma is None:
+            find_layers(model, placement)
+        else:
+            find_places(model, chosen, placement)
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 def _check_epochs(plan: Plan) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dendrite_automl.dendrites import KINDS, Kind, add_dendrites_, drop_dendrites_, train_dendrites_
+from dendrite_automl.dendrites import Kind, add_dendrites_, drop_dendrites_, find_kind, train_dendrites_
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.train.fit import Data, FitSettings, fit_, predict, validate, weigh_classes
 
@@ -118,7 +118,7 @@ def start_cycle_(
         RequestError: the placement does not suit the network.
         CandidateFailed: no network has a finite loss.
     """
-    phase = max(1, int(_DENDRITE_SHARE * epochs)) if KINDS[kind].perforated else 0
+    phase = max(1, int(_DENDRITE_SHARE * epochs)) if find_kind(kind).perforated else 0
     loss = functools.partial(F.cross_entropy, weight=class_weights)
     grown: list[nn.Module] = []
     failure: CandidateFailed | None = None
@@ -210,8 +210,7 @@ def grow(
 
 
 def _dendrite_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSettings) -> dict[str, float]:
-    kind = KINDS[how.kind] if isinstance(how.kind, str) else how.kind
-    if not kind.perforated:
+    if not find_kind(how.kind).perforated:
         return {}
     pair = (data.x_val, data.y_val) if how.error == "held_out" else (data.x, data.y)
     smoothing = _SMOOTHING if how.error == "smoothed" else 0.0

@@ -10,7 +10,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from dendrite_automl.dendrites import dendritic_layers
+from dendrite_automl.dendrites import dendritic_layers, grown_modules, scalars_of
 from dendrite_automl.dendrites.layer import GROWABLE
 from dendrite_automl.errors import CandidateFailed
 
@@ -81,7 +81,7 @@ def _mean_widths(models: Sequence[nn.Module], example: Tensor, ratio: float) -> 
 
 def _widths(model: nn.Module) -> dict[str, int]:
     """Output channels of the layers, except those of dendrites, which follow their neuron."""
-    inside = tuple(f"{name}.dendrites." for name in dendritic_layers(model))
+    inside = tuple(f"{name}.{part}." for name in grown_modules(model) for part in ("dendrites", "term"))
     layers = {name: m for name, m in model.named_modules() if isinstance(m, GROWABLE) and not name.startswith(inside or "/")}
     return {name: len(layer.weight) for name, layer in layers.items()}
 
@@ -121,7 +121,7 @@ def _take_out_(
             num_heads={},
             channel_groups={},
             ch_sparsity_dict=None,
-            unwrapped_parameters=[(p, 0) for layer in dendritic_layers(model).values() for p in (*layer.gains, *layer.cascade)],
+            unwrapped_parameters=[(p, 0) for p in scalars_of(model)],
         )
         for group in pruner.step(interactive=True):
             _cut(pruner, group)

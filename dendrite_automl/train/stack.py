@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from dendrite_automl.backbones.parts import AsImage
 from dendrite_automl.dendrites import DendriticLayer
+from dendrite_automl.dendrites.soma import Term
 from dendrite_automl.errors import RequestError
 
 # A banded matrix spends T products where a kernel needs K; up to this many steps it is still faster.
@@ -63,7 +64,7 @@ def _can_stack_layer(module: nn.Module) -> bool:
         return module.start_dim == 1
     container = bool(module._modules) and not module._parameters and not module._buffers
     known = type(module) in (*_WITHOUT_WEIGHTS, AsImage)
-    return known or container or isinstance(module, DendriticLayer | nn.ModuleList | nn.ParameterList)
+    return known or container or isinstance(module, DendriticLayer | Term | nn.ModuleList | nn.ParameterList)
 
 
 def stack(models: Sequence[nn.Module]) -> nn.Module:

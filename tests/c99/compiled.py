@@ -13,9 +13,10 @@ from torch import nn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.program import Program
 from dendrite_automl.c99.source import make_source
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import SOMA_KINDS
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx
+from dendrite_automl.measure.growth import add_untrained_
 from tests.sample_networks import randomise_scalars_
 
 STRICT = "-std=c99 -Wall -Wextra -Werror -pedantic"
@@ -41,6 +42,7 @@ GROWN = [
     ("sepconv1d", "subset", "convs"),
     ("conv2d", "subset", "head"),
 ]
+SOMAS = [(name, kind, "all") for kind in SOMA_KINDS for name in NETWORKS if name not in ("mlp", "conv2d")]  # no pooled head
 
 _MAIN = """
 #include "net.h"
@@ -56,13 +58,12 @@ int main(void) {
 
 
 def build(name: str, kind: str | None, placement: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network with all numbers random, two sets of dendrites of a kind on it."""
+    """A network with all numbers random, two sets of dendrites of a kind on it, or one of a kind on the cell body."""
     torch.manual_seed(0)
     shape, knobs = NETWORKS[name]
     model = build_backbone(name.removesuffix("_pool"), shape, 6, knobs)
-    for _ in range(2 if kind else 0):
-        for layer in add_dendrites_(model, kind=str(kind), placement=placement):
-            dendritic_layers(model)[layer].settle_()
+    for _ in range(0 if kind is None else 1 if kind in SOMA_KINDS else 2):
+        add_untrained_(model, kind=str(kind), placement=placement)
     with torch.no_grad():
         model.train()(torch.randn(8, *shape))
     randomise_scalars_(model.eval())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dendrite_automl.c99.integer import Mix, Rescale, apply_squash, look_up_tanh, quantise_input, run_step, sum_scale
-from dendrite_automl.c99.program import Geometry, Pool, Quant, Squash, Sum, Tensor
+from dendrite_automl.c99.program import Geometry, Pool, Quant, Scalars, Shift, Squash, Sum, Tensor, Times
 
 ALL = np.arange(-128, 128)
 scales = st.floats(1e-4, 0.5)
@@ -86,12 +86,51 @@ def test_pools_against_floats(kind) -> None:
     assert np.abs(run_step(step, x.reshape(-1)) - rounded(np.array(expected), target)).max() <= 1
 
 
+@given(quants, st.floats(1e-3, 0.5), st.integers(0, 2**16), st.integers(1, 60))
+def test_a_standard_deviation_is_within_one_step(source, target_scale, seed, positions) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(*sorted(rng.integers(-128, 128, 2) + (0, 1)), (2, 1, positions))
+    target = Quant(scale=max(target_scale, source.scale / 8), zero=-128)
+    sizes = {"in_h": 1, "in_w": positions, "out_c": 2, "out_h": 1, "out_w": 1, "group_in": 1, "group_out": 1}
+    geometry = Geometry(**sizes, kernel=(1, positions), stride=(1, positions), pad=(0, 0), dilation=(1, 1))
+    step = Pool(
+        source=Tensor(name="x", shape=(2, positions), quant=source),
+        target=Tensor(name="y", shape=(2, 1), quant=target),
+        geometry=geometry,
+        kind="spread",
+        least=1e-4,
+    )
+    real = np.sqrt(np.maximum((x * source.scale).var((1, 2)), 1e-4))
+    assert np.abs(run_step(step, x.reshape(-1)).reshape(-1) - rounded(real, target)).max() <= 1
+
+
 def test_a_sum_repeats_the_smaller_tensor() -> None:
     quant = Quant(scale=0.5, zero=1)
     one, other = (Tensor(name=n, shape=s, quant=quant) for n, s in (("a", (2, 3, 4)), ("b", (2, 1, 4))))
     a, b = np.arange(24) - 12, np.arange(8)
     got = run_step(Sum(source=one, other=other, target=one), a, b)
     np.testing.assert_array_equal(got, a.reshape(2, 3, 4) + b.reshape(2, 1, 4) - 1)
+
+
+@given(quants, quants, quants, st.booleans())
+def test_a_product_is_rounded_once_and_repeats_the_smaller_factor(one, other, product, stored) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-128, 128, (2, 3, 4)), rng.integers(-128, 128, 2)
+    x, y = (Tensor(name=n, shape=(2, w, h), quant=q) for n, w, h, q in (("x", 3, 4, one), ("y", 1, 1, other)))
+    by = Scalars(values=b.astype(np.int8), quant=other) if stored else y
+    step = Times(source=x, other=by, target=Tensor(name="z", shape=(2, 3, 4), quant=product))
+    got = run_step(step, a.reshape(-1), None if stored else b)
+    real = (a - one.zero) * one.scale * (b - other.zero)[:, None, None] * other.scale
+    assert np.abs(got - rounded(real, product)).max() <= 1
+
+
+@given(st.integers(-3, 3), st.integers(-4, 4), st.integers(1, 5), st.integers(1, 6))
+def test_a_moved_map_against_a_padded_one(down, right, height, width) -> None:
+    x, quant = np.arange(24).reshape(2, 3, 4) - 12, Quant(scale=0.1, zero=7)
+    source, target = (Tensor(name=n, shape=(2, h, w), quant=quant) for n, h, w in (("x", 3, 4), ("y", height, width)))
+    around = np.pad(x, ((0, 0), (9, 9), (9, 9)), constant_values=7)
+    expected = around[:, 9 - down : 9 - down + height, 9 - right : 9 - right + width]
+    np.testing.assert_array_equal(run_step(Shift(source=source, target=target, by=(down, right)), x.reshape(-1)), expected)
 
 
 def test_inputs_are_rounded_half_up_and_clamped() -> None:

@@ -8,7 +8,8 @@ from torch import nn
 
 from dendrite_automl.c99.arena import plan_arena
 from dendrite_automl.c99.lower import Unsupported, lower
-from dendrite_automl.c99.program import Layer, Map, Program, Sum
+from dendrite_automl.c99.program import Layer, Map, Program, Sum, Times, inputs_of
+from dendrite_automl.dendrites import SOMA_KINDS
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write
 
@@ -68,7 +69,7 @@ def test_an_unknown_operator_is_named(op, attributes, said, tmp_path) -> None:
     ("model", "shape", "said"),
     [
         (nn.Linear(3, 2), (4, 3), "MatMul"),
-        (Scaled(), (3,), "a constant multiplies something other"),
+        (Scaled(), (2, 3), r"one factor per channel, got \[3\] for \[2, 3\]"),
         (nn.Sequential(nn.Conv1d(2, 3, 2, dilation=2), nn.MaxPool1d(2, dilation=2)), (2, 12), "dilations"),
         (nn.Sequential(nn.ReLU(), nn.Conv3d(1, 1, 1)), (1, 2, 2, 2), "one or two spatial axes, got 3"),
         (nn.Sequential(nn.Conv1d(1, 2, 1), nn.AvgPool1d(3, ceil_mode=True)), (1, 8), "ceil_mode"),
@@ -88,24 +89,28 @@ def test_padding_that_is_not_counted_is_refused(tmp_path) -> None:
         lower(tmp_path / "m.onnx")
 
 
-def test_a_tampered_graph_is_no_layer(tmp_path) -> None:
-    """A dendrite that hears something else than its neuron's."""
+@needs_compiler
+def test_what_is_no_dendritic_layer_is_computed_operator_by_operator(tmp_path) -> None:
+    """A neuron that hears a dendrite without its gain."""
     file, _ = write(*build("mlp", "gradient", "all"), tmp_path)
     model = onnx.load(file)
     adds = [node for node in model.graph.node if node.op_type == "Add"]
     tanhs = [node for node in model.graph.node if node.op_type == "Tanh"]
     adds[0].input[1] = tanhs[0].output[0]  # an unscaled dendrite
     onnx.save(model, file)
-    with pytest.raises(Unsupported, match="a constant multiplies something other than the outputs of a layer's dendrites"):
-        lower(file)
+    program = lower(file)
+    assert any(isinstance(step, Times) for step in program.steps)
+    x = inputs((16,), 50)
+    np.testing.assert_allclose(run(compile_program(program, tmp_path / "c"), x, 6), run_onnx(file, x), atol=1e-4)
 
 
 def test_no_two_living_tensors_share_a_place(tmp_path) -> None:
     """An account of its own: who wrote each number of the arena last."""
-    for name in ("bcresnet", "ressep1d", "invres2d"):
-        folder = tmp_path / name
+    cases = [(name, kind) for name in ("bcresnet", "ressep1d", "invres2d") for kind in ("gradient", *SOMA_KINDS)]
+    for name, kind in cases:
+        folder = tmp_path / f"{name}_{kind}"
         folder.mkdir()
-        program = lower(write(*build(name, "gradient", "all"), folder)[0])
+        program = lower(write(*build(name, kind, "all"), folder)[0])
         _check_places(program)
 
 
@@ -117,7 +122,7 @@ def _check_places(program: Program) -> None:
     }
     owner[place[program.source.name]] = program.source.name
     for step in arena.steps:
-        for tensor in (step.source, *((step.other,) if isinstance(step, Sum) else ())):
+        for tensor in inputs_of(step):
             assert (owner[place[tensor.name]] == tensor.name).all()
             if isinstance(step, Layer):  # reads while it writes
                 taken, written = place[tensor.name], place[step.target.name]

@@ -13,6 +13,7 @@ from tests.c99.compiled import (
     GROWN,
     NETWORKS,
     PLAIN,
+    SOMAS,
     STRICT,
     build,
     compile_program,
@@ -24,7 +25,7 @@ from tests.c99.compiled import (
 
 
 @needs_compiler
-@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN)
+@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN + SOMAS)
 def test_c_computes_what_the_files_do(name, kind, placement, tmp_path) -> None:
     model, shape = build(name, kind, placement)
     float_path, int8_path = write(model, shape, tmp_path)
@@ -64,7 +65,7 @@ def test_all_tiles_give_the_same(name, tile, tmp_path) -> None:
     np.testing.assert_array_equal(run(compile_program(program, tmp_path / "int8", flags), x8, 6), run_program(program, x8))
 
 
-@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN)
+@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN + SOMAS)
 def test_arena_is_as_large_as_planned(name, kind, placement, tmp_path) -> None:
     model, shape = build(name, kind, placement)
     files = write(model, shape, tmp_path)

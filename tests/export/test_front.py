@@ -317,3 +317,12 @@ def test_damaged_label_errors_are_named(search: Search, task: Task) -> None:
         search.run.label_errors()
     path.unlink()
     assert search.run.label_errors() == []
+
+
+def test_label_errors_without_the_weights_that_judge_are_reported_as_not_looked_for(search: Search, task: Task) -> None:
+    snapshot = search.add(5, 0.9)
+    search.again(snapshot, 5, 0.8)
+    search.run.weights_path(snapshot.id, 1).unlink()
+    search.export(task)
+    assert f"label errors were not looked for: {search.run.weights_path(snapshot.id, 1)}: expected" in search.said.getvalue()
+    assert search.run.label_errors() == []

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from dendrite_automl.budget import Budget
-from dendrite_automl.dendrites import KINDS
+from dendrite_automl.dendrites import find_kind
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.export.artifact.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.artifact.quality import judge
@@ -47,7 +47,7 @@ def make_metadata(member: Member, context: BundleContext) -> dict[str, str]:
 def is_perforated(member: Member) -> bool:
     """Whether the network has dendrites of a perforated kind."""
     stages = [stage for stage in member.candidate.stages if stage.op == "grow"]
-    return member.snapshot.dendrites > 0 and any(KINDS[str(stage.kind)].perforated for stage in stages)
+    return member.snapshot.dendrites > 0 and any(find_kind(str(stage.kind)).perforated for stage in stages)
 
 
 def describe(member: Member, found: Exported, folder: Path, context: BundleContext) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def count_layers(path: Path) -> list[dict[str, Any]]:
     """Name, type, output shape at batch 1, parameters and MACs of each operator of a float32 file.
 
     Parameters are the float initializers that a Conv, Gemm, MatMul, Mul, Add or BatchNormalization reads, counted where they
-    are first read. MACs: Conv and Gemm by their shapes; a product with a stored tensor (a dendrite's gain) one per element.
+    are first read. MACs: Conv and Gemm by their shapes; a product with a stored tensor (a dendrite's gain) one per element,
+    and so for the product of computed tensors that it scales, as of a neuron's output with itself.
 
     Raises:
         ArtifactMismatch: as for `load_graph`.
@@ -58,6 +59,7 @@ def count_layers(path: Path) -> list[dict[str, Any]]:
     graph = load_graph(path).graph
     stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
     shapes = {v.name: _dims(v) for v in (*graph.value_info, *graph.output, *graph.input)}
+    scaled = {name for node in graph.node if node.op_type == "Mul" and stored.keys() & set(node.input) for name in node.input}
     seen: set[str] = set()
     layers = []
     for node in graph.node:
@@ -71,13 +73,15 @@ def count_layers(path: Path) -> list[dict[str, Any]]:
                 "operator": node.op_type,
                 "output": shape,
                 "params": sum(math.prod(stored[name].dims) for name in fresh),
-                "macs": _macs(node, weights, stored, math.prod(shape)),
+                "macs": _macs(node, weights, stored, math.prod(shape), is_scaled=node.output[0] in scaled),
             }
         )
     return layers
 
 
-def _macs(node: onnx.NodeProto, weights: list[str], stored: dict[str, onnx.TensorProto], elements: int) -> int:
+def _macs(
+    node: onnx.NodeProto, weights: list[str], stored: dict[str, onnx.TensorProto], elements: int, *, is_scaled: bool
+) -> int:
     if node.op_type == "Conv":
         return math.prod(stored[node.input[1]].dims[1:]) * elements
     if node.op_type == "Gemm":
@@ -85,7 +89,7 @@ def _macs(node: onnx.NodeProto, weights: list[str], stored: dict[str, onnx.Tenso
         return stored[node.input[1]].dims[1 if transposed else 0] * elements
     if node.op_type == "MatMul" and weights:
         return stored[weights[0]].dims[0] * elements
-    return elements if (node.op_type == "Mul" and weights) or node.op_type == "BatchNormalization" else 0
+    return elements if (node.op_type == "Mul" and (weights or is_scaled)) or node.op_type == "BatchNormalization" else 0
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from dendrite_automl.dendrites import dendritic_layers
+from dendrite_automl.dendrites import DendriticLayer, grown_modules
 from dendrite_automl.measure import folded_copy
 from dendrite_automl.train.fit import Data, FitSettings, fit_
 
@@ -23,7 +23,7 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
     """A copy of the network, BatchNorm folded, whose float weights were trained with int8 rounding in the loop.
 
     Weights are rounded per output channel, symmetrically; the input of every Linear and Conv layer, the output of every
-    dendritic layer and the logits per tensor, over a running range. The gradient passes through the rounding. Frozen
+    module with dendrites and the logits per tensor, over a running range. The gradient passes through the rounding. Frozen
     dendrites stay as they are.
 
     Args:
@@ -38,10 +38,10 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
     """
     tuned = folded_copy(model)
     hooks = []
-    dendritic = list(dendritic_layers(tuned).values())
+    dendritic = [module for module in tuned.modules() if isinstance(module, DendriticLayer)]
     for layer in dendritic:
         layer.fused = False  # the fused kernels do not call the layers that are rounded here
-        hooks.append(layer.register_forward_hook(_round_output(_Rounding())))
+    hooks += [grown.register_forward_hook(_round_output(_Rounding())) for grown in grown_modules(tuned).values()]
     weighted = [module for module in tuned.modules() if isinstance(module, _WEIGHTED)]
     for module in weighted:
         parametrize.register_parametrization(module, "weight", _RoundedWeight())

@@ -22,6 +22,8 @@ _IN_PLACE = (
     "Add",
     "Sub",
     "Mul",
+    "Pow",
+    "Sqrt",
     "BatchNormalization",
     "Clip",
     "LeakyRelu",
