@@ -1,103 +1,72 @@
-"""Do cheap dendrites pay? The experiment of dendrites_protocol.md: fixed before its first run.
+"""Do cheap dendrites pay? The experiment of dendrites_protocol.md, which was fixed before its first run.
 
-    python benchmarks/dendrites_experiment.py --cache DIR --stage screening --minutes 60     # resumable
-    python benchmarks/dendrites_experiment.py --cache DIR --stage confirmation --minutes 60
-    python benchmarks/dendrites_experiment.py --render       # the section of README.md from results/dendrites_experiment.jsonl
+    python benchmarks/dendrites_experiment.py --estimate                      # CPU hours of both stages, done and to be done
+    python benchmarks/dendrites_experiment.py --cache DIR --minutes 60        # the screening; resumable, training by training
+    python benchmarks/dendrites_experiment.py --cache DIR --minutes 60 --stage confirmation
+    python benchmarks/dendrites_experiment.py --render  # the section of README.md from results/dendrites_experiment.jsonl only
+
+Its networks are found by dendrites_experiment_networks.py; its tables are those of dendrites_experiment_report.py.
 """
 
 from __future__ import annotations
 
-import functools
+import argparse
 import itertools
-import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from data_sets import load, read_folders, thin
+from data_sets import load, thin
 from data_sources import Folders
+from dendrites_experiment_cost import estimate, within
+from dendrites_experiment_networks import BELOW, PLAIN, SETTINGS, Network, Pair, find_pair, known_kinds
 from dendrites_experiment_report import going_on, render
 from designs import EXAMPLES, load_lines, parser, train_missing
 from section import replace_section
-from torch import nn
+from torch import Tensor, nn
 
-from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import KINDS, add_dendrites_
-from dendrite_automl.feasibility.sizing import largest_size
-from dendrite_automl.measure import measure_cost
-from dendrite_automl.result import Cost
-from dendrite_automl.tasks import Task
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_
+from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.train.fit import Data, accuracy, fit_replicates_
 
 RESULTS = Path(__file__).parent / "results" / "dendrites_experiment.jsonl"
-EPOCHS, TOGETHER = 32, 8  # seeds trained together
-SIZES = (700, 1500, 3000)
-NONLINEARITIES = ("hard_swish", "relu")
-PLACEMENT = {
-    **dict.fromkeys(("square", "product", "funnel", "gate", "shared", "reuse", "fold_away"), "convs"),
-    "statistics": "head",
-}
-CHEAP = tuple(kind for kind in PLACEMENT if kind in KINDS)
-MEASURES = ("params", "macs", "peak_ram_bytes")
-SEEDS = {"screening": (0, 8), "confirmation": (100, 148)}
-_MASKED = FitSettings(learning_rate=0.01, weight_decay=0.01, shift=3, noise=0.1, time_mask=6, channel_mask=2)
-_SHIFTED = FitSettings(learning_rate=0.01, weight_decay=0.01, shift=1, noise=0.05)
-_CONV = ("conv2d", "filters", {"blocks": 3, "growth": "double", "kernel": 3, "norm": "batch", "head": "pool"})
-_SEPARABLE = ("ressep1d", "channels", {"blocks": 3, "kernel": 9, "stride": 2})
-# Data set: backbone, the knob that is its width, fixed knobs, and how it is trained.
-TASKS: dict[str, tuple[tuple[str, str, dict[str, Any]], FitSettings]] = {
-    **dict.fromkeys(("mnist5k", "fashion5k"), (_CONV, _SHIFTED)),
-    **dict.fromkeys(("spoken", "hapt", "keywords"), (_SEPARABLE, _MASKED)),
-}
-_WIDEST, _STEP = 200.0, 0.01
+EPOCHS, TOGETHER = 32, 8  # seeds trained together: more of them would gain nothing
+SIZES = (1500, 700, 3000)
+DEFAULT, OTHER = "hard_swish", "relu"
+STAGES = {"screening": (0, 8), "confirmation": (100, 148)}  # seeds
+# What is trained one after the other. If the bound is reached, the last ones are missing: first those that the protocol names.
+PHASES = ("H1", "H2 and H3", "interpolation", "H5", "equal work", "H5 at 3,000", "hapt at 3,000", "H4")
+_WORK_ALIKE = 0.05
+_SMOKE_EPOCHS, _SMOKE_EXAMPLES = 2, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """A network of a task's family.
+class Training:
+    """Some seeds of a network, trained together.
 
     Attributes:
-        kind: of its dendrites; `plain` without any.
-    """
-
-    data: str
-    nonlinearity: str
-    width: float
-    kind: str = "plain"
-
-    def build(self, task: Task) -> nn.Module:
-        """A fresh one."""
-        (backbone, knob, fixed), _ = TASKS[self.data]
-        knobs = {**fixed, knob: self.width, "nonlinearity": self.nonlinearity}
-        return build_backbone(backbone, task.input_shape, len(task.classes), knobs)
-
-    def grow_(self, model: nn.Module) -> nn.Module:
-        """Add its dendrites, in place."""
-        if self.kind != "plain":
-            add_dendrites_(model, kind=self.kind, placement=PLACEMENT[self.kind])
-        return model
-
-    def cost(self, task: Task) -> Cost:
-        """Of its deployed form."""
-        return measure_cost(self.grow_(self.build(task)), task.input_shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """Some seeds of a network.
-
-    Attributes:
-        first: of `TOGETHER` seeds.
-        regime: `joint`, with dendrites from the start, or `grown`, after half of the epochs.
-        size: that a dendritic network is within; 0 for a plain one, which may serve several.
+        first: of the seeds.
+        grown: dendrites are added after half of the epochs, not at the start.
+        size: parameters that a dendritic network is within; 0 for a plain one, which may be the rival of several.
+        rivals: widths of the plain networks that it is compared with; see `Pair`.
+        work_epochs: of the plain network with as many parameters, for as much work; 0 if the work is about the same.
     """
 
     network: Network
-    first: int
-    regime: str = "joint"
+    epochs: int = EPOCHS
+    first: int = 0
+    grown: bool = False
     size: int = 0
+    rivals: tuple[tuple[str, float], ...] = ()
+    work_epochs: int = 0
+    examples: int = EXAMPLES
+
+    @property
+    def plain(self) -> Network:
+        """The plain network with as many parameters."""
+        return replace(self.network, kind=PLAIN, width=dict(self.rivals)["params"])
 
     @property
     def data(self) -> str:
@@ -108,101 +77,174 @@ class Cell:
     def facts(self) -> dict[str, Any]:
         """What sets it apart in the results file."""
         of = self.network
-        facts = {"data": of.data, "kind": of.kind, "nonlinearity": of.nonlinearity, "width": of.width, "size": self.size}
-        return {**facts, "regime": self.regime, "first": self.first}
+        facts = {"data": of.data, "kind": of.kind, "nonlinearity": of.nonlinearity, "size": self.size, "width": of.width}
+        return {**facts, "grown": self.grown, "epochs": self.epochs, "first": self.first}
 
     def line(self, folders: Folders) -> dict[str, Any]:
-        """Accuracy of each seed, and costs."""
-        task = task_of(self.data, folders)
+        """Costs of the network, and the accuracy of each seed whose training did not diverge."""
+        task, setting = thin(load(self.data, folders), self.examples), SETTINGS[self.data]
+        if (task.input_shape, len(task.classes)) != (setting.input_shape, setting.classes):
+            raise RequestError(f"{self.data}: expected {setting.input_shape} and {setting.classes} classes, got other data")
         data, test = Data.from_splits(task.train, task.val, len(task.classes)), task.open_test()
+        models = self._train(data)
+        x, y = torch.from_numpy(test.x), torch.from_numpy(test.y)
+        found = [(_judge(model, data.x_val, data.y_val), _judge(model, x, y)) for model in models]
+        whole = [(val, tested) for val, tested in found if val is not None and tested is not None]
+        rivals = {"rivals": dict(self.rivals), "work_epochs": self.work_epochs} if self.rivals else {}
+        accuracies = {"val": [val for val, _ in whole], "test": [tested for _, tested in whole]}
+        return {**self.network.costs, **rivals, "examples": len(task.train), "seeds": TOGETHER, **accuracies}
+
+    def _train(self, data: Data) -> list[nn.Module]:
+        """The networks after all epochs; those that diverged are left out."""
         models = []
         for seed in range(self.first, self.first + TOGETHER):
             torch.manual_seed(seed)
-            models.append(self.network.build(task))
-        cost = self._train(models, data)
-        x, y = torch.from_numpy(test.x), torch.from_numpy(test.y)
-        return {
-            **{name: getattr(cost, name) for name in MEASURES},
-            "val": [round(accuracy(model, data.x_val, data.y_val), 5) for model in models],
-            "test": [round(accuracy(model, x, y), 5) for model in models],
-        }
+            models.append(self.network.build())
+        plain_epochs = self.epochs // 2 if self.grown else 0
+        try:
+            if plain_epochs:
+                self._fit_(models, data, plain_epochs)
+            for seed, model in enumerate(models, self.first):
+                torch.manual_seed(10_000 + seed)
+                self.network.grow_(model)
+            self._fit_(models, data, self.epochs - plain_epochs)
+        except CandidateFailed:  # all of them diverged
+            return []
+        return models
 
-    def _train(self, models: list[nn.Module], data: Data) -> Cost:
-        """All epochs, with the dendrites added at the start or in the middle; the cost of the result."""
-        settings = TASKS[self.data][1]
-        plain_epochs = EPOCHS // 2 if self.regime == "grown" else 0
-        for _ in fit_replicates_(models, data, settings, epochs=plain_epochs, seed=self.first) if plain_epochs else ():
+    def _fit_(self, models: list[nn.Module], data: Data, epochs: int) -> None:
+        for _ in fit_replicates_(models, data, SETTINGS[self.data].family.settings, epochs=epochs, seed=self.first):
             pass
-        for seed, model in enumerate(models, self.first):
-            torch.manual_seed(10_000 + seed)
-            self.network.grow_(model)
-        for _ in fit_replicates_(models, data, settings, epochs=EPOCHS - plain_epochs, seed=self.first):
-            pass
-        return measure_cost(models[0], data.input_shape)
+
+
+def _judge(model: nn.Module, x: Tensor, y: Tensor) -> float | None:
+    try:
+        return round(accuracy(model, x, y), 5)
+    except CandidateFailed:  # a logit is not finite
+        return None
 
 
 def main() -> None:
     flags = parser(__doc__)
-    flags.add_argument("--stage", choices=tuple(SEEDS), default="screening", help="which seeds, and for the second which kinds")
+    flags.add_argument("--stage", choices=tuple(STAGES), default="screening", help="the second is for the kinds that go on")
+    flags.add_argument("--hours", type=float, default=6.0, help="bound for the CPU time of both stages; default: %(default)s")
+    flags.add_argument("--estimate", action="store_true", help="only print how much CPU time is needed")
+    flags.add_argument("--results", type=Path, help="another results file; the section is then printed")
+    flags.add_argument(
+        "--smoke", action="store_true", help="a few examples and epochs, to see whether all works; needs --results"
+    )
     asked = flags.parse_args()
+    torch.set_num_threads(1)
+    if asked.smoke and asked.results is None:
+        raise SystemExit("--smoke: expected a results file of its own, got none; give --results FILE")
+    results = asked.results or RESULTS
+    say_unsuited(known_kinds())
+    plans = {stage: plan(stage, load_lines(results), smoke=asked.smoke) for stage in STAGES}
+    if asked.estimate:
+        print(estimate(plans, load_lines(results), asked.hours))
+        return
     if not asked.render:
-        lines = load_lines(RESULTS)
-        kinds = CHEAP if asked.stage == "screening" else going_on(lines)
-        if asked.cache is None:
-            raise SystemExit("--cache: expected a folder for the data, got none; give --cache DIR")
-        train_missing(list(cells(kinds, asked.stage, read_folders(asked))), RESULTS, asked)
-    replace_section("dendrites_experiment", render(load_lines(RESULTS)))
+        train(asked, plans, results)
+    plans = {stage: plan(stage, load_lines(results), smoke=asked.smoke) for stage in STAGES}
+    section = render(load_lines(results), {stage: [t for _, t in planned] for stage, planned in plans.items()})
+    if asked.results is None:
+        replace_section("dendrites_experiment", section)
+    else:
+        print(section)
 
 
-def cells(kinds: Sequence[str], stage: str, folders: Folders) -> Iterator[Cell]:
-    """What a stage trains: seeds outermost, so that an unfinished stage has some of every network."""
-    networks = list(networks_of(kinds, folders, grown=stage == "confirmation"))
-    for first in range(*SEEDS[stage], TOGETHER):
-        for cell in networks:
-            yield replace(cell, first=first)
+Plan = list[tuple[str, Training]]  # phase, training
 
 
-def networks_of(kinds: Sequence[str], folders: Folders, *, grown: bool) -> Iterator[Cell]:
-    """Every dendritic network, and for each the plain ones that cost at least as much, in each measure."""
-    plain: dict[Cell, None] = {}
-    for nonlinearity, size, data in itertools.product(NONLINEARITIES, SIZES, TASKS):
-        task = task_of(data, folders)
-        for kind in kinds:
-            network = widest(Network(data=data, nonlinearity=nonlinearity, width=0, kind=kind), task, size)
-            for regime in ("joint", "grown") if grown and nonlinearity == NONLINEARITIES[0] else ("joint",):
-                yield Cell(network=network, first=0, regime=regime, size=size)
-            cost = network.cost(task)
-            for measure in MEASURES:
-                match = narrowest(replace(network, kind="plain"), task, measure, getattr(cost, measure))
-                plain[Cell(network=match, first=0)] = None
-    yield from plain
+def train(asked: argparse.Namespace, plans: dict[str, Plan], results: Path) -> None:
+    """Do what a stage lacks, within the bound."""
+    lines = load_lines(results)
+    if asked.stage == "confirmation":
+        left = [t for phase, t in plans["screening"] if phase == "H1" and not is_done(t, lines)]
+        if left:
+            raise SystemExit(f"--stage confirmation: expected a screening that is done, got {len(left)} trainings to do there")
+    chosen = within(plans[asked.stage], lines, asked.hours)
+    if len(chosen) < len(plans[asked.stage]):
+        missing = len(plans[asked.stage]) - len(chosen)
+        print(f"about {missing} trainings are left out: {asked.hours:g} CPU hours are the bound (--hours)", file=sys.stderr)
+    train_missing(chosen, results, asked)
 
 
-def widest(network: Network, task: Task, params: int) -> Network:
-    """The network at the largest width with at most so many parameters."""
-
-    def fill(width: float) -> float:
-        return replace(network, width=width).cost(task).params / params
-
-    return replace(network, width=largest_size(fill, 2.0, _WIDEST, 1.0))
+def is_done(training: Training, lines: Sequence[dict[str, Any]]) -> bool:
+    """Whether a results file has it."""
+    return any(training.facts.items() <= line.items() for line in lines)
 
 
-def narrowest(network: Network, task: Task, measure: str, least: int) -> Network:
-    """The network at the smallest width, in steps, that costs at least so much."""
+def plan(stage: str, lines: Sequence[dict[str, Any]], *, smoke: bool = False) -> Plan:
+    """What a stage trains, in order: phase by phase, in each the seeds outermost, so that an unfinished one is balanced.
 
-    def cost(width: float) -> int:
-        return int(getattr(replace(network, width=width).cost(task), measure))
+    Before the screening is done, the confirmation is planned for the kinds that it lets through so far, or for all.
+    """
+    kinds = known_kinds() if stage == "screening" else going_on(lines) or known_kinds()
+    found: dict[Training, str] = {}
+    for training, phase in networks(kinds, confirm=stage == "confirmation", epochs=_SMOKE_EPOCHS if smoke else EPOCHS):
+        earlier = found.get(training, phase)
+        found[training] = min(phase, earlier, key=PHASES.index)
+    examples = _SMOKE_EXAMPLES if smoke else EXAMPLES
+    seeds = range(*STAGES[stage], TOGETHER)
+    steps = itertools.product(PHASES, seeds, found.items())
+    return [(step, replace(t, first=first, examples=examples)) for step, first, (t, phase) in steps if phase == step]
 
-    width = largest_size(lambda width: cost(width) / least, 2.0, _WIDEST, 1.0)
-    while cost(width) < least:
-        width = round(width + _STEP, 3)
-    return replace(network, width=width)
+
+def networks(kinds: Sequence[str], *, confirm: bool, epochs: int) -> Iterator[tuple[Training, str]]:
+    """Every dendritic network, each followed by its rivals, with their phases.
+
+    A screening has those that it decides on: the default nonlinearity, at equal parameters.
+    """
+    nonlinearities = (DEFAULT, OTHER) if confirm else (DEFAULT,)
+    for nonlinearity, size, data, kind in itertools.product(nonlinearities, SIZES, SETTINGS, kinds):
+        pair = pair_or_none(data, nonlinearity, size, kind)
+        if pair is None:
+            continue
+        whole = confirm and nonlinearity == DEFAULT
+        phase = phase_of(data, nonlinearity, size)
+        rivals = tuple((name, width) for name, width in pair.rivals if whole or name in ("params", BELOW))
+        longer = round(epochs * (1 + pair.excess)) if whole and pair.excess > _WORK_ALIKE else 0
+        ours = Training(network=pair.network, epochs=epochs, size=size, rivals=rivals, work_epochs=longer)
+        yield ours, phase
+        for name, _ in rivals:
+            own = {"params": phase, BELOW: "interpolation" if confirm else phase}.get(name, "H2 and H3")
+            yield Training(network=pair.plain(name), epochs=epochs), later(phase, own)
+        if longer:
+            yield Training(network=pair.plain("params"), epochs=longer), later(phase, "equal work")
+        if whole:
+            yield replace(ours, grown=True, work_epochs=0), "H4"
 
 
-@functools.cache
-def task_of(data: str, folders: Folders) -> Task:
-    """A data set with few examples."""
-    return thin(load(data, folders), EXAMPLES)
+def phase_of(data: str, nonlinearity: str, size: int) -> str:
+    """When a network with dendrites from the start is trained."""
+    if (data, size) == ("hapt", 3000):
+        return "hapt at 3,000"
+    if nonlinearity == DEFAULT:
+        return "H1"
+    return "H5 at 3,000" if size == 3000 else "H5"
+
+
+def later(one: str, other: str) -> str:
+    """The later of two phases."""
+    return max(one, other, key=PHASES.index)
+
+
+def pair_or_none(data: str, nonlinearity: str, size: int, kind: str) -> Pair | None:
+    """None if the kind does not suit the backbone."""
+    try:
+        return find_pair(data, nonlinearity, size, kind)
+    except RequestError:
+        return None
+
+
+def say_unsuited(kinds: Sequence[str]) -> None:
+    """Print which kinds are left out of which cells, and why."""
+    for kind, data in itertools.product(kinds, SETTINGS):
+        try:
+            find_pair(data, DEFAULT, SIZES[0], kind)
+        except RequestError as error:
+            print(f"{kind} is left out on {data}: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

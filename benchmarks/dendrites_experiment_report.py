@@ -1,31 +1,36 @@
-"""Tables of dendrites_experiment.py: what each kind gains at equal parameters, MACs and RAM, with corrected p-values."""
+"""Tables of dendrites_experiment.py: what each kind gains over plain networks of equal cost, with intervals and corrected p."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dendrites_experiment_networks import BELOW, MEASURES, PLAIN
 from designs import effort_line
 from scipy import stats
 
-from dendrite_automl.comparison.evidence import holm
+from dendrite_automl.comparison.evidence import LEVEL, holm
 
-MEASURES = {"params": "parameters", "macs": "MACs", "peak_ram_bytes": "peak RAM"}
+if TYPE_CHECKING:
+    from dendrites_experiment import Training
+
 CONFIRMATION = 100  # first seed of the stage that is judged
-DEFAULT = "hard_swish"
+DEFAULT, OTHER = "hard_swish", "relu"
+WORK, BETWEEN = "work", "between"
 Line = dict[str, Any]
+Place = tuple[str, int]  # data set, size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """Mean accuracy of one network minus that of another, in points.
+    """Mean test accuracy of one network minus that of another, or a weighted sum of such differences, in points.
 
     Attributes:
-        variance: of that difference, over seeds; `freedom`: degrees of freedom (Welch).
+        variance: squared standard error over seeds; `freedom`: degrees of freedom.
     """
 
     value: float
@@ -35,15 +40,41 @@ class Gain:
     @property
     def margin(self) -> float:
         """Half of the 95 % interval."""
-        return float(stats.t.ppf(0.975, self.freedom)) * math.sqrt(self.variance)
+        return float(stats.t.ppf(1 - LEVEL / 2, self.freedom)) * math.sqrt(self.variance)
 
     @property
     def p(self) -> float:
         """Two-sided, for no difference."""
-        return float(2 * stats.t.sf(abs(self.value) / math.sqrt(self.variance), self.freedom)) if self.variance else 1.0
+        if not self.variance:
+            return 0.0 if self.value else 1.0
+        return float(2 * stats.t.sf(abs(self.value) / math.sqrt(self.variance), self.freedom))
 
     def __str__(self) -> str:
         return f"{self.value:+.2f} ± {self.margin:.2f}"
+
+
+def weigh(parts: Sequence[tuple[float, Gain]]) -> Gain:
+    """The sum of independent gains, each times its weight.
+
+    Source:
+        Degrees of freedom: Welch 1947, Satterthwaite 1946.
+    """
+    variances = [weight**2 * gain.variance for weight, gain in parts]
+    below = sum(variance**2 / gain.freedom for variance, (_, gain) in zip(variances, parts, strict=True))
+    freedom = sum(variances) ** 2 / below if below else 1.0
+    return Gain(value=sum(weight * gain.value for weight, gain in parts), variance=sum(variances), freedom=freedom)
+
+
+def mean_of(seeds: Sequence[float]) -> Gain:
+    """The mean over seeds, of fractions."""
+    points = [100 * value for value in seeds]
+    return Gain(value=statistics.fmean(points), variance=statistics.variance(points) / len(points), freedom=len(points) - 1)
+
+
+def mean_gain(cells: Mapping[Place, Gain]) -> Gain:
+    """The mean over the sizes of each data set, then over data sets."""
+    sizes = {name: [gain for (data, _), gain in cells.items() if data == name] for name, _ in cells}
+    return weigh([(1 / (len(sizes) * len(gains)), gain) for gains in sizes.values() for gain in gains])
 
 
 def stage_of(lines: Sequence[Line], *, judged: bool) -> list[Line]:
@@ -51,106 +82,195 @@ def stage_of(lines: Sequence[Line], *, judged: bool) -> list[Line]:
     return [line for line in lines if (line["first"] >= CONFIRMATION) == judged]
 
 
-def gains(lines: Sequence[Line], kind: str, measure: str, *, regime: str = "joint", nonlinearity: str = DEFAULT) -> dict[Any, Gain]:
-    """The gain of a kind in each cell (data, size) over the plain network that costs least of those that cost as much."""
-    ours = [line for line in lines if line["nonlinearity"] == nonlinearity]
-    plain = [line for line in ours if line["kind"] == "plain"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A comparison: with which rival, and which dendritic networks.
+
+    Attributes:
+        rival: one of `MEASURES`; `WORK`: the plain network with as many parameters, trained for as much work; `BETWEEN`: what
+            the plain networks next below and next above in parameters would have between them, in proportion to the logarithm.
+    """
+
+    title: str
+    rival: str = "params"
+    grown: bool = False
+    nonlinearity: str = DEFAULT
+
+
+SCREENED = (Column(title="at equal parameters"), Column(title="interpolated to equal parameters", rival=BETWEEN))
+JUDGED = (
+    Column(title="H1: at equal parameters"),
+    Column(title="H2: at equal MACs", rival=MEASURES[1]),
+    Column(title="H3: at equal peak RAM", rival=MEASURES[2]),
+    Column(title="H4: grown, at equal parameters", grown=True),
+)
+_WITH_OTHER = Column(title="with ReLU", nonlinearity=OTHER)
+ALSO = (SCREENED[1], Column(title="at equal work, where it is more", rival=WORK), _WITH_OTHER)
+
+
+def gains(lines: Sequence[Line], kind: str, column: Column) -> dict[Place, Gain]:
+    """The gain of a kind in each cell whose networks are there, over the seeds that they share."""
     found = {}
-    for line in ours:
-        if (line["kind"], line["regime"]) != (kind, regime):
-            continue
-        rivals = [other for other in plain if other["data"] == line["data"] and other[measure] >= line[measure]]
-        if rivals:
-            least = min(rivals, key=lambda other: (other[measure], other["params"]))
-            place = line["data"], line["size"]
-            found[place] = difference(_seeds(ours, line), _seeds(plain, least))
+    for line in lines:
+        place = line["data"], line["size"]
+        if (line["kind"], line["grown"], line["nonlinearity"]) == (kind, column.grown, column.nonlinearity):
+            gain = None if place in found else _gain(lines, line, column.rival)
+            if gain is not None:
+                found[place] = gain
     return found
 
 
-def _seeds(lines: Sequence[Line], like: Line) -> list[float]:
-    """Test accuracies of all seeds of a network, in percent."""
-    names = ("data", "kind", "nonlinearity", "width", "size", "regime")
-    same = [line for line in lines if all(line[name] == like[name] for name in names)]
-    return [100 * value for line in same for value in line["test"]]
+def _gain(lines: Sequence[Line], ours: Line, rival: str) -> Gain | None:
+    sides = [_same(lines, ours)]
+    if rival == BETWEEN:
+        sides += [_rival(lines, ours, BELOW), _rival(lines, ours, "params")]
+    else:
+        sides.append(_rival(lines, ours, rival))
+    shared = set.intersection(*({line["first"] for line in side} for side in sides))
+    seeds = [[value for line in side if line["first"] in shared for value in line["test"]] for side in sides]
+    if min(map(len, seeds)) < 2:
+        return None
+    one, *others = map(mean_of, seeds)
+    if len(others) == 1:
+        return weigh([(1, one), (-1, others[0])])
+    low, own, high = (math.log(line["params"]) for line in (sides[1][0], ours, sides[2][0]))
+    share = (own - low) / (high - low) if high > low else 1.0
+    return weigh([(1, one), (share - 1, others[0]), (-share, others[1])])
 
 
-def difference(one: Sequence[float], other: Sequence[float]) -> Gain:
-    """Welch's comparison of two means."""
-    parts = [statistics.variance(values) / len(values) for values in (one, other)]
-    total = sum(parts)
-    freedom = total**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (one, other), strict=True)) if total else 1.0
-    return Gain(value=statistics.fmean(one) - statistics.fmean(other), variance=total, freedom=freedom)
+def _same(lines: Sequence[Line], like: Line) -> list[Line]:
+    """The network of a line, with all its seeds."""
+    names = ("data", "kind", "nonlinearity", "size", "width", "grown", "epochs")
+    return [line for line in lines if all(line[name] == like[name] for name in names)]
 
 
-def mean_gain(cells: dict[Any, Gain]) -> Gain:
-    """The mean over sizes of each data set, then over data sets."""
-    by_data = [[gain for (data, _), gain in cells.items() if data == name] for name in dict.fromkeys(name for name, _ in cells)]
-    weighted = [(gain, 1 / (len(by_data) * len(group))) for group in by_data for gain in group]
-    variance = sum(weight**2 * gain.variance for gain, weight in weighted)
-    parts = [(weight**2 * gain.variance) ** 2 / gain.freedom for gain, weight in weighted]
-    freedom = variance**2 / sum(parts) if sum(parts) else 1.0
-    return Gain(value=sum(weight * gain.value for gain, weight in weighted), variance=variance, freedom=freedom)
+def _rival(lines: Sequence[Line], ours: Line, rival: str) -> list[Line]:
+    """The plain network that a dendritic one is compared with; nothing if it is not there."""
+    if rival == WORK and not ours["work_epochs"]:
+        return []
+    width = ours["rivals"].get("params" if rival == WORK else rival)
+    epochs = ours["work_epochs"] if rival == WORK else ours["epochs"]
+    plain = {"kind": PLAIN, "size": 0, "width": width, "grown": False, "epochs": epochs}
+    return _same(lines, {**ours, **plain})
 
 
 def kinds_of(lines: Sequence[Line]) -> list[str]:
     """The dendritic kinds that were trained."""
-    return [kind for kind in dict.fromkeys(line["kind"] for line in lines) if kind != "plain"]
+    return [kind for kind in dict.fromkeys(line["kind"] for line in lines) if kind != PLAIN]
 
 
 def going_on(lines: Sequence[Line]) -> tuple[str, ...]:
     """The kinds that the screening lets through: a mean gain above 0, or above 1 point in two cells of different data."""
-    screened = stage_of(lines, judged=False)
-    chosen = []
+    screened, chosen = stage_of(lines, judged=False), []
     for kind in kinds_of(screened):
-        cells = gains(screened, kind, "params")
+        cells = gains(screened, kind, SCREENED[0])
         large = {data for (data, _), gain in cells.items() if gain.value > 1}
         if cells and (mean_gain(cells).value > 0 or len(large) > 1):
             chosen.append(kind)
     return tuple(chosen)
 
 
-def render(lines: Sequence[Line]) -> str:
-    """The section of README.md."""
+def render(lines: Sequence[Line], planned: Mapping[str, Sequence[Training]]) -> str:
+    """The section of README.md.
+
+    Args:
+        planned: the trainings of each stage, to tell what is missing.
+    """
     if not lines:
         return "Not measured yet."
-    judged = stage_of(lines, judged=True)
+    screened, judged = stage_of(lines, judged=False), stage_of(lines, judged=True)
     out = [
-        f"Screening, 8 seeds, not tested. Going on: {', '.join(going_on(lines)) or 'none'}.",
+        "Gains in test accuracy over the plain network, in points, with 95 % intervals over seeds; the mean is over the sizes "
+        f"of each data set, then over data sets. {_larger(lines)}",
         "",
-        *_means(stage_of(lines, judged=False), tested=False),
+        f"Screening: {_count(screened, planned['screening'])} It is not tested. "
+        f"Kinds that go on{_so_far(screened, planned['screening'])}: {', '.join(going_on(lines)) or 'none'}.",
+        "",
+        *_means(screened, SCREENED, planned["screening"]),
+        "",
+        *_cells(screened, tested=False),
     ]
     if judged:
-        out += ["", "Confirmation, fresh seeds:", "", *_means(judged, tested=True), "", *_cells(judged)]
+        out += [
+            "",
+            f"Confirmation, fresh seeds: {_count(judged, planned['confirmation'])} p: corrected over the kinds (Holm).",
+            "",
+            *_means(judged, JUDGED, planned["confirmation"], tested=True),
+            "",
+            *_means(judged, ALSO, planned["confirmation"]),
+            "",
+            _nonlinearity(judged),
+            "",
+            *_cells(judged, tested=True),
+        ]
     return "\n".join([*out, "", effort_line(list(lines))]) + "\n"
 
 
-def _means(lines: Sequence[Line], *, tested: bool) -> list[str]:
-    """Mean gains of each kind; corrected p-values for each column of a confirmation."""
-    columns = [("joint", measure, DEFAULT) for measure in MEASURES]
-    columns += [("grown", "params", DEFAULT), ("joint", "params", "relu")]
-    titles = [f"at equal {MEASURES[m]}" for _, m, _ in columns[:3]] + ["grown, equal parameters", "with ReLU, equal parameters"]
-    rows: dict[str, list[str]] = {kind: [] for kind in kinds_of(lines)}
-    for regime, measure, nonlinearity in columns:
-        found = {kind: gains(lines, kind, measure, regime=regime, nonlinearity=nonlinearity) for kind in rows}
-        means = {kind: mean_gain(cells) for kind, cells in found.items() if cells}
-        corrected = dict(zip(means, holm([gain.p for gain in means.values()]), strict=True)) if means else {}
-        for kind, cells in rows.items():
-            p = f" (p {corrected[kind]:.3f})" if tested and kind in corrected else ""
-            cells.append(f"{means[kind]}{p}" if kind in means else "–")
-    head = f"| kind: points, mean of all cells | {' | '.join(titles)} |"
+def _count(lines: Sequence[Line], planned: Sequence[Training]) -> str:
+    """How much of a stage there is."""
+    left = len(planned) - sum(any(t.facts.items() <= line.items() for line in lines) for t in planned)
+    diverged = sum(line["seeds"] - len(line["test"]) for line in lines)
+    text = f"{sum(line['seeds'] for line in lines):,} networks, of which {diverged} diverged and are left out."
+    return text if not left else f"{text} **Partial: {left} of {len(planned)} trainings are missing.**"
+
+
+def _so_far(lines: Sequence[Line], planned: Sequence[Training]) -> str:
+    return " so far" if "Partial" in _count(lines, planned) else ""
+
+
+def _larger(lines: Sequence[Line]) -> str:
+    """By how much the plain networks are larger at equal parameters."""
+    plain = {(line["data"], line["width"]): line["params"] for line in lines if line["kind"] == PLAIN}
+    own = {(line["data"], line["kind"], line["size"]): line for line in lines if line["kind"] != PLAIN}
+    found = [(line, plain.get((line["data"], line["rivals"]["params"]))) for line in own.values()]
+    shares = [100 * (params / line["params"] - 1) for line, params in found if params]
+    if not shares:
+        return ""
+    return f"At equal parameters the plain networks have {statistics.fmean(shares):.1f} % more, at most {max(shares):.1f} %."
+
+
+def _means(lines: Sequence[Line], columns: Sequence[Column], planned: Sequence[Training], *, tested: bool = False) -> list[str]:
+    """Mean gain of each kind in each column; with corrected p if it is tested, and the number of cells if some are missing."""
+    kinds = kinds_of(lines)
+    rows: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for column in columns:
+        found = {kind: cells for kind in kinds if (cells := gains(lines, kind, column))}
+        means = {kind: mean_gain(cells) for kind, cells in found.items()}
+        corrected = dict(zip(means, holm([gain.p for gain in means.values()]), strict=True))
+        for kind in kinds:
+            if kind not in means:
+                rows[kind].append("–")
+                continue
+            suited = len({(training.data, training.size) for training in planned if training.network.kind == kind})
+            some = "" if len(found[kind]) == suited else f", {len(found[kind])} of {suited} cells"
+            rows[kind].append(f"{means[kind]}{f', p {corrected[kind]:.3f}' if tested else ''}{some}")
+    return _table("mean of all cells", [column.title for column in columns], rows)
+
+
+def _cells(lines: Sequence[Line], *, tested: bool) -> list[str]:
+    """The gain at equal parameters in each cell; bold if it is tested and not 0 after correction over the kind's cells."""
+    found = {kind: gains(lines, kind, SCREENED[0]) for kind in kinds_of(lines)}
+    places = sorted(set(itertools.chain.from_iterable(found.values())))
+    rows = {}
+    for kind, cells in found.items():
+        corrected = dict(zip(cells, holm([gain.p for gain in cells.values()]), strict=True))
+        marks = {place: "**" if tested and corrected[place] < LEVEL else "" for place in cells}
+        rows[kind] = [f"{marks[place]}{cells[place]}{marks[place]}" if place in cells else "–" for place in places]
+    return _table("at equal parameters", [f"{data} {size:,}" for data, size in places], rows)
+
+
+def _table(corner: str, titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
+    head = f"| {corner} | {' | '.join(titles)} |"
     return [head, "|---|" + "--:|" * len(titles), *(f"| {kind} | {' | '.join(cells)} |" for kind, cells in rows.items())]
 
 
-def _cells(lines: Sequence[Line]) -> list[str]:
-    """The gain at equal parameters in each cell; bold if it is not 0 after correction over the kind's cells."""
-    found = {kind: gains(lines, kind, "params") for kind in kinds_of(lines)}
-    places = list(dict.fromkeys(itertools.chain.from_iterable(found.values())))
-    out = [
-        f"| kind: points at equal parameters | {' | '.join(f'{data} {size:,}' for data, size in places)} |",
-        "|---|" + "--:|" * len(places),
-    ]
-    for kind, cells in found.items():
-        corrected = dict(zip(cells, holm([gain.p for gain in cells.values()]), strict=True))
-        texts = [f"**{cells[p]}**" if corrected.get(p, 1) < 0.05 else str(cells[p]) if p in cells else "–" for p in places]
-        out.append(f"| {kind} | {' | '.join(texts)} |")
-    return out
+def _nonlinearity(lines: Sequence[Line]) -> str:
+    """H5: the gain with ReLU minus that with hard-swish, over the cells with both."""
+    texts = []
+    for kind in kinds_of(lines):
+        one, other = gains(lines, kind, _WITH_OTHER), gains(lines, kind, JUDGED[0])
+        both = [place for place in one if place in other]
+        if both:
+            less = {place: weigh([(1, one[place]), (-1, other[place])]) for place in both}
+            texts.append(f"{kind} {mean_gain(less)}")
+    return f"H5: the gain with ReLU minus that with hard-swish, not corrected: {', '.join(texts) or 'not measured yet'}."
