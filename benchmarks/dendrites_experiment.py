@@ -24,7 +24,7 @@ from data_sources import Folders
 from dendrites_experiment_cost import estimate, within
 from dendrites_experiment_networks import BELOW, PLAIN, SETTINGS, Network, Pair, find_pair, known_kinds
 from dendrites_experiment_report import going_on, render
-from designs import EXAMPLES, load_lines, parser, train_missing
+from designs import EXAMPLES, is_done, load_lines, parser, train_missing
 from section import replace_section
 from torch import Tensor, nn
 
@@ -168,11 +168,6 @@ def train(asked: argparse.Namespace, plans: dict[str, Plan], results: Path) -> N
         missing = len(plans[asked.stage]) - len(chosen)
         print(f"about {missing} trainings are left out: {asked.hours:g} CPU hours are the bound (--hours)", file=sys.stderr)
     train_missing(chosen, results, asked)
-
-
-def is_done(training: Training, lines: Sequence[dict[str, Any]]) -> bool:
-    """Whether a results file has it."""
-    return any(training.facts.items() <= line.items() for line in lines)
 
 
 def plan(stage: str, lines: Sequence[dict[str, Any]], *, smoke: bool = False) -> Plan:

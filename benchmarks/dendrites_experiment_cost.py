@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dendrites_experiment_networks import PLAIN, SETTINGS
+from dendrites_experiment_networks import PLAIN, SETTINGS, identity
 
 if TYPE_CHECKING:
     from dendrites_experiment import Plan, Training
 
 Line = dict[str, Any]
 # Seconds of a core for 8 seeds, 32 epochs and 2,000 examples: at no MACs, and per 1,000 of them. Measured before the first run.
-_SECONDS = {"conv2d": (24.0, 0.31), "ressep1d": (2.0, 0.41)}
+_SECONDS = {"conv2d": (24.0, 0.31), "ressep1d": (3.0, 0.44)}
 _EXAMPLE_EPOCHS = 32 * 2000
 
 
@@ -23,39 +23,31 @@ class Clock:
     """How long trainings take."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
-        self._done = {_key(line, first=line["first"]): line["cpu_seconds"] for line in lines}
+        self._done = {(identity(line), line["first"]): line["cpu_seconds"] for line in lines}
         self._measured: dict[Any, list[float]] = defaultdict(list)
         ratios: dict[str, list[float]] = defaultdict(list)
         for line in lines:
-            self._measured[_key(line)].append(line["cpu_seconds"])
+            self._measured[identity(line)].append(line["cpu_seconds"])
             guess = _guess(line["data"], line["training_macs"], line["epochs"] * line["examples"])
-            ratios[_backbone(line["data"])].append(line["cpu_seconds"] / guess)
-        self._ratios = {backbone: statistics.fmean(values) for backbone, values in ratios.items()}
+            ratios[line["data"]].append(line["cpu_seconds"] / guess)
+        self._ratios = {data: statistics.fmean(values) for data, values in ratios.items()}
 
     def done(self, training: Training) -> float | None:
         """CPU seconds that it took; None if it is to be done."""
-        return self._done.get(_key(training.facts, first=training.first))
+        return self._done.get((identity(training.facts), training.first))
 
     def seconds(self, training: Training) -> float:
-        """CPU seconds that it took or will take, by that of other seeds of the network or else of the backbone."""
-        done, others = self.done(training), self._measured.get(_key(training.facts))
+        """CPU seconds that it took or will take, by that of other seeds of the network or else of the data set."""
+        done, others = self.done(training), self._measured.get(identity(training.facts))
         if done is not None or others:
             return done if done is not None else statistics.fmean(others or [])
         macs = training.network.costs["training_macs"]
         guess = _guess(training.data, macs, training.epochs * training.examples)
-        return guess * self._ratios.get(_backbone(training.data), 1.0)
-
-
-def _key(facts: Mapping[str, Any], first: int | None = None) -> tuple[Any, ...]:
-    return (*(facts[name] for name in ("data", "kind", "nonlinearity", "size", "width", "grown", "epochs")), first)
-
-
-def _backbone(data: str) -> str:
-    return SETTINGS[data].family.backbone
+        return guess * self._ratios.get(training.data, 1.0)
 
 
 def _guess(data: str, macs: int, example_epochs: int) -> float:
-    least, per_thousand = _SECONDS[_backbone(data)]
+    least, per_thousand = _SECONDS[SETTINGS[data].family.backbone]
     return (least + per_thousand * macs / 1000) * example_epochs / _EXAMPLE_EPOCHS
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -160,6 +162,11 @@ class Pair:
     def plain(self, rival: str) -> Network:
         """One of the plain networks."""
         return replace(self.network, kind=PLAIN, width=dict(self.rivals)[rival])
+
+
+def identity(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What sets the trainings of a network apart from others, but for their seeds."""
+    return tuple(facts[name] for name in ("data", "kind", "nonlinearity", "size", "width", "grown", "epochs"))
 
 
 def known_kinds() -> tuple[str, ...]:

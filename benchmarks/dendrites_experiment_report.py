@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dendrites_experiment_networks import BELOW, MEASURES, PLAIN
+from dendrites_experiment_networks import BELOW, MEASURES, PLAIN, identity
 from designs import effort_line
 from scipy import stats
 
@@ -140,8 +140,7 @@ def _gain(lines: Sequence[Line], ours: Line, rival: str) -> Gain | None:
 
 def _same(lines: Sequence[Line], like: Line) -> list[Line]:
     """The network of a line, with all its seeds."""
-    names = ("data", "kind", "nonlinearity", "size", "width", "grown", "epochs")
-    return [line for line in lines if all(line[name] == like[name] for name in names)]
+    return [line for line in lines if identity(line) == identity(like)]
 
 
 def _rival(lines: Sequence[Line], ours: Line, rival: str) -> list[Line]:
@@ -183,7 +182,7 @@ def render(lines: Sequence[Line], planned: Mapping[str, Sequence[Training]]) -> 
         "Gains in test accuracy over the plain network, in points, with 95 % intervals over seeds; the mean is over the sizes "
         f"of each data set, then over data sets. {_larger(lines)}",
         "",
-        f"Screening: {_count(screened, planned['screening'])} It is not tested. "
+        f"Screening: {_count(screened, planned['screening'])}{_unsuited(planned['screening'])} It is not tested. "
         f"Kinds that go on{_so_far(screened, planned['screening'])}: {', '.join(going_on(lines)) or 'none'}.",
         "",
         *_means(screened, SCREENED, planned["screening"]),
@@ -208,10 +207,19 @@ def render(lines: Sequence[Line], planned: Mapping[str, Sequence[Training]]) -> 
 
 def _count(lines: Sequence[Line], planned: Sequence[Training]) -> str:
     """How much of a stage there is."""
-    left = len(planned) - sum(any(t.facts.items() <= line.items() for line in lines) for t in planned)
+    done = {(identity(line), line["first"]) for line in lines}
+    left = sum((identity(training.facts), training.first) not in done for training in planned)
     diverged = sum(line["seeds"] - len(line["test"]) for line in lines)
     text = f"{sum(line['seeds'] for line in lines):,} networks, of which {diverged} diverged and are left out."
     return text if not left else f"{text} **Partial: {left} of {len(planned)} trainings are missing.**"
+
+
+def _unsuited(planned: Sequence[Training]) -> str:
+    """Which kinds are not planned for which data sets."""
+    there = {(training.network.kind, training.data) for training in planned}
+    pairs = itertools.product(dict(sorted(there)), sorted({data for _, data in there}))
+    out = [f"{kind} on {data}" for kind, data in pairs if kind != PLAIN and (kind, data) not in there]
+    return f" Left out, because the kind does not suit the backbone: {', '.join(out)}." if out else ""
 
 
 def _so_far(lines: Sequence[Line], planned: Sequence[Training]) -> str:
@@ -243,20 +251,22 @@ def _means(lines: Sequence[Line], columns: Sequence[Column], planned: Sequence[T
                 continue
             suited = len({(training.data, training.size) for training in planned if training.network.kind == kind})
             some = "" if len(found[kind]) == suited else f", {len(found[kind])} of {suited} cells"
-            rows[kind].append(f"{means[kind]}{f', p {corrected[kind]:.3f}' if tested else ''}{some}")
+            p = "p < 0.001" if corrected[kind] < 0.001 else f"p {corrected[kind]:.3f}"
+            rows[kind].append(f"{means[kind]}{f', {p}' if tested else ''}{some}")
     return _table("mean of all cells", [column.title for column in columns], rows)
 
 
 def _cells(lines: Sequence[Line], *, tested: bool) -> list[str]:
-    """The gain at equal parameters in each cell; bold if it is tested and not 0 after correction over the kind's cells."""
+    """The gain at equal parameters in each cell; bold if it is tested and not 0 after correction over all cells of a kind."""
     found = {kind: gains(lines, kind, SCREENED[0]) for kind in kinds_of(lines)}
-    places = sorted(set(itertools.chain.from_iterable(found.values())))
-    rows = {}
-    for kind, cells in found.items():
-        corrected = dict(zip(cells, holm([gain.p for gain in cells.values()]), strict=True))
-        marks = {place: "**" if tested and corrected[place] < LEVEL else "" for place in cells}
-        rows[kind] = [f"{marks[place]}{cells[place]}{marks[place]}" if place in cells else "–" for place in places]
-    return _table("at equal parameters", [f"{data} {size:,}" for data, size in places], rows)
+    rows: dict[str, list[str]] = {}
+    for place in sorted(set(itertools.chain.from_iterable(found.values()))):
+        rows[f"{place[0]}, {place[1]:,}"] = row = []
+        for cells in found.values():
+            corrected = dict(zip(cells, holm([gain.p for gain in cells.values()]), strict=True))
+            mark = "**" if tested and corrected.get(place, 1) < LEVEL else ""
+            row.append(f"{mark}{cells[place]}{mark}" if place in cells else "–")
+    return _table("at equal parameters", list(found), rows)
 
 
 def _table(corner: str, titles: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
