@@ -139,14 +139,15 @@ def main() -> None:
         raise SystemExit("--smoke: expected a results file of its own, got none; give --results FILE")
     results = asked.results or RESULTS
     say_unsuited(known_kinds())
-    plans = {stage: plan(stage, load_lines(results), smoke=asked.smoke) for stage in STAGES}
+    lines = load_lines(results)
     if asked.estimate:
-        print(estimate(plans, load_lines(results), asked.hours))
+        print(estimate(plans(lines, smoke=asked.smoke), lines, asked.hours))
         return
     if not asked.render:
-        train(asked, plans, results)
-    plans = {stage: plan(stage, load_lines(results), smoke=asked.smoke) for stage in STAGES}
-    section = render(load_lines(results), {stage: [t for _, t in planned] for stage, planned in plans.items()})
+        train(asked, plans(lines, smoke=asked.smoke), results)
+        lines = load_lines(results)
+    planned = plans(lines, smoke=asked.smoke)
+    section = render(lines, {stage: [training for _, training in steps] for stage, steps in planned.items()})
     if asked.results is None:
         replace_section("dendrites_experiment", section)
     else:
@@ -156,26 +157,30 @@ def main() -> None:
 Plan = list[tuple[str, Training]]  # phase, training
 
 
-def train(asked: argparse.Namespace, plans: dict[str, Plan], results: Path) -> None:
+def train(asked: argparse.Namespace, planned: dict[str, Plan], results: Path) -> None:
     """Do what a stage lacks, within the bound."""
-    lines = load_lines(results)
-    if asked.stage == "confirmation":
-        left = [t for phase, t in plans["screening"] if phase == "H1" and not is_done(t, lines)]
-        if left:
-            raise SystemExit(f"--stage confirmation: expected a screening that is done, got {len(left)} trainings to do there")
-    chosen = within(plans[asked.stage], lines, asked.hours)
-    if len(chosen) < len(plans[asked.stage]):
-        missing = len(plans[asked.stage]) - len(chosen)
-        print(f"about {missing} trainings are left out: {asked.hours:g} CPU hours are the bound (--hours)", file=sys.stderr)
+    lines, steps = load_lines(results), planned[asked.stage]
+    left = sum(not is_done(training, lines) for _, training in planned["screening"])
+    if asked.stage == "confirmation" and left:
+        raise SystemExit(f"--stage confirmation: expected a whole screening, got one that lacks {left} trainings; do it first")
+    chosen = within(steps, lines, asked.hours)
+    if len(chosen) < len(steps):
+        print(f"--hours {asked.hours:g}: the last {len(steps) - len(chosen)} trainings are left out", file=sys.stderr)
     train_missing(chosen, results, asked)
 
 
-def plan(stage: str, lines: Sequence[dict[str, Any]], *, smoke: bool = False) -> Plan:
-    """What a stage trains, in order: phase by phase, in each the seeds outermost, so that an unfinished one is balanced.
+def plans(lines: Sequence[dict[str, Any]], *, smoke: bool = False) -> dict[str, Plan]:
+    """What each stage trains; the confirmation is for all kinds until the screening is done."""
+    screening = plan("screening", known_kinds(), smoke=smoke)
+    whole = all(is_done(training, lines) for _, training in screening)
+    return {
+        "screening": screening,
+        "confirmation": plan("confirmation", going_on(lines) if whole else known_kinds(), smoke=smoke),
+    }
 
-    Before the screening is done, the confirmation is planned for the kinds that it lets through so far, or for all.
-    """
-    kinds = known_kinds() if stage == "screening" else going_on(lines) or known_kinds()
+
+def plan(stage: str, kinds: Sequence[str], *, smoke: bool = False) -> Plan:
+    """What a stage trains, in order: phase by phase, in each the seeds outermost, so that an unfinished one is balanced."""
     found: dict[Training, str] = {}
     for training, phase in networks(kinds, confirm=stage == "confirmation", epochs=_SMOKE_EPOCHS if smoke else EPOCHS):
         earlier = found.get(training, phase)

@@ -1,3 +1,4 @@
+import argparse
 import itertools
 import math
 from dataclasses import replace
@@ -193,7 +194,7 @@ def test_costs_are_those_of_the_network_itself():
 
 def test_a_plan_is_in_the_order_of_the_protocol(monkeypatch):
     script = smaller(monkeypatch)
-    screening, confirmation = (script.plan(stage, []) for stage in script.STAGES)
+    screening, confirmation = (script.plan(stage, ["square"]) for stage in script.STAGES)
     assert {t.first for _, t in screening} == {0}
     assert {t.network.nonlinearity for _, t in screening} == {"hard_swish"}
     assert {t.first for _, t in confirmation} == set(range(100, 148, 8))
@@ -212,9 +213,23 @@ def test_a_plan_is_in_the_order_of_the_protocol(monkeypatch):
             assert (t.data, t.network.nonlinearity, width) in trained
 
 
+@pytest.mark.parametrize(("accuracy", "goes_on"), [(0.95, True), (0.85, False)])
+def test_only_kinds_that_go_on_are_confirmed(monkeypatch, tmp_path, accuracy, goes_on):
+    script = smaller(monkeypatch)
+    steps = script.plans([])
+    assert {t.network.kind for _, t in steps["confirmation"]} == {"square", "plain"}  # for an estimate
+    lines = [{**line(), **t.facts, "rivals": dict(t.rivals)} for _, t in steps["screening"]]
+    for found in lines:
+        found["test"] = [0.9, 0.91] if found["kind"] == "plain" else [accuracy, accuracy + 0.01]
+    assert bool(script.plans(lines)["confirmation"]) == goes_on
+    asked = argparse.Namespace(stage="confirmation", hours=6)
+    with pytest.raises(SystemExit, match="expected a whole screening"):
+        script.train(asked, steps, tmp_path / "none.jsonl")
+
+
 def test_more_work_gives_the_plain_network_more_epochs(monkeypatch):
     script = smaller(monkeypatch, settings=("mnist5k",), sizes=(700,))
-    steps = script.plan("confirmation", [])
+    steps = script.plan("confirmation", ["square"])
     [ours] = {t.work_epochs: t for _, t in steps if t.size and not t.grown and t.network.nonlinearity == "hard_swish"}.values()
     ratio = ours.network.costs["training_macs"] / ours.plain.costs["training_macs"]
     assert ours.work_epochs == round(32 * ratio) > 33
@@ -233,7 +248,7 @@ def test_a_kind_that_does_not_suit_is_left_out_and_said(monkeypatch, capsys):
     monkeypatch.setattr(script, "find_pair", refuses)
     script.say_unsuited(["square"])
     assert capsys.readouterr().err == "square is left out on hapt: no layer suits\n"
-    planned = [t for _, t in script.plan("screening", [])]
+    planned = [t for _, t in script.plan("screening", ["square"])]
     assert {t.data for t in planned} == {"spoken"}
     with_another = [*planned, replace(planned[0], network=replace(planned[0].network, data="hapt", kind="gate"))]
     text = script.render([line()], {"screening": with_another, "confirmation": []})
@@ -244,7 +259,7 @@ def test_the_bound_cuts_a_plan_and_counts_what_is_done(monkeypatch):
     from dendrites_experiment_cost import Clock, estimate, within
 
     script = smaller(monkeypatch)
-    planned = script.plan("screening", [])
+    planned = script.plan("screening", ["square"])
     done = [{**line(), **t.facts, "cpu_seconds": 900.0, "training_macs": t.network.costs["training_macs"]} for _, t in planned]
     assert [t for _, t in planned[:2]] == within(planned, done[:2], 0.5)
     assert len(within(planned, done, 900 * len(planned) / 3600)) == len(planned)
@@ -258,7 +273,7 @@ def test_the_bound_cuts_a_plan_and_counts_what_is_done(monkeypatch):
 
 def test_a_part_of_the_results_is_shown_as_such(monkeypatch):
     script = smaller(monkeypatch)
-    planned = {stage: [t for _, t in script.plan(stage, [])] for stage in script.STAGES}
+    planned = {stage: [t for _, t in script.plan(stage, ["square"])] for stage in script.STAGES}
     assert script.render([], planned) == "Not measured yet."
     ours = next(t for t in planned["screening"] if t.size)
     rivals = {"rivals": dict(ours.rivals)}
