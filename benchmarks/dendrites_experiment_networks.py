@@ -151,7 +151,7 @@ class Pair:
     """A dendritic network, and the widths of the plain ones that it is compared with, by what they have at least as much of.
 
     Attributes:
-        rivals: for each of `MEASURES`, and `BELOW`.
+        rivals: for each of `MEASURES`; and `BELOW`, unless that for the parameters has exactly as many.
         excess: work of the dendritic network in training over that of the plain one with as many parameters.
     """
 
@@ -197,9 +197,10 @@ def find_pair(data: str, nonlinearity: str, size: int, kind: str) -> Pair:
         raise RequestError(f"{data}: expected a size that a network of kind {kind} is within, got {size}")
     costs = network.costs
     rivals = {measure: smallest(plain, measure, costs[measure]) for measure in MEASURES}
-    below = widths(data).index(rivals["params"]) - 1
-    rivals[BELOW] = widths(data)[max(below, 0)]
-    work = costs["training_macs"] / replace(plain, width=rivals["params"]).costs["training_macs"]
+    larger = replace(plain, width=rivals["params"])
+    if larger.params > network.params:
+        rivals[BELOW] = widths(data)[widths(data).index(larger.width) - 1]
+    work = costs["training_macs"] / larger.costs["training_macs"]
     return Pair(network=network, rivals=tuple(rivals.items()), excess=work - 1)
 
 

@@ -71,6 +71,16 @@ def mean_of(seeds: Sequence[float]) -> Gain:
     return Gain(value=statistics.fmean(points), variance=statistics.variance(points) / len(points), freedom=len(points) - 1)
 
 
+def between(low: Gain, high: Gain, share: float) -> Gain:
+    """The figure at so much of the way from one to the other.
+
+    The standard error is interpolated likewise: no less than that of the figure, however the two are correlated.
+    """
+    error = (1 - share) * math.sqrt(low.variance) + share * math.sqrt(high.variance)
+    value = (1 - share) * low.value + share * high.value
+    return Gain(value=value, variance=error**2, freedom=min(low.freedom, high.freedom))
+
+
 def mean_gain(cells: Mapping[Place, Gain]) -> Gain:
     """The mean over the sizes of each data set, then over data sets."""
     sizes = {name: [gain for (data, _), gain in cells.items() if data == name] for name, _ in cells}
@@ -87,17 +97,18 @@ class Column:
     """A comparison: with which rival, and which dendritic networks.
 
     Attributes:
-        rival: one of `MEASURES`; `WORK`: the plain network with as many parameters, trained for as much work; `BETWEEN`: what
-            the plain networks next below and next above in parameters would have between them, in proportion to the logarithm.
+        rival: `BETWEEN`: what the plain networks next below and next above in parameters would have at exactly as many, in
+            proportion to the logarithm; one of `MEASURES`: the plain network next above; `WORK`: that for the parameters,
+            trained for as much work.
     """
 
     title: str
-    rival: str = "params"
+    rival: str = BETWEEN
     grown: bool = False
     nonlinearity: str = DEFAULT
 
 
-SCREENED = (Column(title="at equal parameters"), Column(title="interpolated to equal parameters", rival=BETWEEN))
+SCREENED = (Column(title="at equal parameters"), Column(title="over the next larger", rival="params"))
 JUDGED = (
     Column(title="H1: at equal parameters"),
     Column(title="H2: at equal MACs", rival=MEASURES[1]),
@@ -121,21 +132,17 @@ def gains(lines: Sequence[Line], kind: str, column: Column) -> dict[Place, Gain]
 
 
 def _gain(lines: Sequence[Line], ours: Line, rival: str) -> Gain | None:
-    sides = [_same(lines, ours)]
-    if rival == BETWEEN:
-        sides += [_rival(lines, ours, BELOW), _rival(lines, ours, "params")]
-    else:
-        sides.append(_rival(lines, ours, rival))
+    names = {BETWEEN: ["params"] + [BELOW] * (BELOW in ours["rivals"])}.get(rival, [rival])
+    sides = [_same(lines, ours), *(_rival(lines, ours, name) for name in names)]
     shared = set.intersection(*({line["first"] for line in side} for side in sides))
     seeds = [[value for line in side if line["first"] in shared for value in line["test"]] for side in sides]
     if min(map(len, seeds)) < 2:
         return None
-    one, *others = map(mean_of, seeds)
-    if len(others) == 1:
-        return weigh([(1, one), (-1, others[0])])
-    low, own, high = (math.log(line["params"]) for line in (sides[1][0], ours, sides[2][0]))
-    share = (own - low) / (high - low) if high > low else 1.0
-    return weigh([(1, one), (share - 1, others[0]), (-share, others[1])])
+    one, plain, *smaller = map(mean_of, seeds)
+    if smaller:
+        own, high, low = (math.log(side[0]["params"]) for side in sides)
+        plain = between(smaller[0], plain, (own - low) / (high - low))
+    return weigh([(1, one), (-1, plain)])
 
 
 def _same(lines: Sequence[Line], like: Line) -> list[Line]:
@@ -227,14 +234,14 @@ def _so_far(lines: Sequence[Line], planned: Sequence[Training]) -> str:
 
 
 def _larger(lines: Sequence[Line]) -> str:
-    """By how much the plain networks are larger at equal parameters."""
+    """By how much the next larger plain networks are larger."""
     plain = {(line["data"], line["width"]): line["params"] for line in lines if line["kind"] == PLAIN}
     own = {(line["data"], line["kind"], line["size"]): line for line in lines if line["kind"] != PLAIN}
     found = [(line, plain.get((line["data"], line["rivals"]["params"]))) for line in own.values()]
     shares = [100 * (params / line["params"] - 1) for line, params in found if params]
     if not shares:
         return ""
-    return f"At equal parameters the plain networks have {statistics.fmean(shares):.1f} % more, at most {max(shares):.1f} %."
+    return f"The next larger plain networks have {statistics.fmean(shares):.1f} % more parameters, at most {max(shares):.1f} %."
 
 
 def _means(lines: Sequence[Line], columns: Sequence[Column], planned: Sequence[Training], *, tested: bool = False) -> list[str]:

@@ -1,6 +1,7 @@
 import argparse
 import itertools
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ ONE, OTHER = [0.90, 0.91, 0.93, 0.92], [0.88, 0.91, 0.89, 0.90]
 
 def line(kind="square", data="mnist5k", size=1500, *, test=ONE, first=0, **more):
     plain = kind == "plain"
-    rivals = {} if plain else {"rivals": {"params": 8.0, "macs": 9.0, "params_below": 7.0}, "work_epochs": 0}
+    rivals = {} if plain else {"rivals": {"params": 8.0, "macs": 9.0}, "work_epochs": 0}
     known = {"data": data, "kind": kind, "nonlinearity": "hard_swish", "size": 0 if plain else size, "width": 7.0}
     known |= {"grown": False, "epochs": 32, "first": first, "params": 1000, "training_macs": 50_000, "examples": 2000}
     return {
@@ -117,13 +118,33 @@ def test_equal_work_is_judged_where_there_is_more():
 
 
 def test_between_two_plain_networks_it_is_interpolated():
-    from dendrites_experiment_report import BETWEEN, Column, gains
+    from dendrites_experiment_report import SCREENED, gains
 
     low, high = plain(width=7.0, params=500, test=[0.80, 0.82]), plain(params=2000, test=[0.90, 0.92])
-    [found] = gains([line(), low, high], "square", Column(title="", rival=BETWEEN)).values()
+    ours = line(rivals={"params": 8.0, "params_below": 7.0})
+    [found] = gains([ours, low, high], "square", SCREENED[0]).values()
     assert found.value == pytest.approx(100 * (0.915 - 0.86))
-    sides = [100**2 * stats.tvar(side["test"]) / 2 for side in (low, high)]
-    assert found.variance == pytest.approx(100**2 * stats.tvar(ONE) / 4 + sum(sides) / 4)
+    error = statistics.fmean(100 * stats.tsem(side["test"]) for side in (low, high))
+    assert found.variance == pytest.approx((100 * stats.tsem(ONE)) ** 2 + error**2)
+    assert gains([ours, high], "square", SCREENED[0]) == {}
+    [found] = gains([ours, low, high], "square", SCREENED[1]).values()
+    assert found.value == pytest.approx(100 * (0.915 - 0.91))
+    exact = line(rivals={"params": 8.0})  # a plain network of that size
+    [found] = gains([exact, low, high], "square", SCREENED[0]).values()
+    assert found.value == pytest.approx(100 * (0.915 - 0.91))
+
+
+def test_a_plain_network_of_exactly_that_size_has_none_below(monkeypatch):
+    import dendrites_experiment_networks as networks
+
+    pair = networks.find_pair("spoken", "hard_swish", 700, "square")
+    larger = pair.plain("params").params
+    original = networks.Network.params.fget
+    same = property(lambda network: original(network) if network.kind == "plain" else larger)
+    monkeypatch.setattr(networks.Network, "params", same)
+    monkeypatch.setattr(networks, "smallest", lambda *_: pair.plain("params").width)
+    found = networks.find_pair.__wrapped__("spoken", "hard_swish", larger, "square")
+    assert set(dict(found.rivals)) == set(networks.MEASURES)
 
 
 @pytest.mark.parametrize(
@@ -197,15 +218,14 @@ def test_a_plan_is_in_the_order_of_the_protocol(monkeypatch):
     screening, confirmation = (script.plan(stage, ["square"]) for stage in script.STAGES)
     assert {t.first for _, t in screening} == {0}
     assert {t.network.nonlinearity for _, t in screening} == {"hard_swish"}
-    assert {t.first for _, t in confirmation} == set(range(100, 148, 8))
+    assert {t.first for _, t in confirmation} == set(range(100, 124, 8))
     for planned in (screening, confirmation):
         assert len({str(t.facts) for _, t in planned}) == len(planned)  # no network twice
         steps = [(script.PHASES.index(phase), t.first) for phase, t in planned]
         assert steps == sorted(steps)
         assert planned[0][1].size == 700
-    last = confirmation[-1][1]
-    assert last.grown
-    late = {phase for phase, t in confirmation if t.size == 3000 and t.data == "hapt" and not t.grown}
+    assert [phase for phase in script.PHASES if phase.startswith("H")] == ["H1", "H2 and H3", "H4", "H5", "H5 at 3,000"]
+    late = {phase for phase, t in confirmation if t.size == 3000 and t.data == "hapt"}
     assert late == {"hapt at 3,000"}
     trained = {(t.data, t.network.nonlinearity, t.network.width) for _, t in confirmation if not t.size}
     for _, t in confirmation:
@@ -218,7 +238,7 @@ def test_only_kinds_that_go_on_are_confirmed(monkeypatch, tmp_path, accuracy, go
     script = smaller(monkeypatch)
     steps = script.plans([])
     assert {t.network.kind for _, t in steps["confirmation"]} == {"square", "plain"}  # for an estimate
-    lines = [{**line(), **t.facts, "rivals": dict(t.rivals)} for _, t in steps["screening"]]
+    lines = [{**line(), **t.facts, "rivals": dict(t.rivals), "params": t.network.params} for _, t in steps["screening"]]
     for found in lines:
         found["test"] = [0.9, 0.91] if found["kind"] == "plain" else [accuracy, accuracy + 0.01]
     assert bool(script.plans(lines)["confirmation"]) == goes_on
@@ -276,13 +296,13 @@ def test_a_part_of_the_results_is_shown_as_such(monkeypatch):
     planned = {stage: [t for _, t in script.plan(stage, ["square"])] for stage in script.STAGES}
     assert script.render([], planned) == "Not measured yet."
     ours = next(t for t in planned["screening"] if t.size)
-    rivals = {"rivals": dict(ours.rivals)}
+    rivals = {"rivals": {"params": ours.plain.width}}  # as if of exactly that size
     lines = [{**line(), **ours.facts, **rivals}]
     rival = next(t for t in planned["screening"] if t.network == ours.plain)
     lines.append({**plain(), **rival.facts, "seeds": 5, "params": 1100})
     text = script.render(lines, planned)
     assert f"**Partial: {len(planned['screening']) - 2} of {len(planned['screening'])} trainings are missing.**" in text
-    assert "| square | +2.00 ± 2.23, 1 of 4 cells | – |" in text
+    assert "| square | +2.00 ± 2.23, 1 of 4 cells | +2.00 ± 2.23, 1 of 4 cells |" in text
     assert "have 10.0 % more" in text
     assert "9 networks, of which 1 diverged" in text
     assert "Confirmation" not in text
