@@ -134,7 +134,7 @@ def train_missing(trainings: Sequence[Work], results: Path, asked: argparse.Name
         raise SystemExit("--cache: expected a folder for the data, got none; give --cache DIR")
     folders, deadline = read_folders(asked), time.monotonic() + 60 * asked.minutes
     lines = load_lines(results)
-    missing = [t for t in trainings if not any(t.facts.items() <= line.items() for line in lines)]
+    missing = [training for training in trainings if not is_done(training, lines)]
     for name in {training.data for training in missing}:
         load(name, folders)  # made once, before several processes read it
     with ProcessPoolExecutor(asked.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -143,6 +143,12 @@ def train_missing(trainings: Sequence[Work], results: Path, asked: argparse.Name
                 with results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(json.dumps(line), flush=True)
+
+
+def is_done(training: Work, lines: Sequence[dict[str, Any]]) -> bool:
+    """Whether a results file has it."""
+    facts = training.facts.items()
+    return any(facts <= line.items() for line in lines)
 
 
 def _train(training: Work, folders: Folders, deadline: float) -> dict[str, Any] | None:
