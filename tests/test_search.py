@@ -162,7 +162,7 @@ def test_a_finished_run_is_what_it_was_and_a_resume_finishes_an_earlier_one(firs
     assert "training a teacher" not in done.stderr
     assert run.finished().keys() >= {member["snapshot"] for member in json.loads(done.stdout)["front"]}
     assert {name: half.finished()[name] for name in half.finished()}.items() <= run.finished().items()
-    assert run.info.finish_teacher.startswith("2 networks of")
+    assert run.info.finish_teacher.startswith("4 networks of")
     assert sum(line["record"] == "teacher" for line in run.confirmations) == 1
     assert json.loads(done.stdout)["confirmation_epochs"] == first["confirmation_epochs"]
     assert json.loads(done.stdout)["finish_epochs"] == run.finish_epochs() > 0
