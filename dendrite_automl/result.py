@@ -57,6 +57,8 @@ class Measurement(Cost):
         val_accuracy_se: its standard error over replicates; None with one replicate.
         val_accuracy_int8: mean over the replicates' int8 files; None if it is not an objective and so was not measured.
         trained_epochs: epochs that this snapshot took, including those of earlier stages; each replicate counts.
+        trained_macs: multiply-accumulates of that training, forward, backward and dendrite phases; see `measure.work`. None in
+            runs from before they were counted.
         train_seconds: wall-clock seconds of those epochs, all replicates together.
     """
 
@@ -64,6 +66,7 @@ class Measurement(Cost):
     val_accuracy_se: float | None = None
     trained_epochs: int
     train_seconds: float
+    trained_macs: int | None = None
     val_accuracy_int8: float | None = None
 
 
@@ -99,6 +102,11 @@ class Snapshot:
     def id(self) -> str:
         """Candidate id and stage index."""
         return f"{self.candidate}-{self.stage}"
+
+    @property
+    def base(self) -> str | None:
+        """Id of the snapshot that its last stage started from."""
+        return f"{self.candidate}-{self.stages[-2]}" if len(self.stages) > 1 else None
 
     @property
     def diverged(self) -> int:

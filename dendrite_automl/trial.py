@@ -16,10 +16,11 @@ from dendrite_automl.dendrites import count_sets, grown_modules
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, CandidateFailed
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.measure.work import count_phase_macs, count_step_macs
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.result import Cost, Measurement, Snapshot
 from dendrite_automl.train.fit import Data, FitSettings, fit_replicates_, validate, weigh_classes
-from dendrite_automl.train.grow import start_cycle_, take_back_
+from dendrite_automl.train.grow import phase_epochs, start_cycle_, take_back_
 from dendrite_automl.train.prune import take_out_
 
 
@@ -31,11 +32,13 @@ class Rung:
         epoch: of the first stage.
         accuracies: validation accuracy of each replicate that has not diverged.
         cost: of the network in this stage.
+        trained_macs: of all replicates so far; see `Measurement`.
     """
 
     epoch: int
     accuracies: tuple[float, ...]
     cost: Cost
+    trained_macs: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +138,8 @@ def run_trial(
         for epoch in run_stage_(tried, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
             if index == 0 and epoch in rungs and epoch < stage.epochs:
                 cost = measure_cost(tried[0], data.input_shape, device)
-                yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost)
+                macs = _count_stage(trial, tried[0], stage, epoch)
+                yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost, trained_macs=macs)
         snapshot = _measure(trial, tried, index, position.base, time.perf_counter() - start)
         position = position.after(candidate, snapshot) if stages is None else position.along(candidate, snapshot, route)
         yield snapshot, tried
@@ -213,8 +217,10 @@ def _measure(trial: _Trial, models: list[nn.Module], index: int, base: Snapshot 
     accuracies = _validate_(models, data)
     accuracies_int8 = _validate_int8(models, data) if trial.int8 else ()
     cost = measure_cost(models[0], data.input_shape, trial.device)
+    stage, before = candidate.stages[index], base.measurement if base else None
+    macs = _count_stage(trial, models[0], stage, stage.epochs)
+    earlier = before.trained_macs if before else 0
     stages = (*(base.stages if base else ()), index)
-    before = base.measurement if base else None
     return Snapshot(
         candidate=candidate.id,
         arm=candidate.arm,
@@ -228,11 +234,20 @@ def _measure(trial: _Trial, models: list[nn.Module], index: int, base: Snapshot 
             **cost.values(),
             val_accuracy=statistics.fmean(accuracies),
             val_accuracy_se=statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None,
-            trained_epochs=candidate.stages[index].epochs * len(seeds) + (before.trained_epochs if before else 0),
+            trained_epochs=stage.epochs * len(seeds) + (before.trained_epochs if before else 0),
+            trained_macs=None if earlier is None else earlier + macs,
             train_seconds=seconds + (before.train_seconds if before else 0.0),
             val_accuracy_int8=statistics.fmean(accuracies_int8) if accuracies_int8 else None,
         ),
     )
+
+
+def _count_stage(trial: _Trial, model: nn.Module, stage: Stage, epochs: int) -> int:
+    """Multiply-accumulates of the first `epochs` of a stage, those of all replicates."""
+    shape = trial.data.input_shape
+    phase = phase_epochs(str(stage.kind), epochs) if stage.op == "grow" else 0
+    an_example = (epochs - phase) * count_step_macs(model, shape) + (count_phase_macs(model, shape, phase) if phase else 0)
+    return an_example * len(trial.data.x) * len(trial.seeds)
 
 
 def _next_stage(candidate: Candidate, index: int, growing: bool) -> int:

@@ -23,6 +23,7 @@ measurements = st.builds(
     val_accuracy_se=st.none() | reals,
     trained_epochs=counts,
     train_seconds=reals,
+    trained_macs=st.none() | counts,
 )
 snapshots = st.builds(
     Snapshot,

@@ -17,6 +17,8 @@ from dendrite_automl.devices import get_device
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.measure.work import count_step_macs
+from dendrite_automl.networks.build import build_network
 from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Cost, Snapshot
 from dendrite_automl.tasks import load_task
@@ -97,6 +99,11 @@ def test_each_stage_gives_a_snapshot_that_continues_the_one_before(words, kind, 
     assert [s.dendrites for s in snapshots] == [words.split()[: i + 1].count("grow") for i in range(len(snapshots))]
     epochs = [sum(stage.epochs for stage in candidate.stages[: i + 1]) for i in range(len(snapshots))]
     assert [s.measurement.trained_epochs for s in snapshots] == epochs
+    macs = [s.measurement.trained_macs for s in snapshots]
+    assert macs[0] == count_step_macs(build_network(candidate, data.input_shape, data.classes), data.input_shape) * 3 * len(
+        data.x
+    )
+    assert macs == sorted(set(macs))
     seconds = [s.measurement.train_seconds for s in snapshots]
     assert seconds == sorted(seconds)
     assert snapshots[-1].schedule == " > ".join(map(str, candidate.stages))
@@ -166,6 +173,9 @@ def test_after_a_cycle_taken_back_the_epochs_go_on_from_the_snapshot_before(data
     stub_accuracy(monkeypatch, [0.5, 0.4, 0.3])
     results = finish(make_candidate("fit grow prune"), data)
     assert [snapshot.measurement.trained_epochs for snapshot, _ in results] == [3, 5, 6]
+    fit, grow, prune = (snapshot.measurement.trained_macs for snapshot, _ in results)
+    assert fit < grow
+    assert fit < prune < 2 * fit  # without the cycle
 
 
 @pytest.mark.parametrize(

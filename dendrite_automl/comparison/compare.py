@@ -82,7 +82,7 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
         size_for=tuple(_size_for(first, second, draws)),
         volume=_volumes(first, second, run, draws),
         share=(held, 1 - held),
-        trained_epochs=(first.epochs, second.epochs),
+        work=(first.work, second.work),
         samples=len(labels),
         warnings=tuple(problems),
     )

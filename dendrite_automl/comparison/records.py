@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +22,35 @@ class Choice:
     test_accuracy: float
     replicates: int
     dendrites: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a side's search took.
+
+    Attributes:
+        epochs: of every replicate.
+        macs: multiply-accumulates of these trainings (see `Measurement.trained_macs`); None if some were not counted.
+        trial: those of its largest trial.
+    """
+
+    epochs: int
+    macs: int | None
+    trial: int = 0
+
+    @classmethod
+    def mean(cls, works: Sequence[Work]) -> Work:
+        """Of several searches, on average."""
+        macs = [work.macs for work in works if work.macs is not None]
+        return cls(
+            epochs=round(statistics.fmean(work.epochs for work in works)),
+            macs=round(statistics.fmean(macs)) if len(macs) == len(works) else None,
+            trial=max(work.trial for work in works),
+        )
+
+    def __str__(self) -> str:
+        """Both counts."""
+        return f"{self.epochs:,} epochs" + ("" if self.macs is None else f" ({self.macs:.3g} multiply-accumulates)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +116,7 @@ class Comparison:
         verdict: over all axes; for the arms of a run `dendrites pay`, `dendrites cost` or `no evidence`.
         axes: for each axis its own verdict and the sentence that gives the reason.
         share: fraction of the joint front that each side holds.
-        trained_epochs: of each side's search.
+        work: of each side's search.
         samples: number of samples in the test split.
         warnings: objections overridden by `force`.
     """
@@ -97,7 +128,7 @@ class Comparison:
     size_for: tuple[SizeFor, ...]
     volume: Volume
     share: tuple[float, float]
-    trained_epochs: tuple[int, int]
+    work: tuple[Work, Work]
     samples: int
     warnings: tuple[str, ...] = ()
 
@@ -149,7 +180,8 @@ class Comparison:
                 for size in self.size_for
             ],
             "front_share": dict(zip(self.sides, self.share, strict=True)),
-            "trained_epochs": dict(zip(self.sides, self.trained_epochs, strict=True)),
+            "trained_epochs": {side: work.epochs for side, work in zip(self.sides, self.work, strict=True)},
+            "trained_macs": {side: work.macs for side, work in zip(self.sides, self.work, strict=True)},
             "test_samples": self.samples,
             "warnings": list(self.warnings),
         }

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dendrite_automl.comparison.evidence import LEVEL
-from dendrite_automl.comparison.records import Choice
+from dendrite_automl.comparison.records import Choice, Work
 from dendrite_automl.comparison.search_evidence import MeanDifference
 
 
@@ -72,7 +72,7 @@ class SearchComparison:
         axes: for each axis its own verdict and the sentence that gives the reason.
         runs: folders of each side's searches; the same ones if the sides are arms.
         seeds: of these searches.
-        trained_epochs: of each side's searches, on average.
+        work: of each side's searches, on average.
         samples: number of samples in the test split.
         left_out: (axis, budget) at which some search has no network.
         warnings: objections overridden by `force`.
@@ -85,7 +85,7 @@ class SearchComparison:
     volume: VolumeOverSearches
     runs: tuple[tuple[str, ...], tuple[str, ...]]
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
-    trained_epochs: tuple[int, int]
+    work: tuple[Work, Work]
     samples: int
     left_out: tuple[tuple[str, float], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -153,7 +153,8 @@ class SearchComparison:
             "accuracy_at": [self._row(at) for at in self.accuracy_at],
             "left_out": [{"axis": axis, "budget": budget} for axis, budget in self.left_out],
             "between_searches": self.search_share,
-            "trained_epochs": dict(zip(self.sides, self.trained_epochs, strict=True)),
+            "trained_epochs": {side: work.epochs for side, work in zip(self.sides, self.work, strict=True)},
+            "trained_macs": {side: work.macs for side, work in zip(self.sides, self.work, strict=True)},
             "test_samples": self.samples,
             "warnings": list(self.warnings),
         }

@@ -6,7 +6,6 @@ same searches are compared in pairs (Student's t of the differences), two method
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dendrite_automl.comparison.evidence import holm, seed_variance
+from dendrite_automl.comparison.records import Work
 from dendrite_automl.comparison.search_evidence import MeanDifference, difference_of_means, mean_of_pairs
 from dendrite_automl.comparison.search_records import AccuracyOverSearches, SearchComparison, VolumeOverSearches
 from dendrite_automl.comparison.sides import (
@@ -44,6 +44,11 @@ class _Method:
     name: str
     runs: Sequence[Run]
     sides: Sequence[Side]
+
+    @property
+    def work(self) -> Work:
+        """Of a search, on average."""
+        return Work.mean([side.work for side in self.sides])
 
 
 def compare_searches(runs: Sequence[Run], others: Sequence[Run] | None = None, *, force: bool = False) -> SearchComparison:
@@ -80,7 +85,7 @@ def compare_searches(runs: Sequence[Run], others: Sequence[Run] | None = None, *
             for name, group in zip(names, groups, strict=True)
         ]
         words = (f"{names[0]} is better", f"{names[1]} is better")
-        one, other = (replace(method.sides[0], epochs=_mean_epochs(method)) for method in methods)
+        one, other = (replace(method.sides[0], work=method.work) for method in methods)
         problems += _checked(unequal_compute(one, other, runs[0]), force)
     return _compared(methods[0], methods[1], words, tuple(problems))
 
@@ -108,7 +113,7 @@ def _compared(first: _Method, second: _Method, words: tuple[str, str], warnings:
         volume=_volumes(first, second),
         runs=(_paths(first), _paths(second)),
         seeds=(_seeds(first.runs), _seeds(second.runs)),
-        trained_epochs=(_mean_epochs(first), _mean_epochs(second)),
+        work=(first.work, second.work),
         samples=len(first.runs[0].predictions()[0]),
         left_out=tuple(left_out),
         warnings=warnings,
@@ -262,10 +267,6 @@ def _seeds(runs: Sequence[Run]) -> tuple[int, ...]:
 
 def _paths(method: _Method) -> tuple[str, ...]:
     return tuple(str(run.path) for run in method.runs)
-
-
-def _mean_epochs(method: _Method) -> int:
-    return round(statistics.fmean(side.epochs for side in method.sides))
 
 
 def _names(runs: Sequence[Run], others: Sequence[Run]) -> tuple[str, str]:

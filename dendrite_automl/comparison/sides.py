@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dendrite_automl.comparison.evidence import Correct
-from dendrite_automl.comparison.records import Choice
+from dendrite_automl.comparison.records import Choice, Work
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import hypervolume
 from dendrite_automl.run import Run
@@ -17,7 +17,7 @@ from dendrite_automl.run.confirmed import confirmed_front
 
 AXES = ("params", "macs", "peak_ram_bytes")
 _STEPS = 5  # budgets on each axis, each half of the next
-_SAME_COMPUTE = 0.05  # trained epochs may differ by this fraction, or by one trial
+_SAME_COMPUTE = 0.05  # work may differ by this fraction, or by one trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Side:
     rows: list[dict[str, Any]]
     correct: dict[str, Correct]
     best: dict[str, int]  # the replicate with the best validation accuracy
-    epochs: int
+    work: Work
 
 
 def read_side(run: Run, name: str, arm: str | None) -> Side:
@@ -51,13 +51,22 @@ def read_side(run: Run, name: str, arm: str | None) -> Side:
     for row in rows:
         fresh = [value for _, s in again.get(row["snapshot"], []) for value in s.accuracies]
         best[row["snapshot"]] = int(np.argmax(fresh or snapshots[row["snapshot"]].accuracies))
-    epochs = run.trained_epochs()
     return Side(
         name=name,
         rows=rows,
         correct={row["snapshot"]: predicted[row["snapshot"]] == labels for row in rows},
         best=best,
-        epochs=epochs[arm] if arm else sum(epochs.values()),
+        work=_work_of(run, arm),
+    )
+
+
+def _work_of(run: Run, arm: str | None) -> Work:
+    arms = [arm] if arm else run.info.arms
+    epochs, macs, of_trials, candidates = run.trained_epochs(), run.trained_macs(), run.macs_of_trials(), run.candidates()
+    return Work(
+        epochs=sum(epochs[of] for of in arms),
+        macs=None if macs is None else sum(macs[of] for of in arms),
+        trial=max((spent for name, spent in (of_trials or {}).items() if candidates[name].arm in arms), default=0),
     )
 
 
@@ -128,11 +137,17 @@ def what_differs(run: Run, other: Run) -> list[str]:
 
 
 def unequal_compute(first: Side, second: Side, run: Run) -> list[str]:
-    """Objections to unequal compute; arms are balanced trial by trial, so they may differ by the last trial."""
-    request = run.info.request
-    trial = request.get("epochs", 0) * request.get("replicates", 1)
-    allowed = max(trial, _SAME_COMPUTE * max(first.epochs, second.epochs))
-    if abs(first.epochs - second.epochs) <= allowed:
+    """Objections to unequal work; arms are balanced trial by trial, so they may differ by the last trial.
+
+    Work is counted in multiply-accumulates; in epochs if a side has trainings from before they were counted.
+    """
+    one, other = first.work, second.work
+    if one.macs is not None and other.macs is not None:
+        counts, trial = (one.macs, other.macs), max(one.trial, other.trial)
+    else:
+        counts = one.epochs, other.epochs
+        trial = run.info.request.get("epochs", 0) * run.info.request.get("replicates", 1)
+    if abs(counts[0] - counts[1]) <= max(trial, _SAME_COMPUTE * max(counts)):
         return []
-    epochs = f"{first.epochs:,} epochs for {first.name}, {second.epochs:,} for {second.name}"
-    return [f"expected equal compute within one trial or {_SAME_COMPUTE:.0%}, got {epochs}"]
+    got = f"{one} for {first.name}, {other} for {second.name}"
+    return [f"expected equal compute within one trial or {_SAME_COMPUTE:.0%}, got {got}"]

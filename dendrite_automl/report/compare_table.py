@@ -26,11 +26,12 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
     print_rows(header, rows, file)
     print(f"\nSize needed for an accuracy: {second} / {first}, above 1 where {first} is smaller\n", file=file)
     print_rows(["accuracy", "in", first, second, "ratio (95 %)"], [_sizes(size) for size in found.size_for], file)
-    volume, share, epochs = found.volume, found.share, found.trained_epochs
+    volume, share, work = found.volume, found.share, found.work
     print(
         f"\nhypervolume (test): {first} {volume.first:.4f}, {second} {volume.second:.4f}, difference {volume.difference:+.4f} "
         f"[{volume.low:+.4f}, {volume.high:+.4f}]\n"
-        f"front share: {first} {share[0]:.0%}, {second} {share[1]:.0%}; trained epochs: {epochs[0]:,} and {epochs[1]:,}\n",
+        f"front share: {first} {share[0]:.0%}, {second} {share[1]:.0%}\n"
+        f"trained: {work[0]} and {work[1]}\n",
         file=file,
     )
     for axis, judged in found.axes.items():

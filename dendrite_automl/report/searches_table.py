@@ -34,7 +34,7 @@ def print_search_comparison(found: SearchComparison, file: TextIO | None = None)
     print(
         f"\nhypervolume (test): {first} {means[0]:.4f}, {second} {means[1]:.4f}, difference {difference.value:+.4f} "
         f"[{_signed(difference.low, 4)}, {_signed(difference.high, 4)}]{_wins(difference)}\n"
-        f"trained epochs of each search, on average: {found.trained_epochs[0]:,} and {found.trained_epochs[1]:,}",
+        f"trained by each search, on average: {found.work[0]} and {found.work[1]}",
         file=file,
     )
     for line in _sentences(found):

@@ -38,8 +38,8 @@ class Run:
     """One run folder. `results.jsonl` and `confirmed.jsonl` are its only state: one line per event, in order.
 
     Lines of `results.jsonl` are of five kinds (`record`): `trial` (a candidate starts: id, point, candidate), `rung` (how it
-    does before its first snapshot: epoch, values), `snapshot` (a Snapshot), `end` (a trial is over: candidate, status,
-    reason, epochs trained since its last snapshot), `refused` (a candidate that cannot fit: point, excess).
+    does before its first snapshot: epoch, values, work), `snapshot` (a Snapshot), `end` (a trial is over: candidate, status,
+    reason, epochs and work since its last snapshot), `refused` (a candidate that cannot fit: point, excess).
     Lines of `confirmed.jsonl` hold a snapshot's training with other seeds: `confirmed` (round, a Snapshot) or
     `unconfirmed` (snapshot, round, reason); and the finish: `finish` (it begins: its members, snapshots in order), `teacher`
     (an ensemble was trained for it), `finished` (a Snapshot, and the design that was trained) or `unfinished` (snapshot,
@@ -149,6 +149,31 @@ class Run:
             epochs[candidates[line["candidate"]].arm] += line.get("epochs", 0)
         return epochs
 
+    def trained_macs(self) -> dict[str, int] | None:
+        """Multiply-accumulates of that training in each arm (see `Measurement`); None if some were not counted."""
+        found = self.macs_of_trials()
+        if found is None:
+            return None
+        macs, candidates = dict.fromkeys(self.info.arms, 0), self.candidates()
+        for name, spent in found.items():
+            macs[candidates[name].arm] += spent
+        return macs
+
+    def macs_of_trials(self) -> dict[str, int] | None:
+        """The same for each candidate."""
+        macs = dict.fromkeys(self.candidates(), 0)
+        total = {snapshot.id: snapshot.measurement.trained_macs for snapshot in self.snapshots()}
+        for snapshot in self.snapshots():
+            spent, before = total[snapshot.id], total[snapshot.base] if snapshot.base else 0
+            if spent is None or before is None:
+                return None
+            macs[snapshot.candidate] += spent - before
+        for line in self.of_kind("end"):
+            if line.get("epochs", 0) and "trained_macs" not in line:
+                return None
+            macs[line["candidate"]] += line.get("trained_macs", 0)
+        return macs
+
     def confirmation_epochs(self) -> int:
         """Epochs trained for the confirmation, of every replicate."""
         return self._epochs_of("confirmed", "unconfirmed")
@@ -224,6 +249,7 @@ class Run:
             "snapshots": len(self.snapshots()),
             "refused": len(self.of_kind("refused")),
             "trained_epochs": self.trained_epochs(),
+            "trained_macs": self.trained_macs(),
             "confirmation_epochs": self.confirmation_epochs(),
             "finish_epochs": self.finish_epochs(),
             "optimism": self.info.optimism,

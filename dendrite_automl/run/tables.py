@@ -63,6 +63,7 @@ CANDIDATE_COLUMNS = (
     "seeds",
     "schedule",
     "val_accuracy_int8",
+    "trained_macs",
 )
 
 

@@ -16,10 +16,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """How a trial did before its first snapshot: the objectives' values at an epoch."""
+    """How a trial did before its first snapshot: the objectives' values at an epoch, and the work so far."""
 
     epoch: int
     values: Row
+    trained_macs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +33,10 @@ class Origin:
 
 
 class Ledger:
-    """Trials, rungs, snapshots and endings of the search, and the epochs that each arm has trained.
+    """Trials, rungs, snapshots and endings of the search, and the work of each arm.
 
-    A running trial counts with all of its epochs, so that the arms stay level while trials run.
+    Work is counted in multiply-accumulates (see `Measurement.trained_macs`); in epochs if the run was begun before they were
+    counted. A running trial counts with what its epochs will take at its arm's mean, so that the arms stay level meanwhile.
 
     Args:
         arms: those that take part, including those added on resume.
@@ -52,9 +54,10 @@ class Ledger:
         self._snapshots: dict[str, list[Snapshot]] = {}
         for snapshot in run.snapshots():
             self._snapshots.setdefault(snapshot.candidate, []).append(snapshot)
-        self._rungs: dict[str, dict[int, Row]] = {}  # candidate -> epoch -> values
+        self._rungs: dict[str, dict[int, Rung]] = {}  # candidate -> epoch
         for line in run.of_kind("rung"):
-            self._rungs.setdefault(line["candidate"], {})[line["epoch"]] = line["values"]
+            rung = Rung(epoch=line["epoch"], values=line["values"], trained_macs=line.get("trained_macs", 0))
+            self._rungs.setdefault(line["candidate"], {})[rung.epoch] = rung
         self._running: dict[str, Candidate] = {}
         self._behind: dict[str, str] = {}
         self._arms: dict[str, str] = {}
@@ -69,15 +72,17 @@ class Ledger:
         self.known = {line["candidate"] for line in (*trials, *run.of_kind("refused"))}
         self.known |= {line["repaired_from"] for line in trials if "repaired_from" in line}
         self.started = len(trials)
-        trained = run.trained_epochs()
-        self._trained = {arm: trained.get(arm, 0) for arm in arms}
+        epochs, macs = run.trained_epochs(), run.trained_macs()
+        self._epochs = {arm: epochs.get(arm, 0) for arm in arms}
+        self._macs = {arm: macs.get(arm, 0) for arm in arms} if macs is not None else None
 
     def next_arm(self) -> str:
-        """The arm with the fewest trained epochs."""
-        epochs = dict(self._trained)
+        """The arm with the least work."""
+        waiting = dict.fromkeys(self._epochs, 0)
         for candidate in self._running.values():
-            epochs[candidate.arm] += candidate.epochs * self._replicates - self._trained_by(candidate)
-        return min(epochs, key=lambda arm: epochs[arm])
+            waiting[candidate.arm] += candidate.epochs * self._replicates - self._trained_by(candidate)
+        work = {arm: (self._macs or self._epochs)[arm] + self._macs_an_epoch(arm) * waiting[arm] for arm in self._epochs}
+        return min(work, key=lambda arm: work[arm])
 
     def start(self, candidate: Candidate, point: Point, origin: Origin | None = None) -> None:
         """A new trial starts."""
@@ -104,15 +109,19 @@ class Ledger:
     def add_rung(self, candidate: Candidate, rung: Rung) -> None:
         """A running trial has reached a rung."""
         place = {"candidate": candidate.id, "arm": candidate.arm, "epoch": rung.epoch}
-        self._journal.append({"record": "rung", **place, "values": rung.values})
-        self._rungs.setdefault(candidate.id, {})[rung.epoch] = rung.values
+        self._journal.append({"record": "rung", **place, "values": rung.values, "trained_macs": rung.trained_macs})
+        self._rungs.setdefault(candidate.id, {})[rung.epoch] = rung
 
     def add_snapshot(self, snapshot: Snapshot, weights: bytes) -> None:
         """A running trial has finished a stage."""
         self._journal.append({"record": "snapshot", "value": snapshot.to_json()}, weights=weights)
         self._snapshots.setdefault(snapshot.candidate, []).append(snapshot)
         stages = self._running[snapshot.candidate].stages
-        self._trained[snapshot.arm] += stages[snapshot.stage].epochs * len(snapshot.seeds)
+        self._epochs[snapshot.arm] += stages[snapshot.stage].epochs * len(snapshot.seeds)
+        if self._macs is not None:
+            before = next((s for s in self._snapshots[snapshot.candidate] if s.id == snapshot.base), None)
+            earlier = before.measurement.trained_macs if before else 0
+            self._macs[snapshot.arm] += (snapshot.measurement.trained_macs or 0) - (earlier or 0)
 
     def mark_behind(self, candidate: Candidate, where: str) -> None:
         """The scheduler has stopped a running trial."""
@@ -123,12 +132,14 @@ class Ledger:
         return self._behind.get(candidate.id)
 
     def end(self, candidate: Candidate, ending: Ending, reason: str = "") -> None:
-        """A trial is over; epochs up to its last rung count if it has no snapshot."""
+        """A trial is over; the work up to its last rung counts if it has no snapshot."""
         rungs = () if self.snapshots_of(candidate) else self.rungs_of(candidate)
-        lost = rungs[-1].epoch * self._replicates if rungs else 0
-        record = {"record": "end", "candidate": candidate.id, "status": ending.value, "reason": reason, "epochs": lost}
-        self._journal.append(record)
-        self._trained[candidate.arm] += lost
+        epochs, macs = (rungs[-1].epoch * self._replicates, rungs[-1].trained_macs) if rungs else (0, 0)
+        record = {"record": "end", "candidate": candidate.id, "status": ending.value, "reason": reason}
+        self._journal.append({**record, "epochs": epochs, "trained_macs": macs})
+        self._epochs[candidate.arm] += epochs
+        if self._macs is not None:
+            self._macs[candidate.arm] += macs
         self.leave(candidate)
 
     def put_back(self, candidate: Candidate, point: Point) -> None:
@@ -151,12 +162,12 @@ class Ledger:
 
     def rungs_of(self, candidate: Candidate) -> list[Rung]:
         """A candidate's rungs so far, in order."""
-        return [Rung(epoch=epoch, values=values) for epoch, values in self._rungs.get(candidate.id, {}).items()]
+        return list(self._rungs.get(candidate.id, {}).values())
 
     def others_at_rung(self, candidate: Candidate, epoch: int) -> list[Row]:
         """What the other trials of the arm had at a rung."""
         return [
-            rungs[epoch]
+            rungs[epoch].values
             for name, rungs in self._rungs.items()
             if name != candidate.id and epoch in rungs and self._arms[name] == candidate.arm
         ]
@@ -176,6 +187,13 @@ class Ledger:
 
     def _run(self, candidate: Candidate) -> None:
         self._running[candidate.id], self._arms[candidate.id] = candidate, candidate.arm
+
+    def _macs_an_epoch(self, arm: str) -> float:
+        """Mean work of an arm's epochs; before it has any, that of all arms."""
+        if self._macs is None:
+            return 1.0
+        arms = [arm] if self._epochs[arm] else list(self._epochs)
+        return sum(self._macs[of] for of in arms) / max(1, sum(self._epochs[of] for of in arms)) or 1.0
 
     def _trained_by(self, candidate: Candidate) -> int:
         return sum(candidate.stages[s.stage].epochs * len(s.seeds) for s in self.snapshots_of(candidate))

@@ -23,7 +23,7 @@ from dendrite_automl.trial import resume_position
 class TrialSearcher(Searcher):
     """Runs the trials of a search.
 
-    - The arm with the fewest trained epochs is next, so that arms get equal compute.
+    - The arm with the least work so far is next, so that arms get equal compute.
     - An interrupted trial of an earlier session, or one whose worker was lost, continues from its last snapshot.
 
     Args:
@@ -85,7 +85,8 @@ class TrialSearcher(Searcher):
             self.ledger.add_snapshot(snapshot, result["weights"])
             self._proposer.observe(candidate, snapshot)
         elif "rung" in result:
-            rung = Rung(epoch=result["rung"], values=_values(result, self._plan.goal))
+            values = _values(result, self._plan.goal)
+            rung = Rung(epoch=result["rung"], values=values, trained_macs=result["trained_macs"])
             self.ledger.add_rung(candidate, rung)
             self._proposer.observe_rung(candidate, rung.epoch, rung.values["val_accuracy"])
 

@@ -83,7 +83,7 @@ class TrialTrainable(tune.Trainable):
             return {"ending": Ending.CRASHED.value, "reason": f"unexpected {type(error).__name__}: {error}", "done": True}
         if isinstance(news, Rung):
             accuracy = statistics.fmean(news.accuracies)
-            values = {**asdict(news.cost), "val_accuracy": accuracy}
+            values = {**asdict(news.cost), "val_accuracy": accuracy, "trained_macs": news.trained_macs}
             if self._int8:
                 values["val_accuracy_int8"] = accuracy  # exporting a network a third trained costs more than it tells
             return {**values, "rung": news.epoch, "candidate": self._candidate, "done": False}

@@ -89,6 +89,11 @@ class GrowSettings:
                 raise RequestError(f"grow: {name}: expected a whole number >= 1, got {getattr(self, name)}")
 
 
+def phase_epochs(kind: str, epochs: int) -> int:
+    """Of a cycle of so many epochs, those of its dendrite phase: a quarter, at least one; none for kinds without one."""
+    return max(1, int(_DENDRITE_SHARE * epochs)) if find_kind(kind).perforated else 0
+
+
 def start_cycle_(
     models: list[nn.Module],
     data: Data,
@@ -102,8 +107,8 @@ def start_cycle_(
 ) -> int:
     """Add a dendrite set to networks of one architecture, in place, and train it if the kind has a dendrite phase.
 
-    Kinds with a dendrite phase spend a quarter of the cycle's epochs (at least one) on it; an epoch there is a pass over
-    recorded inputs and errors and counts as one through the network, though it costs only a fraction of one.
+    An epoch of the dendrite phase (`phase_epochs`) is a pass over recorded inputs and errors, and one of the cycle's epochs,
+    though it costs only a fraction of one through the network: `measure.work` counts what it costs.
 
     Args:
         epochs: of the whole cycle, at least 2.
@@ -118,7 +123,7 @@ def start_cycle_(
         RequestError: the placement does not suit the network.
         CandidateFailed: no network has a finite loss.
     """
-    phase = max(1, int(_DENDRITE_SHARE * epochs)) if find_kind(kind).perforated else 0
+    phase = phase_epochs(kind, epochs)
     loss = functools.partial(F.cross_entropy, weight=class_weights)
     grown: list[nn.Module] = []
     failure: CandidateFailed | None = None

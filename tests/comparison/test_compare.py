@@ -129,6 +129,24 @@ def test_unequal_compute_is_refused_or_compared_with_a_warning(tmp_path: Path, e
     assert compare(run).warnings == ()
 
 
+def test_where_work_was_counted_it_has_to_be_equal_not_the_epochs(
+    tmp_path: Path, equal_compute: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_arms(tmp_path / "run", dendritic=rising(0.9), baseline=rising(0.9))
+    macs = {"dendritic": 10_000_000, "baseline": 10_400_000}
+    monkeypatch.setattr(Run, "trained_macs", lambda self: dict(macs))
+    monkeypatch.setattr(Run, "macs_of_trials", lambda self: {})
+    equal_compute["dendritic"] = 1500
+    found = compare(run)
+    assert found.warnings == ()
+    assert found.to_json()["trained_macs"] == macs
+    assert found.to_json()["trained_epochs"] == {"dendritic": 1500, "baseline": 1000}
+    macs["baseline"] = 12_000_000
+    said = r"got 1,500 epochs \(1e\+07 multiply-accumulates\) for dendritic, 1,000 epochs \(1.2e\+07 "
+    with pytest.raises(RequestError, match=said):
+        compare(run)
+
+
 def test_a_run_of_one_arm_or_without_predictions_is_refused(tmp_path: Path) -> None:
     request = {**INFO["request"], "arms": ["baseline"]}
     alone = make_arms(tmp_path / "alone", dendritic={}, baseline=rising(0.9), request=request)

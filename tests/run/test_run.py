@@ -139,6 +139,21 @@ def test_candidates_and_trained_epochs_come_from_the_records(tmp_path: Path) -> 
     assert run.trained_epochs() == {"dendritic": 30, "baseline": 22}
 
 
+def test_work_is_that_of_all_stages_and_stopped_trials_and_not_known_if_some_was_not_counted(tmp_path: Path) -> None:
+    run, design = make_run(tmp_path / "run", []), make_design(arm="dendritic")
+    Journal(run).append({"record": "trial", "candidate": design.id, "value": design.to_json()})
+    assert run.trained_macs() == {"dendritic": 0, "baseline": 0}
+    for stages, macs in (((0,), 100), ((0, 1), 250), ((0, 2), 140)):  # the third goes on from the first: a cycle was undone
+        snapshot = make_snapshot(candidate=design.id, stages=stages, trained_macs=macs)
+        Journal(run).append({"record": "snapshot", "value": snapshot.to_json()})
+    assert run.trained_macs() == {"dendritic": 100 + 150 + 40, "baseline": 0}
+    end = {"record": "end", "candidate": design.id, "status": "stopped", "epochs": 4}
+    Journal(run).append({**end, "trained_macs": 7})
+    assert run.macs_of_trials() == {design.id: 297}
+    Journal(run).append(end)
+    assert run.trained_macs() is None
+
+
 @pytest.mark.parametrize("torn", ['{"record": "snap', '{"record": "end"}', "\0\0\0", "é"])
 @pytest.mark.parametrize("files", [["results.jsonl"], ["confirmed.jsonl"], ["results.jsonl", "confirmed.jsonl"]])
 def test_a_torn_last_line_is_left_out_and_cut_off_by_the_next_writer(tmp_path: Path, files: list[str], torn: str) -> None:

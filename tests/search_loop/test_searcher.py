@@ -53,14 +53,19 @@ def candidate_of(config: dict[str, Any]) -> Candidate:
     return Candidate.from_json(json.loads(config["candidate"]))
 
 
-def fake_results(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the trainable would report: a snapshot per remaining stage, better with every stage."""
+def fake_results(config: dict[str, Any], an_epoch: int = 1_000) -> list[dict[str, Any]]:
+    """What the trainable would report: a snapshot per remaining stage, better with every stage.
+
+    Args:
+        an_epoch: multiply-accumulates of a replicate's epoch.
+    """
     candidate, done = candidate_of(config), json.loads(config["done"])
     seeds = config["seeds"]
     costs = estimate_costs(candidate, (6,), 4)
-    results = []
+    results, macs = [], 0
     for index, cost in enumerate(costs):
-        measures = {**asdict(cost), "accuracies": [0.5 + 0.1 * index] * len(seeds), "seeds": seeds}
+        macs += an_epoch * candidate.stages[index].epochs * len(seeds)
+        measures = {**asdict(cost), "accuracies": [0.5 + 0.1 * index] * len(seeds), "seeds": seeds, "trained_macs": macs}
         snapshot = make_snapshot(candidate=candidate.id, arm=candidate.arm, stage=index, **measures)
         results.append({"snapshot": json.dumps(snapshot.to_json()), "weights": f"weights {index}".encode()})
     return results[len(done) :]
@@ -154,6 +159,48 @@ def test_an_arm_whose_trials_end_early_gets_more_of_them(run) -> None:
     assert arms.count("dendritic") > arms.count("baseline")
 
 
+def test_arms_get_the_same_work_not_the_same_epochs(run) -> None:
+    searcher = make_searcher(run, trials=30)
+    for i in range(30):
+        config = searcher.suggest(f"t{i}")
+        an_epoch = 1_000 if candidate_of(config).arm == "baseline" else 3_000
+        for result in fake_results(config, an_epoch):
+            searcher.on_trial_result(f"t{i}", result)
+        searcher.on_trial_complete(f"t{i}", {"ending": "done"})
+    macs, epochs = run.trained_macs(), run.trained_epochs()
+    assert macs is not None
+    assert abs(macs["dendritic"] - macs["baseline"]) <= 20 * 3_000
+    assert epochs["baseline"] > 2 * epochs["dendritic"]
+    again = make_searcher(run, trials=30).ledger
+    assert (again._macs, again._epochs) == (macs, epochs)
+
+
+def test_a_running_trial_counts_with_the_work_that_its_arm_is_used_to(run) -> None:
+    searcher = make_searcher(run, trials=30)
+    for i in range(8):
+        config = searcher.suggest(f"t{i}")
+        for result in fake_results(config, 1_000 if candidate_of(config).arm == "baseline" else 3_000):
+            searcher.on_trial_result(f"t{i}", result)
+        searcher.on_trial_complete(f"t{i}", {"ending": "done"})
+    arms = [candidate_of(searcher.suggest(f"u{i}")).arm for i in range(8)]
+    assert arms.count("baseline") == 6
+
+
+def test_a_run_from_before_work_was_counted_goes_on_by_epochs(run) -> None:
+    searcher = make_searcher(run, trials=30)
+    config = searcher.suggest("t")
+    for result in fake_results(config):
+        snapshot = json.loads(result["snapshot"])
+        del snapshot["measurement"]["trained_macs"]
+        searcher.on_trial_result("t", {**result, "snapshot": json.dumps(snapshot)})
+    searcher.on_trial_complete("t", {"ending": "done"})
+    searcher = make_searcher(run, trials=30)
+    run_out(searcher)
+    epochs = run.trained_epochs()
+    assert run.trained_macs() is None
+    assert abs(epochs["dendritic"] - epochs["baseline"]) <= 20
+
+
 def test_parallel_trials_are_counted_before_they_end(run) -> None:
     searcher = make_searcher(run)
     arms = [candidate_of(searcher.suggest(f"t{i}")).arm for i in range(6)]
@@ -214,7 +261,7 @@ def state(searcher: TrialSearcher) -> tuple[Any, ...]:
         for trial in study._study.trials
         if trial.state.name in ("COMPLETE", "PRUNED")
     ]
-    return searcher.ledger.known, searcher.ledger._trained, searcher.ledger.started, sorted(told)
+    return searcher.ledger.known, searcher.ledger._macs, searcher.ledger._epochs, searcher.ledger.started, sorted(told)
 
 
 def test_a_resume_knows_what_was_known(run) -> None:
@@ -325,7 +372,7 @@ def test_a_trial_whose_worker_is_lost_goes_on_from_its_last_snapshot_and_counts_
     assert [line["status"] for line in run.of_kind("end")] == ["done"]
     assert calls == ["replay"]
     assert searcher.suggest("v") == Searcher.FINISHED
-    [epochs] = {sum(run.trained_epochs().values()), sum(searcher.ledger._trained.values())}
+    [epochs] = {sum(run.trained_epochs().values()), sum(searcher.ledger._epochs.values())}
     assert epochs == candidate_of(config).epochs * len(config["seeds"])
 
 
@@ -399,7 +446,8 @@ def test_the_seed_alone_decides_the_suggestions(tmp_path) -> None:
 def rung(config: dict[str, Any], accuracy: float, epoch: int = 2) -> dict[str, Any]:
     """What the trainable would report at a rung."""
     cost = estimate_costs(candidate_of(config), (6,), 4)[0]
-    return {**asdict(cost), "val_accuracy": accuracy, "rung": epoch, "candidate": candidate_of(config).id, "done": False}
+    reached = {"rung": epoch, "trained_macs": 1_000 * epoch * len(config["seeds"])}
+    return {**asdict(cost), "val_accuracy": accuracy, **reached, "candidate": candidate_of(config).id, "done": False}
 
 
 def report(searcher: TrialSearcher, trial: str, result: dict[str, Any]) -> bool:

@@ -198,6 +198,7 @@ def test_a_rung_is_a_step_of_its_own_with_measures_and_no_snapshot() -> None:
     assert (first["rung"], first["done"]) == (1, False)
     assert "snapshot" not in first
     assert 0 <= first["val_accuracy"] <= 1
+    assert 0 < first["trained_macs"] < snapshot_of(plain[0]).measurement.trained_macs
     assert first["params"] == snapshot_of(plain[0]).measurement.params
     assert comparable(rest) == comparable(plain)  # to be watched changes nothing
 
