@@ -210,6 +210,8 @@ def card_params(kind: str, neuron: nn.Module, sets: int) -> int:
         return sets * (neuron.weight.shape[1] * channels + 2 * channels * (2 if passes_on else 1) + channels)
     if KINDS[kind].tie is not None:
         return channels * (scalars + (2 * sets if kind == "reuse" else 0))
+    if kind == "fan_out":
+        return sets * (groups * neuron.weight[0].numel() + 1 + channels) + scalars - sets
     if kind == "low_rank" and groups == 1:
         return sets * (neuron.weight[0].numel() + 2 * channels) + channels * scalars
     if kind == "subset" and (groups == 1 or depthwise):

@@ -124,7 +124,7 @@ def _fit(buffers: Sequence[_Buffer], order: Sequence[int], peak: int | None) -> 
         )
         if peak is not None and turn % 2:
             end = peak
-            for low, high in reversed(taken):
+            for low, high in sorted(taken, key=lambda place: -place[1]):  # they may overlap each other, at other times
                 if high <= end - mine.size:
                     break
                 end = min(end, low)

@@ -22,6 +22,7 @@ class Kind:
         fit_gains: gains start at the least-squares fit to the error, not at 0.
         tie: how dendrites compute with their neuron's own weights, one of `dendrites.tied.TIES`. None: they have their own.
         linear: dendrites are linear branches without activation, which `fold_` merges into the neuron.
+        fan_out: a dendrite belongs to all neurons of its layer: one unit, which each neuron hears with a gain of its own.
         soma: dendrites are no layers, but terms of the neuron's own output, one of `soma.TERMS`: see `Soma`.
     """
 
@@ -33,6 +34,7 @@ class Kind:
     fit_gains: bool = False
     tie: str | None = None
     linear: bool = False
+    fan_out: bool = False
     soma: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,8 +47,10 @@ class Kind:
         for field, given, known in (("tie", self.tie, TIES), ("soma", self.soma, TERMS)):
             if given not in (None, *known):
                 raise RequestError(f'kind "{self.name}": {field}: expected one of {", ".join(known)}, got {given!r}')
+        if self.fan_out and (self.share < 1 or self.pool > 1 or self.fit_gains):
+            raise RequestError(f'kind "{self.name}": expected fan_out without share, pool and fit_gains, got {self}')
         special = {"tie": self.tie is not None, "linear": self.linear, "soma": self.soma is not None}
-        others = {"perforated": self.perforated, "rank": self.rank is not None, **special}
+        others = {"perforated": self.perforated, "rank": self.rank is not None, "fan_out": self.fan_out, **special}
         for field in (field for field, given in special.items() if given):
             if len(both := [other for other, given in others.items() if given]) > 1:
                 raise RequestError(f'kind "{self.name}": expected {field} alone, got {" and ".join(both)}')
@@ -192,6 +196,23 @@ Source: RepVGG (Ding et al. 2021, arXiv 2101.03697), section 3; here each neuron
 first, so that they can be added to a trained network.
 """
 
+FAN_OUT = Kind(name="fan_out", perforated=False, fan_out=True)
+"""Kind `fan_out`: a dendrite is one unit that all neurons of its layer hear; everything learns jointly.
+
+Formula: y = M(x) + sum_d w_d * f(K_d(x) + sum_{e<d} v_{d,e} a_e), K_d a layer of M's kernel with one output, w_d one number for
+each of the C neurons, v_{d,e} one number.
+
+Cost of D sets on a convolution of C_in x k to C channels: D * (C_in * k + 1 + C) + D * (D - 1) / 2 parameters, and as many
+MACs at each position, without the biases. A grouped layer's unit reads all of its inputs.
+
+When it helps: it is the control for dendrites that belong to one neuron: a copy of a neuron costs as many inputs and feeds one.
+There are no figures yet.
+
+Source: the hidden unit of Cascade-Correlation (Fahlman & Lebiere 1989), which hears the inputs and the earlier units and feeds
+all outputs. With `Kind(name=..., perforated=True, fan_out=True)` it learns as theirs do, by its correlations with all neurons'
+errors (their mean), and is frozen.
+"""
+
 SQUARE = Kind(name="square", perforated=False, soma="square")
 """Kind `square`: a neuron hears the square of its own output.
 
@@ -269,7 +290,7 @@ Source: channel gating after squeeze-and-excitation (Hu, Shen & Sun 2018), with 
 channel transformation (Yang et al. 2020), from where the tanh and the start at an unchanged output are.
 """
 
-_LAYERS = (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED, SHARED, REUSE, FOLD_AWAY)
+_LAYERS = (GRADIENT, PERFORATED, LOW_RANK, SUBSET, POOL, FITTED, SHARED, REUSE, FOLD_AWAY, FAN_OUT)
 _SOMAS = (SQUARE, STATISTICS, PRODUCT, FUNNEL, GATE)
 KINDS = {kind.name: kind for kind in (*_LAYERS, *_SOMAS)}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dendrite_automl.dendrites.branches import Branches
+from dendrite_automl.dendrites.forms import fan_out, low_rank, narrow_layer
 from dendrite_automl.dendrites.fused import Combine, are_alike, call_alike, can_fuse, squash_
 from dendrite_automl.dendrites.kinds import Kind
 from dendrite_automl.dendrites.tied import TIES, Tied
@@ -39,7 +40,8 @@ class DendriticLayer(nn.Module):
         y   = M(x) + sum_d w_d * a_d
 
     `L_d` has the form of M, or a cheaper one, or is M itself called in another way (see `Kind`). Extra parameters if it has
-    the form of M, with C output channels: D * params(M) + C * D * (D + 1) / 2.
+    the form of M, with C output channels: D * params(M) + C * D * (D + 1) / 2. In kind `fan_out` all neurons hear
+    the one channel of `a_d`, and `v_{d,e}` is one number.
 
     Attributes:
         neuron: the layer `M` as it was.
@@ -51,6 +53,7 @@ class DendriticLayer(nn.Module):
         perforated: no error flows back through the dendrites, neither to their weights nor to the layer's input.
         fused: in training, convolutions of neuron and dendrites are joined where that is faster; results are equal up to
             rounding. Set it to False for second derivatives and function transforms (torch.func).
+        traced: channels are being traced for pruning: of units that all neurons hear, only the gains take part.
 
     A set that only some neurons keep has outputs, gain and cascade for those only. Two buffers then record which:
     `owners_<d>`, the neurons in the order of the set, and `places_<d>` [C], the index of each neuron's dendrite in the set, or
@@ -72,6 +75,7 @@ class DendriticLayer(nn.Module):
         self.kind = kind
         self.perforated = kind.perforated
         self.fused = True
+        self.traced = False
 
     @property
     def channel_axis(self) -> int:
@@ -82,21 +86,24 @@ class DendriticLayer(nn.Module):
         """Add one set with fresh weights and gain 0: the output does not change."""
         earlier = len(self.dendrites)
         self.dendrites.append(self.new_dendrite())
-        self.cascade.extend([self._scalars() for _ in range(0 if self.kind.linear else earlier)])
-        self.gains.append(self._scalars())
+        heard = len(self.dendrites[-1].weight) if self.kind.fan_out else len(self.neuron.weight)  # type: ignore[arg-type]
+        self.cascade.extend([self._scalars(heard) for _ in range(0 if self.kind.linear else earlier)])
+        self.gains.append(self._scalars(len(self.neuron.weight)))
         self.train(self.training)
 
     def new_dendrite(self) -> nn.Module:
         """A layer `L` of the kind's form with fresh weights, if it has any."""
         if self.kind.linear:
             return Branches(self.neuron)
+        if self.kind.fan_out:
+            return narrow_layer(self.neuron, 1, bias=True)
         if self.kind.tie is not None:
             return TIES[self.kind.tie](len(self.dendrites), self.neuron)
         if self.kind.rank is None or not self._is_dense():
             dendrite = copy.deepcopy(self.neuron).requires_grad_(True)
             dendrite.reset_parameters()
             return dendrite
-        return _low_rank(self.neuron, self.kind.rank)
+        return low_rank(self.neuron, self.kind.rank)
 
     def owners_of(self, d: int) -> Tensor | None:
         """The neurons with a dendrite in set `d`, in the order of the set; None if all have one."""
@@ -233,9 +240,11 @@ class DendriticLayer(nn.Module):
                 fused: Tensor = Combine.apply(z, self.activation, len(self.dendrites), *self.gains, *self.cascade)
                 return fused
         y: Tensor = self.neuron(x)
+        if self.traced:
+            return y + sum(gain * y.detach() for gain in self.gains)
         outputs = self.dendrite_outputs(x.detach() if self.perforated else x, y=y)
         for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
-            y = y + self._spread(gain * a, d)
+            y = y + self._weighed(gain, a, d)
         return y
 
     def _is_frozen(self) -> bool:
@@ -257,13 +266,17 @@ class DendriticLayer(nn.Module):
                         z.addcmul_(scalar, a)
                 outputs.append(squash_(z, self.activation))
         for d, (gain, a) in enumerate(zip(self.gains, outputs, strict=True)):
-            whole = self.owners_of(d) is None
-            y = torch.addcmul(y, gain, a) if whole else y + self._spread(gain * a, d)
+            whole = self.owners_of(d) is None and not self.kind.fan_out
+            y = torch.addcmul(y, gain, a) if whole else y + self._weighed(gain, a, d)
         return y
 
     def extra_repr(self) -> str:
         """Shown by print(model)."""
         return f"sets={len(self.dendrites)}, kind={self.kind.name}, activation={self.activation}, perforated={self.perforated}"
+
+    def _weighed(self, gain: Tensor, a: Tensor, d: int) -> Tensor:
+        """What set d adds to every neuron."""
+        return fan_out(self.neuron, gain, a) if self.kind.fan_out else self._spread(gain * a, d)
 
     def _spread(self, a: Tensor, d: int) -> Tensor:
         """A set's output for every neuron: 0 where it has no dendrite."""
@@ -310,20 +323,6 @@ class DendriticLayer(nn.Module):
         neuron = self.neuron
         return not isinstance(neuron, nn.Linear) and 1 < neuron.groups == neuron.in_channels == neuron.out_channels
 
-    def _scalars(self) -> nn.Parameter:
+    def _scalars(self, count: int) -> nn.Parameter:
         weight = self.neuron.weight
-        return nn.Parameter(weight.new_zeros((weight.shape[0],) + (1,) * (weight.dim() - 2)))
-
-
-def _low_rank(neuron: Growable, rank: int) -> nn.Sequential:
-    """`rank` features by a layer of the neuron's form, mixed for each neuron."""
-    place: dict[str, Any] = {"device": neuron.weight.device, "dtype": neuron.weight.dtype}
-    if isinstance(neuron, nn.Linear):
-        return nn.Sequential(
-            nn.Linear(neuron.in_features, rank, bias=False, **place), nn.Linear(rank, neuron.out_features, **place)
-        )
-    build: Any = type(neuron)
-    shape = {"kernel_size": neuron.kernel_size, "stride": neuron.stride, "padding": neuron.padding}
-    shape |= {"dilation": neuron.dilation, "padding_mode": neuron.padding_mode}
-    features = build(neuron.in_channels, rank, bias=False, **shape, **place)
-    return nn.Sequential(features, build(rank, neuron.out_channels, 1, **place))
+        return nn.Parameter(weight.new_zeros((count,) + (1,) * (weight.dim() - 2)))

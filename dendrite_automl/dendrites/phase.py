@@ -59,8 +59,8 @@ def train_dendrites_(
 ) -> dict[str, float]:
     """Train the new sets of every perforated layer, in place, and freeze them. Only kind `fitted` changes the output.
 
-    Each dendrite climbs the magnitude of the correlation between its output a and the error e = dL/dy of its own neuron,
-    over examples and positions of a batch:
+    Each dendrite climbs the magnitude of the correlation between its output a and the error e = dL/dy of its own neuron (in a
+    `fan_out`, the mean over all neurons), over examples and positions of a batch:
 
         | sum (a - mean a)(e - mean e) | / sqrt( sum (a - mean a)^2 * sum (e - mean e)^2 )
 
@@ -154,12 +154,14 @@ def _climb_(layer: DendriticLayer, candidate: _Candidate, chunks: list[Recorded]
     with torch.no_grad():
         squashed = [squash_(z.detach(), layer.activation) for z in outputs]
         for a, seen in zip(squashed, chunks, strict=True):
-            sums.add(a, seen.error, axis, seen.weight)
+            sums.add(a.expand_as(seen.error), seen.error, axis, seen.weight)
         shape = [-1 if dim == axis % outputs[0].dim() else 1 for dim in range(outputs[0].dim())]
         on_error, on_output, constant = (value.to(outputs[0]).view(shape) for value in sums.downhill())
     for z, a, seen in zip(outputs, squashed, chunks, strict=True):
         with torch.no_grad():
             downhill = torch.addcmul(constant, seen.error, on_error).addcmul_(a, on_output)
+            if layer.kind.fan_out:
+                downhill = downhill.sum(axis, keepdim=True)
             times_derivative_(downhill, a, layer.activation)
             if seen.weight is not None:
                 downhill.mul_(seen.weight[:, None])
@@ -173,7 +175,8 @@ def _sum_up(tape: Tape, layers: dict[str, DendriticLayer], pools: dict[str, list
         layer = layers[name]
         for seen in chunks:
             for candidate, total in zip(pools[name], sums[name], strict=True):
-                total.add(squash_(candidate.drive(layer, seen), layer.activation), seen.error, layer.channel_axis, seen.weight)
+                a = squash_(candidate.drive(layer, seen), layer.activation).expand_as(seen.error)
+                total.add(a, seen.error, layer.channel_axis, seen.weight)
     return sums
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from dendrite_automl.dendrites import Tied, dendritic_layers, grown_modules, scalars_of
+from dendrite_automl.dendrites import DendriticLayer, Tied, dendritic_layers, grown_modules, scalars_of
 from dendrite_automl.dendrites.layer import GROWABLE
 from dendrite_automl.dendrites.tied import Again
 from dendrite_automl.errors import CandidateFailed
 
 # A layer keeps at least a tenth of its channels: a global ranking may otherwise cut the network in two.
 _MOST_PER_LAYER = 0.9
+_INPUTS = (  # what torch-pruning calls to take inputs out of a layer
+    tp.prune_linear_in_channels,
+    tp.prune_conv_in_channels,
+    tp.prune_depthwise_conv_in_channels,
+    tp.prune_depthwise_conv_out_channels,
+)
 
 
 def shrink_(model: nn.Module, example: Tensor, *, ratio: float) -> None:
@@ -108,6 +115,7 @@ def _take_out_(
     before = sum(parameter.numel() for parameter in model.parameters())
     with _traceable(model):
         model(example)
+        units = {layer.neuron: list(layer.dendrites) for layer in dendritic_layers(model).values() if layer.kind.fan_out}
         fixed = [layer.neuron for layer in dendritic_layers(model).values() for d in layer.dendrites if _reads_example(d)]
         pruner = tp.pruner.BasePruner(
             model,
@@ -127,7 +135,7 @@ def _take_out_(
             unwrapped_parameters=[(p, 0) for p in scalars_of(model)],
         )
         for group in pruner.step(interactive=True):
-            _cut(pruner, group)
+            _cut(pruner, group, units)
     if sum(parameter.numel() for parameter in model.parameters()) == before:
         raise CandidateFailed(f"no channels to remove at ratio {ratio:g}: the layers are already too narrow")
 
@@ -137,8 +145,12 @@ def _reads_example(dendrite: nn.Module) -> bool:
     return isinstance(dendrite, Again) and dendrite.reads_example
 
 
-def _cut(pruner: tp.pruner.BasePruner, group: tp.Group) -> None:
-    """Prune a group, but no more than `_MOST_PER_LAYER` of its channels: a global ranking does not ensure that."""
+def _cut(pruner: tp.pruner.BasePruner, group: tp.Group, units: Mapping[Any, Sequence[nn.Module]]) -> None:
+    """Prune a group, but no more than `_MOST_PER_LAYER` of its channels: a global ranking does not ensure that.
+
+    Args:
+        units: by neuron: layers that read the same input, and are not traced.
+    """
     layer, prune_channels, chosen = group[0].dep.target.module, group[0].dep.handler, group[0].idxs
     channels = pruner.DG.get_out_channels(layer)
     most = int(_MOST_PER_LAYER * channels)
@@ -147,7 +159,12 @@ def _cut(pruner: tp.pruner.BasePruner, group: tp.Group) -> None:
         weakest_first = pruner.estimate_importance(everything).argsort(stable=True).tolist()
         group = pruner.DG.get_pruning_group(layer, prune_channels, [i for i in weakest_first if i in set(chosen)][:most])
     if most:
+        inputs = {dep.target.module: idxs for dep, idxs in group if dep.target.module in units and dep.handler in _INPUTS}
         group.prune()
+        for neuron, idxs in inputs.items():
+            for unit in units[neuron]:
+                prune_inputs = tp.prune_linear_in_channels if isinstance(unit, nn.Linear) else tp.prune_conv_in_channels
+                prune_inputs(unit, idxs)
 
 
 def _last_linear(model: nn.Module) -> nn.Module:
@@ -161,18 +178,21 @@ def _last_linear(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def _traceable(model: nn.Module) -> Iterator[None]:
-    """The dependency graph is traced through autograd: meanwhile all weights take part, and no dendrite is detached."""
+    """The dependency graph is traced through autograd: meanwhile all weights take part, and no dendrite is detached.
+
+    Units that all neurons of a layer hear are left out: their one channel would be taken for one of the neurons'.
+    """
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     perforated = [layer for layer in dendritic_layers(model).values() if layer.perforated]
     training = model.training
-    tied = [module for module in model.modules() if isinstance(module, Tied)]
+    traced = [m for m in model.modules() if isinstance(m, Tied) or (isinstance(m, DendriticLayer) and m.kind.fan_out)]
     partial = {layer: layer.whole_sets_() for layer in dendritic_layers(model).values()}
     model.eval()
     model.requires_grad_(True)
     for layer in perforated:
         layer.perforated = False
-    for dendrite in tied:
-        dendrite.traced = True
+    for module in traced:
+        module.traced = True
     try:
         with torch.enable_grad():
             yield
@@ -180,8 +200,8 @@ def _traceable(model: nn.Module) -> Iterator[None]:
         model.train(training)
         for layer in perforated:
             layer.perforated = True
-        for dendrite in tied:
-            dendrite.traced = False
+        for module in traced:
+            module.traced = False
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in frozen)
             parameter.grad = None

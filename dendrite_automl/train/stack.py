@@ -63,8 +63,10 @@ def _can_stack_layer(module: nn.Module) -> bool:
     if isinstance(module, nn.Flatten):
         return module.start_dim == 1
     container = bool(module._modules) and not module._parameters and not module._buffers
+    if isinstance(module, DendriticLayer):
+        return not module.kind.fan_out  # one channel, which all neurons of one replicate hear
     known = type(module) in (*_WITHOUT_WEIGHTS, AsImage)
-    return known or container or isinstance(module, DendriticLayer | Term | Tied | nn.ModuleList | nn.ParameterList)
+    return known or container or isinstance(module, Term | Tied | nn.ModuleList | nn.ParameterList)
 
 
 def stack(models: Sequence[nn.Module]) -> nn.Module:

@@ -3,13 +3,14 @@
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from dendrite_automl.dendrites import KINDS, Kind, add_dendrites_, dendritic_layers, drop_dendrites_, train_dendrites_
 from dendrite_automl.errors import RequestError
-from tests.sample_networks import NETWORKS, grow_, make_network
+from tests.sample_networks import NETWORKS, grow_, inputs_and_errors, make_network, newest_outputs
 
 OWN = [
     Kind(name="rank 2, joint", perforated=False, rank=2),
@@ -17,6 +18,7 @@ OWN = [
     Kind(name="few of a pool", perforated=True, share=0.25, pool=2),
     Kind(name="fitted few", perforated=True, share=0.6, fit_gains=True),
     Kind(name="fitted rank", perforated=True, rank=2, fit_gains=True),
+    Kind(name="cascade correlation", perforated=True, fan_out=True),
     Kind(name="all at once", perforated=True, share=0.01, pool=3, fit_gains=True),
 ]
 
@@ -49,6 +51,23 @@ def test_a_kind_of_ones_own_works(kind, name) -> None:
     drop_dendrites_(model)
     drop_dendrites_(model)
     assert model.state_dict().keys() == plain.keys()
+
+
+def test_a_unit_climbs_the_correlations_with_the_errors_of_all_neurons() -> None:
+    model, x, y = make_network("mlp")
+    add_dendrites_(model, kind=Kind(name="unit", perforated=True, fan_out=True), placement="head")
+    twin = copy.deepcopy(model)
+    before = train_dendrites_(twin, (x, y), F.cross_entropy, epochs=1, learning_rate=0.0)
+    after = train_dendrites_(model, (x, y), F.cross_entropy, epochs=60)
+    layer, other = (dendritic_layers(m)[name] for m in (model, twin) for name in after)
+    inputs, errors = inputs_and_errors(twin, x, y)["2"]
+    found = []
+    for grown in (other, layer):
+        [a] = newest_outputs(grown, inputs)
+        found.append(np.mean([abs(np.corrcoef(a, error)[0, 1]) for error in errors]))
+    np.testing.assert_allclose([*before.values(), *after.values()], found, rtol=1e-3)
+    assert found[1] > found[0] + 0.1
+    assert (layer.dendrites[0].weight.shape, layer.gains[0].shape) == ((1, 5), (layer.neuron.out_features,))
 
 
 def test_layers_of_one_network_may_have_different_kinds() -> None:

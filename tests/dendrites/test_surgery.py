@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers, drop_dendrites_
 from dendrite_automl.errors import RequestError
-from tests.sample_networks import ANYWHERE
+from tests.sample_networks import ANYWHERE, card_params
 
 
 class Residual(nn.Module):
@@ -79,7 +79,11 @@ def test_adding_changes_the_size_by_the_formula_and_the_output_not_at_all(name, 
         before = model(x)
         grown = add_dendrites_(model, kind=kind, placement=placement)
         assert torch.equal(model(x), before)
-        extra = sum(sets * sizes[n] + CHANNELS[name][n] * sets * (sets + 1) // 2 for n in grown)
+        if kind == "fan_out":
+            units = [dendritic_layers(model)[n].neuron for n in grown]
+            extra = sum(card_params(kind, neuron, sets) for neuron in units)
+        else:
+            extra = sum(sets * sizes[n] + CHANNELS[name][n] * sets * (sets + 1) // 2 for n in grown)
         assert parameters(model) - plain == extra
         randomise_(model)
 

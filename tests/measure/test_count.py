@@ -116,7 +116,8 @@ def gain_macs(model: nn.Module, shape: tuple[int, ...]) -> int:
 
     def add(layer: DendriticLayer, _inputs: object, output: Tensor) -> None:
         nonlocal total
-        scalars = [value for name, value in layer.state_dict().items() if name.startswith(("gains", "cascade"))]
+        counted = ("cascade",) if layer.kind.fan_out else ("gains", "cascade")  # its gains are a layer, which torch counts
+        scalars = [value for name, value in layer.state_dict().items() if name.startswith(counted)]
         total += sum(value.numel() * (output[0].numel() // len(layer.neuron.weight)) for value in scalars)
         total += output[0].numel() * len(layer.dendrites) if "rescale.0" in layer.state_dict() else 0
 

@@ -84,7 +84,7 @@ def test_graphs(function, numbers, operators) -> None:
     check(Block(function), (2, 10), numbers, operators)
 
 
-@pytest.mark.parametrize("kind", [*ANYWHERE, "shared"])
+@pytest.mark.parametrize("kind", [*(kind for kind in ANYWHERE if kind != "fan_out"), "shared"])
 @pytest.mark.parametrize(
     ("sets", "numbers"),
     [
@@ -111,6 +111,9 @@ def test_dendrites_keep_their_outputs_until_they_are_added(kind, sets, numbers) 
         ("low_rank", 1, 30 + 10 + 30),
         # the dendrites go first: x, a_0 of two of the three neurons with a zero, in and out of order; then x, these, M(x)
         ("subset", 1, 10 + 30 + 30),
+        # M(x), the units' one channel each, then what the last of them adds
+        ("fan_out", 1, 30 + 10 + 30),
+        ("fan_out", 2, 30 + 20 + 30),
     ],
 )
 def test_cheaper_dendrites_after_their_phase(kind, sets, numbers) -> None:

@@ -90,8 +90,9 @@ def silence_removed_(original: nn.Module, pruned: nn.Module) -> nn.Module:
     removed: list[int] = []
     channels = 0  # of the layer before
     for module, smaller in zip(original, pruned, strict=True):
-        if isinstance(neuron(module), nn.Linear | nn.Conv1d | nn.Conv2d) and getattr(neuron(module), "groups", 1) == 1:
+        if isinstance(neuron(module), nn.Linear | nn.Conv1d | nn.Conv2d):
             layers = [module.neuron, *module.dendrites] if isinstance(module, DendriticLayer) else [module]
+            layers = [layer for layer in layers if getattr(layer, "groups", 1) == 1]
             layers = [layer for layer in layers if not isinstance(layer, Tied)]  # their neuron's weights are theirs
             layers = [layer.parts[0] if isinstance(layer, Branches) else layer for layer in layers]
             for layer in [layer[0] if isinstance(layer, nn.Sequential) else layer for layer in layers]:
@@ -133,6 +134,12 @@ def test_every_part_of_a_layer_has_its_shape(backbone, kind, placement, sets, ta
         buffers = dict(layer.named_buffers(recurse=False))
         for d, dendrite in enumerate(layer.dendrites):
             out = len(buffers.get(f"owners_{d}", layer.neuron.weight))
+            if kind == "fan_out":
+                inputs = shape[1] * getattr(layer.neuron, "groups", 1)
+                assert dendrite.weight.shape == (1, inputs, *shape[2:])
+                assert layer.gains[d].shape == (out,) + trailing
+                assert {scalar.shape for scalar in layer.cascade_of(d)} <= {(1,) + trailing}
+                continue
             if isinstance(dendrite, nn.Sequential):
                 assert (dendrite[0].weight.shape, dendrite[1].weight.shape) == ((1, *shape[1:]), (out, 1) + trailing)
             elif isinstance(dendrite, Branches):

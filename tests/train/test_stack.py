@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from dendrite_automl.backbones import build_backbone
-from dendrite_automl.dendrites import add_dendrites_, dendritic_layers
+from dendrite_automl.dendrites import KINDS, add_dendrites_, dendritic_layers
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.prune import take_out_
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
@@ -22,7 +22,7 @@ from tests.sample_networks import CLASSES, LAYER_KINDS, NETWORKS, STACKED, make_
 GROWN = [
     ("gradient", "head", 0),
     *itertools.product(["gradient", "low_rank", "subset"], ["head", "convs"], [2]),
-    *itertools.product(LAYER_KINDS, ["all"], [1, 3]),
+    *itertools.product([kind for kind in LAYER_KINDS if not KINDS[kind].fan_out], ["all"], [1, 3]),
 ]
 
 
@@ -354,6 +354,11 @@ def test_a_layer_that_cannot_be_stacked_is_refused(name) -> None:
     assert not can_stack(UNKNOWN[name]())
     with pytest.raises(RequestError, match="cannot be stacked"):
         stack([UNKNOWN[name](), UNKNOWN[name]()])
+
+
+def test_units_that_all_neurons_hear_are_trained_one_by_one() -> None:
+    model = make_replicates("separable", 1, kind="fan_out", placement="all", sets=1)[0]
+    assert not can_stack(model)
 
 
 def training_only(model: nn.Module, x: Tensor) -> Tensor:
