@@ -92,7 +92,9 @@ def _add_results(commands: Any) -> None:
     _add_json(compare)
     about = "rewrite the artifacts of a run or of one snapshot, or write C code or TensorFlow Lite files; nothing is trained"
     export = _command(commands, "export", "results", about)
-    export.add_argument("path", metavar="RUN", help="folder of a search; with --c, --tflite or --hub also that of one artifact")
+    export.add_argument(
+        "path", metavar="RUN", help="folder of a search; with --c, --package, --tflite or --hub also that of one artifact"
+    )
     which = "only this one, on the front or not (see candidates.csv); default: the reported front"
     export.add_argument("--snapshot", metavar="ID", help=which)
     free = "leave the batch of the ONNX files free (default: fixed at 1, as microcontroller tools require it)"
@@ -102,6 +104,11 @@ def _add_results(commands: Any) -> None:
     form.add_argument("--c", action="store_const", const="c", dest="form", help=code)
     file = "the existing artifacts for TensorFlow Lite Micro: `model.int8.tflite` in each (needs dendrite-automl[tflite])"
     form.add_argument("--tflite", action="store_const", const="tflite", dest="form", help=file)
+    package = (
+        "the C code as a firmware package: arduino, esp-idf, zephyr or cmsis-pack, in a folder of that name in each artifact, "
+        "with an example that classifies the test vectors (implies --c)"
+    )
+    export.add_argument("--package", metavar="KIND", help=package)
     hub = "new folder for a model hub, such as Hugging Face: the most accurate artifact, or that of --snapshot, and a card"
     export.add_argument("--hub", metavar="DIR", help=hub)
     _add_json(export)
