@@ -125,6 +125,7 @@ def _make_code(folder: Path, description: Mapping[str, Any]) -> tuple[dict[str, 
     code = {f"{name}.{end}": getattr(s, of) for name, s in sources.items() for end, of in (("h", "header"), ("c", "code"))}
     if front is not None:
         code["features.h"], code["features.c"] = make_features(front, title)
+    code["profile.h"] = environment().get_template("profile.h.j2").render({"version": __version__})
     values: dict[str, Any] = {
         "version": __version__,
         "name": None,
@@ -134,6 +135,9 @@ def _make_code(folder: Path, description: Mapping[str, Any]) -> tuple[dict[str, 
         "vectors": len(inputs),
         "tolerance": c_float(TOLERANCE),
         "features_tolerance": c_float(front.tolerance) if front else "",
+        "network": name_package(snapshot.id),
+        "operators": description["footprint"]["operators"],
+        "steps": {name: source.steps for name, source in sources.items()},
     }
     return code, values | _vectors(pair, front) | _about(pair, front, description)
 
@@ -186,7 +190,7 @@ def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any]) 
         "labels": ", ".join(re.sub(r"([*_`|<>\\])", r"\\\1", str(label)) for label in description["labels"]),
         "agree_float": f"{int((best == pair.logits.argmax(1)).sum())} of {len(best)}",
         "agree_int8": f"{int((best == pair.logits_int8.argmax(1)).sum())} of {len(best)}",
-        "steps": round(apart),
+        "steps_apart": round(apart),
         "step": quant.scale,
         "licence": description["licence"],
         "patent": description.get("patent"),

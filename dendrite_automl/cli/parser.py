@@ -122,6 +122,12 @@ def _add_catalogues(commands: Any) -> None:
     devices = _command(commands, "devices", "catalogues", "devices for --device, with the figures and their sources")
     one = "all figures of one device, or of your own profile (FILE.toml[:NAME], in the form that --json shows)"
     devices.add_argument("name", metavar="NAME", nargs="?", help=one)
+    logs = "fit the speeds to logs of C self-tests compiled with -DNN_PROFILE, of three networks or more, and write NAME.toml"
+    devices.add_argument("--calibrate", metavar="LOG", nargs="+", help=logs)
+    measured = (
+        "for --calibrate: name of the new profile, or just a device, if none is given before; it has the clock and memory"
+    )
+    devices.add_argument("--name", metavar="NAME", dest="profile", help=measured)
     spaces = _command(commands, "spaces", "catalogues", "search spaces for --space")
     check = "check a file: its entries, and its backbone with every value of every knob; exit 2 if one is wrong"
     spaces.add_argument("--check", metavar="FILE", help=check)
