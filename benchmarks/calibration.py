@@ -180,8 +180,8 @@ def render(found: dict[str, Any]) -> str:
     lines = [
         f"`calibration.py`, {found['date']}, `{found['flags']}`: instructions of {len(NETWORKS)} networks on the emulated "
         f"Cortex-M4, as if they were cycles of {found['device']}. Each network is left out once, and predicted from the "
-        "others of its group. The assumed speeds are the catalogue's, in cycles and for int8 with the kernels of CMSIS-NN, so that their "
-        "errors show how far an assumption may be off rather than a race.",
+        "others of its group. The assumed speeds are the catalogue's, in cycles and for int8 with the kernels of CMSIS-NN, "
+        "so that their errors show how far an assumption may be off rather than a race.",
         "",
         "| group | | networks | median error | worst | of the assumed speeds | worst | per MAC | per number | per operator |",
         "|---|---|--:|--:|--:|--:|--:|---|--:|--:|",

@@ -14,6 +14,7 @@ def describe_step(step: Step) -> tuple[str, int, int]:
         flattened = g.group_in == groups == g.in_h == 1 and g.dilation[1] == positions and g.kernel[1] * positions == g.in_w
         rows = [step.weights, *(of for each in step.sets for of in (each.weights, each.mix) if of is not None)]
         scalars = sum(s.values.size for each in step.sets for s in (each.gain, *each.cascade))
+        scalars += sum(each.slope.size for each in step.sets if each.slope is not None)
         kernel = (1, 1) if flattened else g.kernel  # a pointwise layer, see `shapes.flatten_pointwise`
         return (
             kind_of_layer(groups, kernel, positions),

@@ -51,7 +51,7 @@ def print_front(
         shown = (*(["val_accuracy_searched"] if finished else []), *(["val_accuracy_int8"] if by_int8 else []))
         accuracies = [known, *(_percent(row[name]) for name in (*shown, *_ON_TEST)), _int8_loss(row)]
         counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes")]
-        counts += [f"{row['latency_ms']:.3g}" for _ in timed]
+        counts += ["-" if row["latency_ms"] is None else f"{row['latency_ms']:.3g}" for _ in timed]
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, f"{row['dendrites']:,}", row["schedule"])
     _print(table, file)
     if metric != METRICS[0]:

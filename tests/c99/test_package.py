@@ -14,6 +14,7 @@ import yaml
 
 import dendrite_automl as da
 from dendrite_automl.c99.package import PACKAGES, name_package
+from dendrite_automl.calibration import read_log
 from dendrite_automl.cli import main
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.seal import write_seal
@@ -150,6 +151,21 @@ def test_zephyr(which, request, tmp_path) -> None:
     assert f"CONFIG_{NAME.upper()}=y" in (sample / "prj.conf").read_text()
     console = yaml.safe_load((sample / "sample.yaml").read_text())["common"]["harness_config"]["regex"]
     assert said.splitlines()[-1] == console[0]
+
+
+@needs_cmake
+@needs_compiler
+@pytest.mark.parametrize("kind", ["esp-idf", "zephyr"])
+def test_examples_print_a_profile_on_request(artifact, kind, tmp_path) -> None:  # noqa: F811
+    folder = da.export_c(artifact, package=kind)
+    flags = ["-DPROFILE=1"]
+    if kind == "zephyr":
+        flags.append(f"-DZephyr_DIR={write_files(ZEPHYR_FILES, tmp_path / 'sdk')}")
+    idf = write_files(IDF_FILES, tmp_path / "idf")
+    example = folder / ("samples" if kind == "zephyr" else "examples") / "classify"
+    (tmp_path / "said.log").write_text(run_cmake(example, tmp_path / "build", *flags, IDF_PATH=str(idf)))
+    found = read_log(tmp_path / "said.log", 1.0)
+    assert [(each.network, each.variant) for each in found] == [(NAME, "float32"), (NAME, "int8")]
 
 
 @needs_compiler
