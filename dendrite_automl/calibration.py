@@ -61,28 +61,26 @@ def calibrate(logs: Sequence[str | Path], device: DeviceProfile, name: str) -> D
     measured = dict[Variant, MeasuredSpeed]()
     figures, sources = dict[str, float](), dict(device.sources)
     for variant in VARIANTS:
-        fastest = dict[str, Profile]()
-        for profile in profiles:
-            known = fastest.get(profile.network)
-            if profile.variant == variant and (known is None or profile.total < known.total):
-                fastest[profile.network] = profile
-        if not fastest:
+        by_speed = sorted((each for each in profiles if each.variant == variant), key=lambda each: -each.total)
+        of = list({each.network: each for each in by_speed}.values())  # of each network the fastest, which comes last
+        if not of:
             continue
-        if len(fastest) < _LEAST:
+        if len(of) < _LEAST:
             raise RequestError(
-                f"devices: calibrate: {variant}: expected profiles of at least {_LEAST} networks, got {len(fastest)} "
-                f"({', '.join(fastest)}); add logs of other networks, best of several families"
+                f"devices: calibrate: {variant}: expected profiles of at least {_LEAST} networks, got {len(of)} "
+                f"({', '.join(sorted(each.network for each in of))}); add logs of other networks"
             )
-        of = list(fastest.values())
         speed = measured[variant] = fit_speed(of)
         source = (
             f"measured: {len(of)} networks, one left out at a time: median error {100 * speed.median_error:.2g} %, "
             f"worst {100 * speed.worst_error:.2g} %"
         )
         mean = _mean_cycles(dict(speed.cycles), of)
-        figures[_SPEEDS[variant]] = _rounded(device.clock_mhz * 1e6 / mean)
-        figures.setdefault("operator_overhead_us", _rounded(dict(speed.cycles)["operator"] / device.clock_mhz))
-        sources |= dict.fromkeys([_SPEEDS[variant], "operator_overhead_us"], source)
+        fitted = {_SPEEDS[variant]: device.clock_mhz * 1e6 / mean}
+        if "operator_overhead_us" not in figures:  # there is one for both variants; float32 comes first
+            fitted["operator_overhead_us"] = dict(speed.cycles)["operator"] / device.clock_mhz
+        figures |= {figure: _rounded(value) for figure, value in fitted.items()}
+        sources |= dict.fromkeys(fitted, f"{source} ({variant})")
     plain = replace(device, name=name, sources=tuple(sources.items()), measured=tuple(measured.items()))
     return DeviceProfile.from_json({**plain.to_json(), **figures})
 

@@ -68,7 +68,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     names = [*(kind for kind in KINDS if any(kind in of for of in measured.values())), *EACH]
     rows = [
         {"cycles per": kind if kind in EACH else f"MAC, {kind}"}
-        | {variant: f"{of[kind]:.3g}" if kind in of else "-" for variant, of in measured.items()}
+        | {variant: f"{of[kind]:,.{2 if of[kind] < 100 else 0}f}" if kind in of else "-" for variant, of in measured.items()}
         for kind in names
     ]
     print_catalogue(rows)
