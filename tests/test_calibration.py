@@ -139,7 +139,9 @@ def test_the_command_writes_a_profile_that_device_takes(tmp_path, monkeypatch, c
     assert main(["devices", "nano33ble", "--name", "my-board", "--calibrate", *logs]) == 2
     assert "my-board.toml exists" in capsys.readouterr().err
     assert main(["devices", "my-board.toml"]) == 0  # as any other device
-    assert "measured: 4 networks" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "measured: 4 networks" in shown
+    assert re.search(r"^MAC, depthwise +11\.00 *$", shown, re.MULTILINE)
     assert main(["devices", "--name", "nano33ble", "--calibrate", *logs, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert Path(found["file"]) == tmp_path / "nano33ble.toml"

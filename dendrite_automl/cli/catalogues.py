@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ def devices(options: argparse.Namespace) -> int:
         else:
             print(f"{device['name']}: {device['title']}, {device['cpu']}\n")
             print_catalogue([{"figure": f, "value": device[f], "source": text} for f, text in sources.items()])
+            if "measured" in device:
+                print()
+                _print_measured(device["measured"])
         return 0
     profiles = [profile.to_json() for profile in load_devices().values()]
     columns = ("name", "title", "cpu", "clock_mhz", "flash_bytes", "ram_bytes", "runtime_flash_bytes", "runtime_ram_bytes")
@@ -39,8 +43,7 @@ def devices(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from dendrite_automl.calibration import calibrate
-    from dendrite_automl.devices import EACH, KINDS, get_device
-    from dendrite_automl.report.table import print_catalogue
+    from dendrite_automl.devices import get_device
     from dendrite_automl.space.toml import to_toml
 
     base = options.name or options.profile
@@ -57,14 +60,23 @@ def _calibrate(options: argparse.Namespace) -> int:
         raise RequestError(f"devices: calibrate: {target} exists; choose another --name, or move it")
     profile = calibrate(options.calibrate, device, name)
     found = profile.to_json()
-    measured = found.pop("measured")
     try:
-        target.write_text(to_toml({**found, "measured": measured}), encoding="utf-8")
+        target.write_text(to_toml(found), encoding="utf-8")
     except OSError as error:
         raise AutoMLError(f"devices: calibrate: cannot write {target}: {error.strerror or error}") from None
     if options.json:
-        print(json.dumps({"file": str(target.resolve()), **profile.to_json()}))
+        print(json.dumps({"file": str(target.resolve()), **found}))
         return 0
+    _print_measured(found["measured"])
+    print(f"{target}: use it with --device {target}")
+    return 0
+
+
+def _print_measured(measured: Mapping[str, Mapping[str, float]]) -> None:
+    """Cycles of each variant, and their error."""
+    from dendrite_automl.devices import EACH, KINDS
+    from dendrite_automl.report.table import print_catalogue
+
     names = [*(kind for kind in KINDS if any(kind in of for of in measured.values())), *EACH]
     rows = [
         {"cycles per": kind if kind in EACH else f"MAC, {kind}"}
@@ -78,8 +90,6 @@ def _calibrate(options: argparse.Namespace) -> int:
             f"{variant}: {of['networks']} networks, one left out at a time: median error {100 * of['median_error']:.2g} %, "
             f"worst {100 * of['worst_error']:.2g} %"
         )
-    print(f"{target}: use it with --device {target}")
-    return 0
 
 
 def spaces(options: argparse.Namespace) -> int:

@@ -90,7 +90,9 @@ def _add_results(commands: Any) -> None:
     paper = "instead of runs: the published claim for dendrites in keyword spotting, in the same terms"
     compare.add_argument("--paper", action="store_true", help=paper)
     _add_json(compare)
-    about = "rewrite the artifacts of a run or of one snapshot, or write C code or TensorFlow Lite files; nothing is trained"
+    about = (
+        "rewrite the artifacts of a run or of one snapshot, or write C code, packages or TensorFlow Lite; nothing is trained"
+    )
     export = _command(commands, "export", "results", about)
     export.add_argument(
         "path", metavar="RUN", help="folder of a search; with --c, --package, --tflite or --hub also that of one artifact"
@@ -120,13 +122,14 @@ def _add_results(commands: Any) -> None:
 
 def _add_catalogues(commands: Any) -> None:
     devices = _command(commands, "devices", "catalogues", "devices for --device, with the figures and their sources")
-    one = "all figures of one device, or of your own profile (FILE.toml[:NAME], in the form that --json shows)"
+    one = (
+        "all figures of one device, or of your own profile (FILE.toml[:NAME], in the form that --json shows); for --calibrate: "
+        "the device whose clock and memory the new profile has"
+    )
     devices.add_argument("name", metavar="NAME", nargs="?", help=one)
     logs = "fit the speeds to logs of C self-tests compiled with -DNN_PROFILE, of three networks or more, and write NAME.toml"
     devices.add_argument("--calibrate", metavar="LOG", nargs="+", help=logs)
-    measured = (
-        "for --calibrate: name of the new profile, or just a device, if none is given before; it has the clock and memory"
-    )
+    measured = "of the new profile of --calibrate; default: the device's. If no device is given, NAME is also the device"
     devices.add_argument("--name", metavar="NAME", dest="profile", help=measured)
     spaces = _command(commands, "spaces", "catalogues", "search spaces for --space")
     check = "check a file: its entries, and its backbone with every value of every knob; exit 2 if one is wrong"
