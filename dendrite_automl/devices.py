@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dendrite_automl.errors import RequestError
 
@@ -25,6 +25,61 @@ _RANGES = {
     "operator_overhead_us": (0, 1e6),
 }
 _TEXTS = ("title", "cpu")
+Variant = Literal["float32", "int8"]
+VARIANTS: tuple[Variant, ...] = ("float32", "int8")
+KINDS = ("conv", "pointwise", "depthwise", "linear", "other")  # of layers whose multiply-accumulates may take different times
+EACH = ("number", "operator")  # what else takes time: a number that a layer computes, and an operator as such
+
+
+def kind_of_layer(groups: int, kernel: Sequence[int], positions: int) -> str:
+    """The kind of a convolution or linear layer; a convolution with one output position is a linear layer."""
+    if positions == 1:
+        return "linear"
+    return "depthwise" if groups > 1 else "conv" if math.prod(kernel) > 1 else "pointwise"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSpeed:
+    """The speed of one variant of networks on a device, fitted to profiles of several networks (see `calibration`).
+
+    Attributes:
+        cycles: pairs (kind of layer, cycles per multiply-accumulate), and those of `EACH`.
+        networks: number of networks in the fit.
+        median_error: of the latency of a network that is left out of the fit, as a fraction; `worst_error` likewise.
+    """
+
+    cycles: tuple[tuple[str, float], ...]
+    networks: int
+    median_error: float
+    worst_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, cycles among the other figures; the inverse is `from_json`."""
+        return {
+            "networks": self.networks,
+            "median_error": self.median_error,
+            "worst_error": self.worst_error,
+            **dict(self.cycles),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any, where: str) -> MeasuredSpeed:
+        """Inverse of `to_json`; `where` begins the message of an error.
+
+        Raises:
+            RequestError: a figure is missing, unknown or no number of at least 0.
+        """
+        needed = ("networks", "median_error", "worst_error", *EACH)
+        if not isinstance(data, Mapping) or not set(needed) <= data.keys() <= {*needed, *KINDS}:
+            raise RequestError(
+                f"{where}: expected the figures {', '.join(needed)}, and some of {', '.join(KINDS)}; got {data!r}"
+            )
+        for figure, value in data.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise RequestError(f"{where}: {figure}: expected a number of at least 0, got {value!r}")
+        figures = dict(data)
+        counts = {name: figures.pop(name) for name in needed[:3]}
+        return cls(cycles=tuple(figures.items()), **counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +95,7 @@ class DeviceProfile:
         int8_macs_per_second: the same for int8.
         operator_overhead_us: time assumed per operator in addition to its MACs.
         sources: pairs (figure, where it comes from: a document, or "assumed: why").
+        measured: pairs (variant, its speed as measured), of "float32" and "int8"; latencies then come from these.
     """
 
     name: str
@@ -54,6 +110,7 @@ class DeviceProfile:
     int8_macs_per_second: float
     operator_overhead_us: float
     sources: tuple[tuple[str, str], ...]
+    measured: tuple[tuple[Variant, MeasuredSpeed], ...] = ()
 
     def __post_init__(self) -> None:
         where = f'device "{self.name}"'
@@ -76,9 +133,29 @@ class DeviceProfile:
         """The budget that this device sets: flash and RAM, in bytes."""
         return {"flash_bytes": float(self.flash_bytes), "peak_ram_bytes": float(self.ram_bytes)}
 
+    def latency_ms(self, work: Mapping[str, int], variant: Variant = "float32") -> float:
+        """Time of one inference, in ms.
+
+        Args:
+            work: multiply-accumulates by kind of layer (`KINDS`), numbers that layers compute, and operators (`EACH`).
+        """
+        speed = self.float_macs_per_second if variant == "float32" else self.int8_macs_per_second
+        if variant not in dict(self.measured):
+            return 1e3 * sum(work.get(kind, 0) for kind in KINDS) / speed + 1e-3 * work["operator"] * self.operator_overhead_us
+        cycles = dict(dict(self.measured)[variant].cycles)
+        mean = self.clock_mhz * 1e6 / speed  # for kinds that no measured network had
+        return 1e-3 * sum(count * cycles.get(name, mean) for name, count in work.items()) / self.clock_mhz
+
+    def latency_basis(self, variant: Variant = "float32") -> str:
+        """What a latency rests on, in words; the error is the median over networks left out of the fit."""
+        measured = dict(self.measured).get(variant)
+        return f"measured profile (±{100 * measured.median_error:.2g} %)" if measured else "estimated"
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; the inverse is `from_json`."""
-        return {**asdict(self), "sources": dict(self.sources)}
+        measured = {variant: speed.to_json() for variant, speed in self.measured}
+        plain = {name: value for name, value in asdict(self).items() if name != "measured"}
+        return {**plain, "sources": dict(self.sources), **({"measured": measured} if measured else {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DeviceProfile:
@@ -88,6 +165,7 @@ class DeviceProfile:
             RequestError: a figure is missing, unknown or out of range.
         """
         figures, where = dict(data), f'device "{data.get("name")}"'
+        measured = figures.pop("measured", {})
         expected = ("name", *_TEXTS, *_RANGES, "sources")
         for name in figures:
             if name not in expected:
@@ -107,7 +185,12 @@ class DeviceProfile:
         for name in figures["sources"]:
             if name not in _RANGES:
                 raise RequestError(f'{where}: sources: unknown figure "{name}"{_close(name, _RANGES)}')
-        return cls(**{**figures, "sources": tuple(figures["sources"].items())})
+        if not isinstance(measured, Mapping) or not measured.keys() <= set(VARIANTS):
+            raise RequestError(f"{where}: measured: expected tables of {' and '.join(VARIANTS)}, got {measured!r}")
+        speeds = tuple(
+            (variant, MeasuredSpeed.from_json(of, f"{where}: measured.{variant}")) for variant, of in measured.items()
+        )
+        return cls(**{**figures, "sources": tuple(figures["sources"].items()), "measured": speeds})
 
 
 def load_devices() -> dict[str, DeviceProfile]:

@@ -187,3 +187,36 @@ def test_sources_of_cortex_m4_speeds_say_what_generated_code_takes() -> None:
         for figure, variant in (("float_macs_per_second", "float32"), ("int8_macs_per_second", "int8")):
             each = [run["instructions_per_mac"] for run in runs if run["variant"] == variant]
             assert f"{min(each):.1f} to {max(each):.1f} instructions" in sources[figure]
+
+
+SPEED = {"networks": 5, "median_error": 0.02, "worst_error": 0.1, "number": 50.0, "operator": 1000.0, "conv": 4.0}
+
+
+def test_a_measured_profile_gives_latencies_of_its_own() -> None:
+    plain = DeviceProfile(**GOOD)  # 1,000 MHz, 1,000 MACs per second: 1e6 cycles each, for kinds that were not measured
+    device = DeviceProfile.from_json({**plain.to_json(), "measured": {"int8": SPEED}})
+    assert DeviceProfile.from_json(json.loads(json.dumps(device.to_json()))) == device
+    work = {"conv": 10_000, "number": 100, "operator": 3}
+    assert device.latency_ms(work, "int8") == pytest.approx(1e-6 * (4 * 10_000 + 50 * 100 + 1000 * 3))
+    assert device.latency_ms(work | {"linear": 1}, "int8") - device.latency_ms(work, "int8") == pytest.approx(1.0)
+    assert device.latency_ms(work) == plain.latency_ms(work, "int8") == pytest.approx(1e4 + 3)
+    assert device.latency_basis("int8") == "measured profile (±2 %)"
+    assert device.latency_basis() == plain.latency_basis("int8") == "estimated"
+    assert "measured" not in plain.to_json()
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [
+        ([], "expected tables of float32 and int8"),
+        ({"int4": SPEED}, "expected tables of float32 and int8"),
+        ({"int8": {**SPEED, "convolution": 1.0}}, "measured.int8: expected the figures"),
+        ({"int8": {"conv": 1.0}}, "measured.int8: expected the figures"),
+        ({"int8": {**SPEED, "conv": -1}}, "conv: expected a number of at least 0, got -1"),
+        ({"int8": {**SPEED, "operator": "fast"}}, "operator: expected a number"),
+    ],
+)
+def test_a_wrong_measurement_is_refused(measured: Any, says: str) -> None:
+    with pytest.raises(RequestError, match=says) as caught:
+        DeviceProfile.from_json({**DeviceProfile(**GOOD).to_json(), "measured": measured})
+    assert "\n" not in str(caught.value)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, read_front_end
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
+from dendrite_automl.c99.package import check_package, make_package, name_package
 from dendrite_automl.c99.program import Program, known
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line, wrap
 from dendrite_automl.c99.size import estimate_code, estimate_features, estimate_stack, measured_with
@@ -28,6 +29,7 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.version import __version__
 
 _MARK = "Written by dendrite-automl"
+_BESIDE = ("main.c", "Makefile", "vectors.h", "README.md")  # what stands beside the code, in a folder that is no package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,33 +44,46 @@ class _Pair:
     reference: NDArray[np.int8]
 
 
-def export_c(artifact: str | Path, path: str | Path | None = None) -> Path:
+def export_c(artifact: str | Path, path: str | Path | None = None, *, package: str | None = None) -> Path:
     """Write C99 code for an artifact: both variants, audio features, a self-test, a Makefile and a README.
 
     Args:
         artifact: its folder.
         path: where to write: a new or empty folder, or one that this function wrote before, which is replaced. Default: the
-            folder `c` inside the artifact.
+            folder `c` inside the artifact, or with `package` the folder `<package>/nn_<snapshot>`.
+        package: the same code as a firmware package instead: "arduino", "esp-idf", "zephyr" or "cmsis-pack", with an example
+            that classifies the test vectors in place of the Makefile.
 
     Returns:
         The folder.
 
     Raises:
-        RequestError: `artifact` is not an artifact folder, or there is something else at `path`.
+        RequestError: `artifact` is not an artifact folder, `package` is unknown, or there is something else at `path`.
         Unsupported: an operator or a shape has no kernel; nothing is written.
         ArtifactMismatch: a file of the artifact was changed.
         AutoMLError: a file cannot be written.
     """
-    folder, target = Path(artifact), Path(path) if path is not None else Path(artifact) / "c"
+    if package is not None:
+        check_package(package)
+    folder = Path(artifact)
     description = open_artifact(folder)
+    name = name_package(Snapshot.from_json(description["snapshot"]).id)
+    target = Path(path) if path is not None else folder / ("c" if package is None else f"{package}/{name}")
     _check_target(target)
-    files = _make_files(folder, description)
+    code, values = _make_code(folder, description)
+    files: Mapping[str, str | bytes]
+    if package is not None:
+        files = make_package(package, name, code, values)
+    else:
+        templates = environment()
+        files = code | {each: templates.get_template(f"{each}.j2").render(values) for each in _BESIDE}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
-            for name, text in files.items():
-                (scratch / name).write_text(text, encoding="utf-8", newline="\n")
+            for each, content in files.items():
+                (scratch / each).parent.mkdir(parents=True, exist_ok=True)
+                (scratch / each).write_bytes(content.encode() if isinstance(content, str) else content)
             scratch.chmod(0o755)
             if target.exists():
                 shutil.rmtree(target)
@@ -83,9 +98,9 @@ def export_c(artifact: str | Path, path: str | Path | None = None) -> Path:
 def _check_target(target: Path) -> None:
     """Refuse to overwrite the user's own files."""
     if target.is_dir():
-        ours = target / "model.c"
-        if any(target.iterdir()) and not (
-            ours.is_file() and _MARK in ours.read_text(encoding="utf-8", errors="replace")[:1000]
+        ours = [file for file in (target / "model.c", target / "README.md") if file.is_file()]
+        if any(target.iterdir()) and not any(
+            _MARK in file.read_text(encoding="utf-8", errors="replace")[:1000] for file in ours
         ):
             raise RequestError(
                 f"export: {target}: expected a new or empty folder, or C code of an earlier export; got other files"
@@ -94,7 +109,8 @@ def _check_target(target: Path) -> None:
         raise RequestError(f"export: {target}: expected a folder, got a file")
 
 
-def _make_files(folder: Path, description: Mapping[str, Any]) -> dict[str, str]:
+def _make_code(folder: Path, description: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The code itself by file name, and what the templates around it need."""
     snapshot = Snapshot.from_json(description["snapshot"])
     title = one_line(f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters")
     labels = [str(label) for label in description["labels"]]
@@ -106,23 +122,24 @@ def _make_files(folder: Path, description: Mapping[str, Any]) -> dict[str, str]:
     reference = run_program(int8, quantise_input(inputs, known(int8.source.quant)))
     pair = _Pair(programs=programs, sources=sources, inputs=inputs, logits=logits, logits_int8=logits_int8, reference=reference)
     front = read_front_end(description)
-    files = {f"{name}.{end}": getattr(s, of) for name, s in sources.items() for end, of in (("h", "header"), ("c", "code"))}
+    code = {f"{name}.{end}": getattr(s, of) for name, s in sources.items() for end, of in (("h", "header"), ("c", "code"))}
     if front is not None:
-        files["features.h"], files["features.c"] = make_features(front, title)
+        code["features.h"], code["features.c"] = make_features(front, title)
+    code["profile.h"] = environment().get_template("profile.h.j2").render({"version": __version__})
     values: dict[str, Any] = {
         "version": __version__,
+        "name": None,
         "title": title,
         "features": front is not None,
+        "inputs": programs["model"].source.size,
         "vectors": len(inputs),
         "tolerance": c_float(TOLERANCE),
         "features_tolerance": c_float(front.tolerance) if front else "",
+        "network": name_package(snapshot.id),
+        "operators": description["footprint"]["operators"],
+        "steps": {name: source.steps for name, source in sources.items()},
     }
-    templates = environment()
-    files["main.c"] = templates.get_template("main.c.j2").render(values)
-    files["Makefile"] = templates.get_template("Makefile.j2").render(values)
-    files["vectors.h"] = templates.get_template("vectors.h.j2").render(values | _vectors(pair, front))
-    files["README.md"] = templates.get_template("README.md.j2").render(values | _about(pair, front, description, files))
-    return files
+    return code, values | _vectors(pair, front) | _about(pair, front, description)
 
 
 def _vectors(pair: _Pair, front: FrontEnd | None) -> dict[str, Any]:
@@ -140,10 +157,10 @@ def _vectors(pair: _Pair, front: FrontEnd | None) -> dict[str, Any]:
         )
     ]
     computed = front.compute(make_sound(front.samples)) if front else None
-    return {"arrays": arrays, "features": as_array("test_features", "float", computed) if computed is not None else None}
+    return {"arrays": arrays, "test_features": as_array("test_features", "float", computed) if computed is not None else None}
 
 
-def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any]) -> dict[str, Any]:
     footprint, quant = description["footprint"], known(pair.programs["model_int8"].target.quant)
     sizes = {
         short: {
@@ -173,7 +190,7 @@ def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any], 
         "labels": ", ".join(re.sub(r"([*_`|<>\\])", r"\\\1", str(label)) for label in description["labels"]),
         "agree_float": f"{int((best == pair.logits.argmax(1)).sum())} of {len(best)}",
         "agree_int8": f"{int((best == pair.logits_int8.argmax(1)).sum())} of {len(best)}",
-        "steps": round(apart),
+        "steps_apart": round(apart),
         "step": quant.scale,
         "licence": description["licence"],
         "patent": description.get("patent"),
@@ -181,7 +198,7 @@ def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any], 
     if front is not None:
         flash, ram = estimate_features(front)
         found |= {
-            "features": {"flash": f"{flash:,}", "ram": f"{ram:,}"},
+            "features_needs": {"flash": f"{flash:,}", "ram": f"{ram:,}"},
             "samples": f"{front.samples:,}",
             "rate": f"{front.rate:,}",
         }

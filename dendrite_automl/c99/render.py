@@ -47,7 +47,7 @@ def wrap(texts: Iterable[str], width: int = 120) -> str:
 
 def one_line(text: str) -> str:
     """Text that is safe inside a comment: one line that cannot end it."""
-    return re.sub(r"\s+", " ", text).replace("*/", "* /").replace("/*", "/ *")
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).replace("*/", "* /").replace("/*", "/ *")
 
 
 def c_string(text: str) -> str:

@@ -53,7 +53,7 @@ def estimate_features(front: FrontEnd) -> tuple[int, int]:
 def features_of(source: Source) -> dict[str, int]:
     """What the code size depends on: kernels, kernels per stride, calls."""
     kernels = {kernel: 1 for kernel in source.kernels if kernel not in _SMALL}
-    return {**kernels, "base": 1, "strides": len(source.strides), "steps": source.steps}
+    return {**kernels, "base": 1, "strides": len(source.strides), "steps": len(source.steps)}
 
 
 def stack_of(source: Source) -> dict[str, int]:

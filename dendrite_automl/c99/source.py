@@ -24,6 +24,7 @@ from dendrite_automl.c99.integer import (
     times_scale,
 )
 from dendrite_automl.c99.kernels import KINDS, find_limits, find_uses
+from dendrite_automl.c99.profile import describe_step
 from dendrite_automl.c99.program import (
     DendriteSet,
     Geometry,
@@ -56,7 +57,7 @@ class Source:
         header: of `<name>.h`; `code`: of `<name>.c`.
         arena_bytes: RAM in addition to the stack.
         constant_bytes: weights, tables, layer records and labels in flash, with 32-bit pointers.
-        steps: kernel calls.
+        steps: kind, multiply-accumulates and numbers of each kernel call, see `describe_step`.
         kernels: names of the parts of the template that are used; `strides` along a row, of layers computed in tiles.
         patch: numbers of a padded input that a board assembles on its stack.
     """
@@ -66,7 +67,7 @@ class Source:
     code: str
     arena_bytes: int
     constant_bytes: int
-    steps: int
+    steps: tuple[tuple[str, int, int], ...]
     kernels: tuple[str, ...]
     strides: tuple[int, ...]
     patch: int
@@ -82,6 +83,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
     int8, arena = program.source.quant is not None, plan_arena(program)
     tables = _Tables(int8)
     calls = [tables.call(step, arena) for step in arena.steps]
+    steps = tuple(describe_step(step) for step in arena.steps)
     templates = environment()
     width = 1 if int8 else 4
     values = {
@@ -94,6 +96,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         "arrays": tables.arrays,
         "records": tables.records,
         "calls": calls,
+        "steps": steps,
         "uses": find_uses(arena.steps, int8=int8),
         "labels": [c_string(label) for label in labels],
         "input_shape": " x ".join(map(str, program.source.shape)),
@@ -112,7 +115,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         code=templates.get_template("model.c.j2").render(values),
         arena_bytes=arena.size * width,
         constant_bytes=tables.count_bytes(values["uses"]) + sum(4 + len(label.encode()) + 1 for label in labels),
-        steps=len(calls),
+        steps=steps,
         kernels=tuple(sorted(k for k, used in values["uses"].items() if used is True)),
         strides=tuple(values["strides"]),
         patch=values["tiles"] * values["patches"][4] if values["uses"]["edges"] else 0,

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from dendrite_automl.errors import AutoMLError, RequestError
 
 
 def devices(options: argparse.Namespace) -> int:
-    """List devices, or show one."""
+    """List devices, show one, or fit one to measurements."""
     from dendrite_automl.devices import get_device, load_devices
     from dendrite_automl.report.table import print_catalogue
 
+    if options.calibrate is not None:
+        return _calibrate(options)
+    if options.profile is not None:
+        raise RequestError("devices: --name needs --calibrate LOG")
     if options.name is not None:
         device = get_device(options.name).to_json()
         sources = device.pop("sources")
@@ -20,6 +29,9 @@ def devices(options: argparse.Namespace) -> int:
         else:
             print(f"{device['name']}: {device['title']}, {device['cpu']}\n")
             print_catalogue([{"figure": f, "value": device[f], "source": text} for f, text in sources.items()])
+            if "measured" in device:
+                print()
+                _print_measured(device["measured"])
         return 0
     profiles = [profile.to_json() for profile in load_devices().values()]
     columns = ("name", "title", "cpu", "clock_mhz", "flash_bytes", "ram_bytes", "runtime_flash_bytes", "runtime_ram_bytes")
@@ -29,6 +41,57 @@ def devices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from dendrite_automl.calibration import calibrate
+    from dendrite_automl.devices import get_device
+    from dendrite_automl.space.toml import to_toml
+
+    base = options.name or options.profile
+    if base is None:
+        raise RequestError(
+            "devices: --calibrate: expected a device, for its clock and memory, such as --name nano33ble; got none"
+        )
+    device = get_device(base)
+    name = options.profile or device.name
+    if not re.fullmatch(r"[\w.-]+", name) or name.endswith(".toml"):
+        raise RequestError(f'devices: --name: expected letters, digits, "-", "_" and ".", got "{name}"')
+    target = Path(f"{name}.toml")
+    if target.exists():
+        raise RequestError(f"devices: calibrate: {target} exists; choose another --name, or move it")
+    profile = calibrate(options.calibrate, device, name)
+    found = profile.to_json()
+    try:
+        target.write_text(to_toml(found), encoding="utf-8")
+    except OSError as error:
+        raise AutoMLError(f"devices: calibrate: cannot write {target}: {error.strerror or error}") from None
+    if options.json:
+        print(json.dumps({"file": str(target.resolve()), **found}))
+        return 0
+    _print_measured(found["measured"])
+    print(f"{target}: use it with --device {target}")
+    return 0
+
+
+def _print_measured(measured: Mapping[str, Mapping[str, float]]) -> None:
+    """Cycles of each variant, and their error."""
+    from dendrite_automl.devices import EACH, KINDS
+    from dendrite_automl.report.table import print_catalogue
+
+    names = [*(kind for kind in KINDS if any(kind in of for of in measured.values())), *EACH]
+    rows = [
+        {"cycles per": kind if kind in EACH else f"MAC, {kind}"}
+        | {variant: f"{of[kind]:,.{2 if of[kind] < 100 else 0}f}" if kind in of else "-" for variant, of in measured.items()}
+        for kind in names
+    ]
+    print_catalogue(rows)
+    print()
+    for variant, of in measured.items():
+        print(
+            f"{variant}: {of['networks']} networks, one left out at a time: median error {100 * of['median_error']:.2g} %, "
+            f"worst {100 * of['worst_error']:.2g} %"
+        )
+
+
 def spaces(options: argparse.Namespace) -> int:
     """List spaces, check one, or describe one."""
     from dendrite_automl.space import available_spaces, load_space
@@ -36,8 +99,6 @@ def spaces(options: argparse.Namespace) -> int:
     if options.check is not None or options.describe is not None:
         return _survey(options)
     if options.budget is not None or options.device is not None:
-        from dendrite_automl.errors import RequestError
-
         raise RequestError("spaces: --budget and --device need --describe NAME")
     spaces = [load_space(name) for name in available_spaces()]
     rows = [
@@ -58,7 +119,6 @@ def spaces(options: argparse.Namespace) -> int:
 def _survey(options: argparse.Namespace) -> int:
     from dendrite_automl.budget import Budget
     from dendrite_automl.devices import get_device
-    from dendrite_automl.errors import RequestError
     from dendrite_automl.feasibility.survey import check_file, survey_space
     from dendrite_automl.report.table import print_catalogue
     from dendrite_automl.space import load_space

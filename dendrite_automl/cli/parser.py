@@ -90,9 +90,13 @@ def _add_results(commands: Any) -> None:
     paper = "instead of runs: the published claim for dendrites in keyword spotting, in the same terms"
     compare.add_argument("--paper", action="store_true", help=paper)
     _add_json(compare)
-    about = "rewrite the artifacts of a run or of one snapshot, or write C code or TensorFlow Lite files; nothing is trained"
+    about = (
+        "rewrite the artifacts of a run or of one snapshot, or write C code, packages or TensorFlow Lite; nothing is trained"
+    )
     export = _command(commands, "export", "results", about)
-    export.add_argument("path", metavar="RUN", help="folder of a search; with --c, --tflite or --hub also that of one artifact")
+    export.add_argument(
+        "path", metavar="RUN", help="folder of a search; with --c, --package, --tflite or --hub also that of one artifact"
+    )
     which = "only this one, on the front or not (see candidates.csv); default: the reported front"
     export.add_argument("--snapshot", metavar="ID", help=which)
     free = "leave the batch of the ONNX files free (default: fixed at 1, as microcontroller tools require it)"
@@ -102,6 +106,11 @@ def _add_results(commands: Any) -> None:
     form.add_argument("--c", action="store_const", const="c", dest="form", help=code)
     file = "the existing artifacts for TensorFlow Lite Micro: `model.int8.tflite` in each (needs dendrite-automl[tflite])"
     form.add_argument("--tflite", action="store_const", const="tflite", dest="form", help=file)
+    package = (
+        "the C code as a firmware package: arduino, esp-idf, zephyr or cmsis-pack, in a folder of that name in each artifact, "
+        "with an example that classifies the test vectors (implies --c)"
+    )
+    export.add_argument("--package", metavar="KIND", help=package)
     hub = "new folder for a model hub, such as Hugging Face: the most accurate artifact, or that of --snapshot, and a card"
     export.add_argument("--hub", metavar="DIR", help=hub)
     _add_json(export)
@@ -113,8 +122,15 @@ def _add_results(commands: Any) -> None:
 
 def _add_catalogues(commands: Any) -> None:
     devices = _command(commands, "devices", "catalogues", "devices for --device, with the figures and their sources")
-    one = "all figures of one device, or of your own profile (FILE.toml[:NAME], in the form that --json shows)"
+    one = (
+        "all figures of one device, or of your own profile (FILE.toml[:NAME], in the form that --json shows); for --calibrate: "
+        "the device whose clock and memory the new profile has"
+    )
     devices.add_argument("name", metavar="NAME", nargs="?", help=one)
+    logs = "fit the speeds to logs of C self-tests compiled with -DNN_PROFILE, of three networks or more, and write NAME.toml"
+    devices.add_argument("--calibrate", metavar="LOG", nargs="+", help=logs)
+    measured = "of the new profile of --calibrate; default: the device's. If no device is given, NAME is also the device"
+    devices.add_argument("--name", metavar="NAME", dest="profile", help=measured)
     spaces = _command(commands, "spaces", "catalogues", "search spaces for --space")
     check = "check a file: its entries, and its backbone with every value of every knob; exit 2 if one is wrong"
     spaces.add_argument("--check", metavar="FILE", help=check)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +85,21 @@ def _paper(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write artifacts, C code, files of TensorFlow Lite, or a folder for a model hub."""
-    if options.form is not None and options.hub is not None:
-        how = f"expected --{options.form} or --hub, got both; export with --{options.form} first, it goes into the hub's folder"
+    """Write artifacts, C code, firmware packages, files of TensorFlow Lite, or a folder for a model hub."""
+    form = options.form
+    if options.package is not None:
+        from dendrite_automl.c99.package import check_package
+
+        if form == "tflite" or options.hub is not None:
+            other = "--tflite" if form == "tflite" else "--hub"
+            raise RequestError(f"export: --package is C code: it does not go with {other}; export in two steps")
+        check_package(options.package)
+        form = "c"
+    if form is not None and options.hub is not None:
+        how = f"expected --{form} or --hub, got both; export with --{form} first, it goes into the hub's folder"
         raise RequestError(f"export: {how}")
-    if options.form is not None:
-        return _export_as(options.form, options)
+    if form is not None:
+        return _export_as(form, options)
     if options.hub is not None:
         return _export_hub(options)
     from dendrite_automl.api import export_run
@@ -110,10 +121,15 @@ def _export_as(form: str, options: argparse.Namespace) -> int:
         from dendrite_automl.api import export_run
 
         export_run(options.path, snapshot=options.snapshot)
+    write: Callable[[Path], Path]
     if form == "c":
-        from dendrite_automl.c99.folder import export_c as write
+        from dendrite_automl.c99.folder import export_c
+
+        write = functools.partial(export_c, package=options.package)
     else:
-        from dendrite_automl.tflite.export import export_tflite as write
+        from dendrite_automl.tflite.export import export_tflite
+
+        write = export_tflite
     written, refused = export_each(options.path, write, snapshot=options.snapshot)
     if options.json:
         print(json.dumps({form: [str(folder.resolve()) for folder in written], "refused": refused}))
@@ -194,5 +210,8 @@ def print_run(run: Any, as_json: bool) -> None:
         print(json.dumps(run.summary()))
         return
     print_recommended(run.recommended_rows())
-    print_front(run.front_rows(), optimism=run.info.optimism, metric=run.metric)
+    latency = None
+    with contextlib.suppress(RequestError):  # a profile of an earlier version may lack a figure
+        latency = run.info.device.latency_basis() if run.info.device is not None else None
+    print_front(run.front_rows(), optimism=run.info.optimism, metric=run.metric, latency=latency)
     print(f"\n{run.path}: report.html, front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")

@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dendrite_automl.measure.cost import folded_copy, measure_cost
-    from dendrite_automl.measure.count import count_executed_macs, count_macs, count_params
+    from dendrite_automl.measure.count import count_executed_macs, count_macs, count_params, count_work
     from dendrite_automl.measure.memory import plan_memory
 
-__all__ = ["count_executed_macs", "count_macs", "count_params", "folded_copy", "measure_cost", "plan_memory"]
+__all__ = [
+    "count_executed_macs",
+    "count_macs",
+    "count_params",
+    "count_work",
+    "folded_copy",
+    "measure_cost",
+    "plan_memory",
+]
 
 # Imported on first use: `liveness` serves files and generated C too, which need no torch.
 _HOMES = {
     "count_executed_macs": "count",
     "count_macs": "count",
     "count_params": "count",
+    "count_work": "count",
     "folded_copy": "cost",
     "measure_cost": "cost",
     "plan_memory": "memory",

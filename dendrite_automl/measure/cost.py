@@ -7,8 +7,8 @@ import copy
 from torch import nn
 
 from dendrite_automl.dendrites import fold_
-from dendrite_automl.devices import DeviceProfile
-from dendrite_automl.measure.count import count_macs, count_params
+from dendrite_automl.devices import KINDS, DeviceProfile
+from dendrite_automl.measure.count import count_params, count_work
 from dendrite_automl.measure.memory import plan_memory
 from dendrite_automl.result import Cost
 
@@ -30,15 +30,11 @@ def measure_cost(model: nn.Module, input_shape: tuple[int, ...], device: DeviceP
         device: adds its runtime's flash and RAM, and gives the speed for the latency estimate.
     """
     folded = folded_copy(model)
-    params, macs = count_params(folded), count_macs(folded, input_shape)
-    plan = plan_memory(folded, input_shape)
-    latency = None
-    if device is not None:
-        latency = 1e3 * macs / device.float_macs_per_second + 1e-3 * plan.operators * device.operator_overhead_us
+    params, work, plan = count_params(folded), count_work(folded, input_shape), plan_memory(folded, input_shape)
     return Cost(
         params=params,
-        macs=macs,
+        macs=sum(work[kind] for kind in KINDS),
         flash_bytes=_BYTES * params + (int(device.runtime_flash_bytes) if device else 0),
         peak_ram_bytes=plan.peak_bytes + (int(device.runtime_ram_bytes) if device else 0),
-        latency_ms=latency,
+        latency_ms=device.latency_ms(work | {"operator": plan.operators}) if device else None,
     )

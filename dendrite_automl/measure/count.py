@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dendrite_automl.dendrites import DendriticLayer, Soma, Tied, dendritic_layers
+from dendrite_automl.devices import KINDS, kind_of_layer
 
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
@@ -23,44 +25,48 @@ def count_params(folded: nn.Module) -> int:
     return sum(parameter.numel() for parameter in folded.parameters()) + statistics
 
 
-@torch.no_grad()
 def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one inference at batch 1, counted on a real forward pass.
+    """Multiply-accumulates of one inference at batch 1, of all kinds of layers: see `count_work`."""
+    work = count_work(folded, input_shape)
+    return sum(work[kind] for kind in KINDS)
+
+
+@torch.no_grad()
+def count_work(folded: nn.Module, input_shape: tuple[int, ...]) -> Counter[str]:
+    """Multiply-accumulates of one inference at batch 1 by kind of layer (`devices.KINDS`), counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for
     each number in their gains and cascades at each position, which is what `y += w * a` costs. Weights that are used twice
     count twice. Dendrites on the cell body (`Soma`): one for each element and product, of the term and with its gain. BatchNorm
     that could not be folded: one for each element. Activations and pooling, the statistics of a pooled map included: none.
+    `number` is that of the numbers that convolutions and linear layers compute.
 
     Args:
         folded: the network with BatchNorm folded.
         input_shape: of one example, without the batch.
     """
-    macs = 0
+    work = Counter[str]()
 
     def weighted(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
         weight: Tensor = module.weight  # type: ignore[assignment]
-        macs += weight.numel() * (output.numel() // weight.shape[0])
+        positions, groups = output.numel() // weight.shape[0], getattr(module, "groups", 1)
+        work[kind_of_layer(groups, weight.shape[2:], positions)] += weight.numel() * positions
+        work["number"] += output.numel()
 
     def tied(_module: Tied, inputs: tuple[Any, ...], output: Tensor) -> None:
         _x, _y, neuron, rescale = inputs
         weighted(neuron, (), output)
-        nonlocal macs
-        macs += output.numel() if len(rescale) else 0
+        work["other"] += output.numel() if len(rescale) else 0
 
     def dendritic(module: DendriticLayer, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
         scalars = sum(scalar.numel() for scalar in (*module.gains, *module.cascade))
-        macs += scalars * (output.numel() // len(module.neuron.weight))
+        work["other"] += scalars * (output.numel() // len(module.neuron.weight))
 
     def soma(module: Soma, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
-        macs += module.products * output.numel()
+        work["other"] += module.products * output.numel()
 
     def norm(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs
-        macs += output.numel()
+        work["other"] += output.numel()
 
     hooks = [m.register_forward_hook(weighted) for m in folded.modules() if isinstance(m, _WEIGHTED)]
     hooks += [m.register_forward_hook(tied) for m in folded.modules() if isinstance(m, Tied)]
@@ -72,7 +78,7 @@ def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return macs
+    return work
 
 
 @torch.no_grad()

@@ -16,7 +16,12 @@ _WIDE = 160  # columns where the output is not a terminal
 
 
 def print_front(
-    rows: Sequence[Mapping[str, Any]], file: TextIO | None = None, *, optimism: float | None = None, metric: str = METRICS[0]
+    rows: Sequence[Mapping[str, Any]],
+    file: TextIO | None = None,
+    *,
+    optimism: float | None = None,
+    metric: str = METRICS[0],
+    latency: str | None = None,
 ) -> None:
     """Print the front, best accuracy first; if only some members were confirmed, the others are marked.
 
@@ -25,6 +30,7 @@ def print_front(
         file: default: standard output.
         optimism: by how much the search's own front was too good, as a fraction; None if unknown.
         metric: what the search optimised; named if it is not accuracy.
+        latency: what the latencies rest on (`DeviceProfile.latency_basis`); None: there are none.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm"):
@@ -36,18 +42,22 @@ def print_front(
     table.add_column("val %", no_wrap=True, min_width=max(map(len, validation), default=0))
     by_int8 = any(row.get("val_accuracy_int8") is not None for row in rows)
     finished = any(row.get("finished") for row in rows)
+    timed = [] if latency is None else ["ms"]
     more = [*(["before %"] if finished else []), *(["val int8 %"] if by_int8 else [])]
-    for name in (*more, "test %", "int8 %", "int8 loss", "params", "MACs", "RAM B", "dendrites"):
+    for name in (*more, "test %", "int8 %", "int8 loss", "params", "MACs", "RAM B", *timed, "dendrites"):
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     table.add_column("schedule")
     for row, known in zip(rows, validation, strict=True):
         shown = (*(["val_accuracy_searched"] if finished else []), *(["val_accuracy_int8"] if by_int8 else []))
         accuracies = [known, *(_percent(row[name]) for name in (*shown, *_ON_TEST)), _int8_loss(row)]
-        counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes", "dendrites")]
-        table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, row["schedule"])
+        counts = [f"{row[name]:,}" for name in ("params", "macs", "peak_ram_bytes")]
+        counts += ["-" if row["latency_ms"] is None else f"{row['latency_ms']:.3g}" for _ in timed]
+        table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, f"{row['dendrites']:,}", row["schedule"])
     _print(table, file)
     if metric != METRICS[0]:
         print(f"val % is the {metric.replace('_', ' ')} that the search optimised; test % and int8 % are accuracy", file=file)
+    if latency is not None:
+        print(f"ms: latency of the float32 network, {latency}", file=file)
     if finished:
         print("before %: as searched and confirmed, before the network was trained long and distilled", file=file)
     if any(unsure):

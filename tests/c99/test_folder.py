@@ -22,7 +22,7 @@ from dendrite_automl.tasks.features import PRESETS, FeatureSettings
 from tests.c99.compiled import STRICT, add_node, build, needs_compiler, write
 from tests.export.artifact.test_verify import original  # noqa: F401 - an artifact
 
-FILES = {"Makefile", "README.md", "main.c", "model.c", "model.h", "model_int8.c", "model_int8.h", "vectors.h"}
+FILES = {"Makefile", "README.md", "main.c", "model.c", "model.h", "model_int8.c", "model_int8.h", "profile.h", "vectors.h"}
 
 
 @pytest.fixture

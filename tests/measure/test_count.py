@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers
-from dendrite_automl.measure import count_macs, count_params, folded_copy
+from dendrite_automl.measure import count_macs, count_params, count_work, folded_copy
 from tests.sample_networks import LAYER_KINDS, suits
 
 NETWORKS = {
@@ -188,3 +188,18 @@ def test_counting_leaves_the_network_as_it_was(name) -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert model.training is mode
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_work_is_counted_by_kind_of_layer() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3),  # 9 weights, 6 x 6 positions
+        nn.Conv2d(4, 4, 3, groups=4),  # 9 weights, 4 x 4 positions
+        nn.Conv2d(4, 2, 1),
+        nn.Conv2d(2, 3, 4),  # all of the map: as a linear layer
+        nn.Flatten(),
+        nn.Linear(3, 5),
+    )
+    numbers = 4 * 36 + 4 * 16 + 2 * 16 + 3 + 5
+    kinds = {"conv": 36 * 36, "depthwise": 36 * 16, "pointwise": 8 * 16, "linear": 96 + 15}
+    assert count_work(model, (1, 8, 8)) == {**kinds, "number": numbers}
+    assert count_macs(model, (1, 8, 8)) == sum(kinds.values())

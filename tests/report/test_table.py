@@ -177,3 +177,15 @@ def test_the_accuracy_before_the_finish_has_a_column_where_anything_was_finished
     assert second.split()[2:7] == ["92.4", "±", "0.3", "-", "87.5"]
     assert legend.startswith("before %: ")
     assert "before" not in front_of(SURE, {**SURE, "finished": False})
+
+
+@pytest.mark.parametrize("basis", ["estimated", "measured profile (±2.3 %)"])
+def test_latencies_have_a_column_and_what_they_rest_on(basis: str) -> None:
+    file = io.StringIO()
+    print_front([ROW | {"latency_ms": 12.3456}, ROW | {"latency_ms": None}], file, latency=basis)
+    head, timed, unknown, legend = file.getvalue().splitlines()
+    assert head.split()[-3:] == ["ms", "dendrites", "schedule"]
+    assert timed.split()[-3:] == ["12.3", "0", "fit"]
+    assert unknown.split()[-3:] == ["-", "0", "fit"]
+    assert legend == f"ms: latency of the float32 network, {basis}"
+    assert "ms" not in front_of(ROW | {"latency_ms": 12.3}).split()

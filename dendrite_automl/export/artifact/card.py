@@ -125,7 +125,7 @@ def _sizes(d: Description) -> str:
         ("macs", "multiply-accumulates"),
         ("flash_bytes", f"flash, bytes{runtime}"),
         ("peak_ram_bytes", f"peak RAM, bytes{runtime}"),
-        ("latency_ms", "latency, ms, estimated"),
+        ("latency_ms", f"latency, ms, {_latency_basis(needs)}"),
     ):
         if figures[name] is not None:
             limit = f"{limits[name]:,.10g}" if name in limits else "-"
@@ -137,6 +137,22 @@ def _sizes(d: Description) -> str:
     return "\n".join(
         ["## What it costs", "", f"| | float32 | int8 | limit{where} |", "|---|--:|--:|--:|", *rows, "", f"{verdict}."]
     )
+
+
+def _latency_basis(needs: Mapping[str, Any]) -> str:
+    basis, basis_int8 = (needs.get(name) or "estimated" for name in ("latency_basis", "latency_basis_int8"))
+    return basis if basis == basis_int8 else f"{basis}; int8: {basis_int8}"
+
+
+def _latency_limits(d: Description) -> list[str]:
+    if d["snapshot"]["measurement"]["latency_ms"] is None:
+        return []
+    basis = _latency_basis(d["footprint"])
+    lines = {
+        "measured": "Latency follows from speeds measured on the device with other networks; ±: median error for a new one.",
+        "estimated": "Latency is an estimate from assumed speeds.",
+    }
+    return [line for word, line in lines.items() if word in basis]
 
 
 def _limits(d: Description) -> str:
@@ -158,7 +174,7 @@ def _limits(d: Description) -> str:
         *([f"On the test split it mistook {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
         "This network's own validation figures are optimistic: it was chosen by them. Nothing was chosen by the test split.",
         f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch on top of it.",
-        *(["Latency is an estimate from assumed speeds."] if d["snapshot"]["measurement"]["latency_ms"] is not None else []),
+        *_latency_limits(d),
     ]
     return "\n".join(["## Its limits", "", *(f"- {line}" for line in lines)])
 

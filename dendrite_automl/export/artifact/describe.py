@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
-from dendrite_automl.export.onnx.count import count_layers
+from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
 from dendrite_automl.export.onnx.quantise import TOLERATED
 from dendrite_automl.export.onnx.run import INPUT, OUTPUT
 
@@ -56,6 +58,7 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
     report = judge(context.test.y, found.test_predictions, task.classes)
     report_int8 = judge(context.test.y, found.test_predictions_int8, task.classes)
     batch = "batch" if context.dynamic_batch else 1
+    layers = count_layers(folder / "model.onnx")
     return {
         "format": FORMAT,
         "snapshot": snapshot.to_json(),
@@ -73,9 +76,9 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
             **asdict(found.footprint),
             "runtime_flash_bytes": context.runtime("flash"),
             "runtime_ram_bytes": context.runtime("ram"),
-            "latency_ms_int8": _latency_int8(member, found, context.device),
+            **_latencies(layers, found.footprint.operators, context.device),
         },
-        "layers": count_layers(folder / "model.onnx"),
+        "layers": layers,
         "labels": list(task.classes),
         "data": {
             "task": task.name,
@@ -112,12 +115,19 @@ def onnx_opset(path: Path) -> int:
     return next(entry.version for entry in onnx.load(path).opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _latency_int8(member: Member, found: Exported, device: DeviceProfile | None) -> float | None:
-    """Estimated like the float32 figure, but from the device's int8 speed."""
+def _latencies(layers: Iterable[Mapping[str, Any]], operators: int, device: DeviceProfile | None) -> dict[str, Any]:
+    """The int8 latency, and what it and the float32 figure rest on."""
     if device is None:
-        return None
-    computing = 1e3 * member.snapshot.measurement.macs / device.int8_macs_per_second
-    return computing + 1e-3 * found.footprint.operators * device.operator_overhead_us
+        return {"latency_ms_int8": None, "latency_basis": None, "latency_basis_int8": None}
+    work = Counter({"operator": operators})
+    for layer in layers:
+        work[layer["kind"]] += layer["macs"]
+        work["number"] += math.prod(layer["output"]) if layer["operator"] in PRODUCTS else 0
+    return {
+        "latency_ms_int8": device.latency_ms(work, "int8"),
+        "latency_basis": device.latency_basis(),
+        "latency_basis_int8": device.latency_basis("int8"),
+    }
 
 
 def _accuracy(member: Member, report: Mapping[str, Any], report_int8: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from dendrite_automl.devices import kind_of_layer
 from dendrite_automl.errors import ArtifactMismatch
 
 # Other operators read constants that are not weights, such as the zero of a neuron without a dendrite.
@@ -47,7 +48,7 @@ def count_onnx(path: Path) -> tuple[int, int]:
 
 
 def count_layers(path: Path) -> list[dict[str, Any]]:
-    """Name, type, output shape at batch 1, parameters and MACs of each operator of a float32 file.
+    """Name, type, output shape at batch 1, parameters, MACs and kind (`devices.KINDS`) of each operator of a float32 file.
 
     Parameters are the float initializers that a Conv, Gemm, MatMul, Mul, Add or BatchNormalization reads, counted where they
     are first read. MACs: Conv and Gemm by their shapes; a product with a stored tensor (a dendrite's gain) one per element,
@@ -74,6 +75,7 @@ def count_layers(path: Path) -> list[dict[str, Any]]:
                 "output": shape,
                 "params": sum(math.prod(stored[name].dims) for name in fresh),
                 "macs": _macs(node, weights, stored, math.prod(shape), is_scaled=node.output[0] in scaled),
+                "kind": _kind(node, stored, shape),
             }
         )
     return layers
@@ -90,6 +92,13 @@ def _macs(
     if node.op_type == "MatMul" and weights:
         return stored[weights[0]].dims[0] * elements
     return elements if (node.op_type == "Mul" and (weights or is_scaled)) or node.op_type == "BatchNormalization" else 0
+
+
+def _kind(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], shape: list[int]) -> str:
+    if node.op_type == "Conv":
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        return kind_of_layer(groups, stored[node.input[1]].dims[2:], math.prod(shape[2:]))
+    return kind_of_layer(1, (), math.prod(shape[1:-1])) if node.op_type in PRODUCTS else "other"
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int]:

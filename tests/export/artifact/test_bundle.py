@@ -17,13 +17,14 @@ from torch import nn
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
-from dendrite_automl.devices import get_device
+from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.member import FORMAT, BundleContext, Member, Validation
 from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
+from dendrite_automl.measure import count_work, folded_copy, measure_cost
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import Data, accuracy
@@ -247,6 +248,38 @@ def test_a_card_of_many_oddly_named_classes_stays_a_page_of_whole_tables(exporte
     assert "validation (" in card
     macro = {**description, "accuracy": {**description["accuracy"], "val_metric": "macro_f1"}}
     assert "validation macro f1 (" in make_card(macro)
+
+
+MEASURED = {"networks": 5, "median_error": 0.023, "worst_error": 0.1, "number": 50.0, "operator": 1000.0, "conv": 4.0}
+
+
+def test_the_card_says_what_a_latency_rests_on(exported, tmp_path) -> None:
+    folder, _, model, member, context = exported
+    assert "latency, ms" not in (folder / "CARD.md").read_text()  # the trial had no device: nothing to tell it for
+    cost = measure_cost(model, (1, 8, 8), context.device).latency_ms
+    plain = json.loads((folder / "artifact.json").read_text())
+    assert plain["footprint"]["latency_basis"] == plain["footprint"]["latency_basis_int8"] == "estimated"
+    for variant in ("float32", "int8"):
+        figures = {**context.device.to_json(), "measured": {variant: MEASURED}}
+        device = DeviceProfile.from_json(figures)
+        timed = dataclasses.replace(member.snapshot.measurement, latency_ms=cost)
+        snapshot = dataclasses.replace(member.snapshot, measurement=timed)
+        (tmp_path / variant).mkdir()
+        export_artifact(
+            model,
+            dataclasses.replace(member, snapshot=snapshot),
+            tmp_path / variant,
+            dataclasses.replace(context, device=device),
+        )
+        needs = json.loads((tmp_path / variant / "artifact.json").read_text())["footprint"]
+        work = count_work(folded_copy(model), (1, 8, 8)) | {"operator": needs["operators"]}
+        assert needs["latency_ms_int8"] == pytest.approx(device.latency_ms(work, "int8"))
+        bases = ["measured profile (±2.3 %)", "estimated"]
+        basis, basis_int8 = bases if variant == "float32" else bases[::-1]
+        card = (tmp_path / variant / "CARD.md").read_text()
+        assert f"| latency, ms, {basis}; int8: {basis_int8} |" in card
+        assert "Latency follows from speeds measured on the device with other networks" in card
+        assert "Latency is an estimate from assumed speeds." in card
 
 
 def test_files_that_need_more_than_the_budget_are_refused(exported, tmp_path) -> None:
