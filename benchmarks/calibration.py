@@ -36,7 +36,7 @@ from dendrite_automl.calibration import calibrate, read_log
 from dendrite_automl.devices import KINDS, VARIANTS, get_device
 from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
-from dendrite_automl.measure import count_work, folded_copy, plan_memory
+from dendrite_automl.measure import count_by_kind, folded_copy, plan_memory
 from dendrite_automl.measure.growth import add_untrained_
 
 RESULTS = README.parent / "results" / "calibration.json"
@@ -92,7 +92,7 @@ def measure() -> dict[str, Any]:
                 measured[group] = calibrate([logs[each] for each in GROUPS[group]], device, "fitted").to_json()["measured"]
             model, shape = build(name)
             folded = folded_copy(model)
-            work = count_work(folded, shape) | {"operator": plan_memory(folded, shape).operators}
+            work = count_by_kind(folded, shape) | {"operator": plan_memory(folded, shape).operators}
             others = calibrate([logs[each] for each in GROUPS[group] if each != name], device, "others")
             for profile in read_log(logs[name], device.clock_mhz):
                 took = 1e-3 * profile.total / device.clock_mhz

@@ -41,3 +41,7 @@ class CandidateFailed(AutoMLError):
 
 class KindDoesNotSuit(RequestError, CandidateFailed):
     """A kind of dendrites that suits none of the layers: a wrong request of a caller, a failed candidate of a search."""
+
+
+class Unsupported(AutoMLError):
+    """An operator or a shape without a kernel in C or TensorFlow Lite: this artifact is refused, others are not."""

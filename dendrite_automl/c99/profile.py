@@ -7,7 +7,7 @@ from dendrite_automl.devices import kind_of_layer
 
 
 def describe_step(step: Step) -> tuple[str, int, int]:
-    """Kind, multiply-accumulates and numbers of a step, a layer's dendrites included; counted as in `measure.count_work`."""
+    """Kind, multiply-accumulates and numbers of a step, a layer's dendrites included; counted as in `measure.count_by_kind`."""
     if isinstance(step, Layer):
         g = step.geometry
         positions, groups = g.out_h * g.out_w, step.source.size // (g.in_h * g.in_w) // g.group_in

@@ -8,11 +8,7 @@ from typing import Any
 
 from dendrite_automl.c99.graph import Constant, Graph, Node
 from dendrite_automl.c99.program import Tensor
-from dendrite_automl.errors import AutoMLError
-
-
-class Unsupported(AutoMLError):
-    """An operator or a shape that the C kernels do not support."""
+from dendrite_automl.errors import Unsupported
 
 
 class Reader:

@@ -113,7 +113,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def _export_as(form: str, options: argparse.Namespace) -> int:
-    from dendrite_automl.c99.of_run import export_each, lacks_artifact
+    from dendrite_automl.export.artifact.each import export_each, lacks_artifact
 
     if options.dynamic_batch:
         raise RequestError(f"export: --dynamic-batch does not apply to --{form}, which writes no ONNX files")

@@ -62,7 +62,7 @@ class Helpers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self._folder = tempfile.TemporaryDirectory(prefix="automl-export-", ignore_cleanup_errors=True)
-        count = min(_cpus() - 1, members // _WORTH) if sys.executable else 0
+        count = min(joblib.cpu_count() - 1, members // _WORTH) if sys.executable else 0
         if count > 0:
             with contextlib.suppress(OSError, pickle.PicklingError, AttributeError, TypeError):  # no room; not to be pickled
                 path = Path(self._folder.name) / "context"
@@ -189,7 +189,3 @@ def _portable(context: BundleContext) -> dict[str, Any]:
 
 def _opened_already() -> Split:
     raise AutoMLError("export: the test split was opened already")
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dendrite_automl.measure.cost import folded_copy, measure_cost
-    from dendrite_automl.measure.count import count_executed_macs, count_macs, count_params, count_work
+    from dendrite_automl.measure.count import count_by_kind, count_executed_macs, count_macs, count_params
     from dendrite_automl.measure.memory import plan_memory
 
 __all__ = [
+    "count_by_kind",
     "count_executed_macs",
     "count_macs",
     "count_params",
-    "count_work",
     "folded_copy",
     "measure_cost",
     "plan_memory",
@@ -25,7 +25,7 @@ _HOMES = {
     "count_executed_macs": "count",
     "count_macs": "count",
     "count_params": "count",
-    "count_work": "count",
+    "count_by_kind": "count",
     "folded_copy": "cost",
     "measure_cost": "cost",
     "plan_memory": "memory",

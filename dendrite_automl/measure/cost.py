@@ -8,7 +8,7 @@ from torch import nn
 
 from dendrite_automl.dendrites import fold_
 from dendrite_automl.devices import KINDS, DeviceProfile
-from dendrite_automl.measure.count import count_params, count_work
+from dendrite_automl.measure.count import count_by_kind, count_params
 from dendrite_automl.measure.memory import plan_memory
 from dendrite_automl.result import Cost
 
@@ -30,7 +30,7 @@ def measure_cost(model: nn.Module, input_shape: tuple[int, ...], device: DeviceP
         device: adds its runtime's flash and RAM, and gives the speed for the latency estimate.
     """
     folded = folded_copy(model)
-    params, work, plan = count_params(folded), count_work(folded, input_shape), plan_memory(folded, input_shape)
+    params, work, plan = count_params(folded), count_by_kind(folded, input_shape), plan_memory(folded, input_shape)
     return Cost(
         params=params,
         macs=sum(work[kind] for kind in KINDS),

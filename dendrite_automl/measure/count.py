@@ -26,13 +26,13 @@ def count_params(folded: nn.Module) -> int:
 
 
 def count_macs(folded: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one inference at batch 1, of all kinds of layers: see `count_work`."""
-    work = count_work(folded, input_shape)
+    """Multiply-accumulates of one inference at batch 1, of all kinds of layers: see `count_by_kind`."""
+    work = count_by_kind(folded, input_shape)
     return sum(work[kind] for kind in KINDS)
 
 
 @torch.no_grad()
-def count_work(folded: nn.Module, input_shape: tuple[int, ...]) -> Counter[str]:
+def count_by_kind(folded: nn.Module, input_shape: tuple[int, ...]) -> Counter[str]:
     """Multiply-accumulates of one inference at batch 1 by kind of layer (`devices.KINDS`), counted on a real forward pass.
 
     Convolutions and linear layers: weights x output positions (padding counted, biases not). Dendritic layers add one for

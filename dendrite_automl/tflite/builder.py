@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.program import Geometry, Quant, Squash, known
-from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.shapes import as_map
+from dendrite_automl.errors import Unsupported
 from dendrite_automl.tflite.model import Operation, Value
 
 Map = tuple[int, int, int]  # channels, height, width

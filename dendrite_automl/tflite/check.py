@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.program import known
-from dendrite_automl.c99.reader import Unsupported
+from dendrite_automl.errors import Unsupported
 from dendrite_automl.tflite import micro
 from dendrite_automl.tflite.builder import map_of, order
 from dendrite_automl.tflite.model import Model

@@ -16,8 +16,7 @@ import numpy as np
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Program, known
-from dendrite_automl.c99.reader import Unsupported
-from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.errors import AutoMLError, RequestError, Unsupported
 from dendrite_automl.export.artifact.verify import open_artifact
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tflite.builder import map_of, order

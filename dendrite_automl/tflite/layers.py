@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.program import DendriteSet, Geometry, Layer, Quant, Scalars, Squash, Weights, known
-from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.shapes import as_map
+from dendrite_automl.errors import Unsupported
 from dendrite_automl.tflite.builder import SAME, VALID, Builder, Map, Window, fuse, map_of, order
 from dendrite_automl.tflite.model import Value
 

@@ -16,8 +16,8 @@ from dendrite_automl.c99.program import (
     Tensor,
     known,
 )
-from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.shapes import as_map
+from dendrite_automl.errors import Unsupported
 from dendrite_automl.tflite.builder import NONE, VALID, Builder, Window, last, map_of
 from dendrite_automl.tflite.layers import add_layer, layer_map
 from dendrite_automl.tflite.model import Model, Value

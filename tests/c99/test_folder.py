@@ -12,11 +12,10 @@ import pytest
 import dendrite_automl as da
 from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, read_front_end
 from dendrite_automl.c99.lower import lower
-from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.c99.size import estimate_code, measured_with
 from dendrite_automl.c99.source import make_source
 from dendrite_automl.cli import main
-from dendrite_automl.errors import ArtifactMismatch, RequestError
+from dendrite_automl.errors import ArtifactMismatch, RequestError, Unsupported
 from dendrite_automl.export.artifact.seal import sha256, write_seal
 from dendrite_automl.tasks.features import PRESETS, FeatureSettings
 from tests.c99.compiled import STRICT, add_node, build, needs_compiler, write

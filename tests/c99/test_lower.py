@@ -11,7 +11,7 @@ from torch import nn
 from dendrite_automl.c99.arena import plan_arena
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Layer, Map, Program, Sum, Times, inputs_of
-from dendrite_automl.c99.reader import Unsupported
+from dendrite_automl.errors import Unsupported
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write
 from tests.sample_networks import SOMA_KINDS

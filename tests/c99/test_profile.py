@@ -12,7 +12,7 @@ from dendrite_automl.calibration import read_log
 from dendrite_automl.devices import KINDS
 from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
 from dendrite_automl.export.onnx.write import export_onnx
-from dendrite_automl.measure import count_work, folded_copy
+from dendrite_automl.measure import count_by_kind, folded_copy
 from tests.c99.compiled import NETWORKS, STRICT, build, needs_compiler
 from tests.c99.test_folder import artifact, make_check  # noqa: F401
 from tests.export.artifact.test_verify import original  # noqa: F401 - an artifact
@@ -25,7 +25,7 @@ CASES = [(n, k) for n in NETWORKS for k in GROWN if (n, k) not in {("mlp", "shar
 def test_network_file_and_code_have_the_same_work(name, kind, tmp_path) -> None:
     model, shape = build(name, kind, "convs" if kind == "shared" else "all")
     export_onnx(model, shape, tmp_path / "m.onnx")
-    expected = count_work(folded_copy(model), shape)
+    expected = count_by_kind(folded_copy(model), shape)
     of_file, of_code = Counter[str](), Counter[str]()
     for layer in count_layers(tmp_path / "m.onnx"):
         of_file.update({layer["kind"]: layer["macs"]})

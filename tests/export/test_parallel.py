@@ -48,7 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return answers[-1]
 
     monkeypatch.setattr(Helpers, "_ask", keep_answer)
-    monkeypatch.setattr(parallel, "_cpus", lambda: 2)
+    monkeypatch.setattr(parallel.joblib, "cpu_count", lambda: 2)
     monkeypatch.setattr(parallel, "_WORTH", 4)
     return answers
 
@@ -70,7 +70,7 @@ def test_a_helper_writes_what_this_process_writes(
     search: Search, task: Task, asked: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as alone:
-        alone.setattr(parallel, "_cpus", lambda: 1)
+        alone.setattr(parallel.joblib, "cpu_count", lambda: 1)
         rows = search.export(task)
     assert asked == []
     expected, before = read_artifacts(search.run.path), children()

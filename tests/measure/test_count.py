@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.dendrites import KINDS, DendriticLayer, add_dendrites_, dendritic_layers
-from dendrite_automl.measure import count_macs, count_params, count_work, folded_copy
+from dendrite_automl.measure import count_by_kind, count_macs, count_params, folded_copy
 from tests.sample_networks import LAYER_KINDS, suits
 
 NETWORKS = {
@@ -201,5 +201,5 @@ def test_work_is_counted_by_kind_of_layer() -> None:
     )
     numbers = 4 * 36 + 4 * 16 + 2 * 16 + 3 + 5
     kinds = {"conv": 36 * 36, "depthwise": 36 * 16, "pointwise": 8 * 16, "linear": 96 + 15}
-    assert count_work(model, (1, 8, 8)) == {**kinds, "number": numbers}
+    assert count_by_kind(model, (1, 8, 8)) == {**kinds, "number": numbers}
     assert count_macs(model, (1, 8, 8)) == sum(kinds.values())

@@ -12,9 +12,8 @@ import dendrite_automl as da
 from dendrite_automl.c99.integer import quantise_input
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Quant, known
-from dendrite_automl.c99.reader import Unsupported
 from dendrite_automl.cli import main
-from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
+from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError, Unsupported
 from dendrite_automl.tflite import export
 from dendrite_automl.tflite.check import MicroRun, run_micro, to_input
 from dendrite_automl.tflite.lower import build_model

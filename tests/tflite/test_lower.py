@@ -25,7 +25,7 @@ from dendrite_automl.c99.program import (
     Times,
     known,
 )
-from dendrite_automl.c99.reader import Unsupported
+from dendrite_automl.errors import Unsupported
 from dendrite_automl.tflite.lower import build_model
 from dendrite_automl.tflite.model import to_bytes
 from tests.c99.compiled import build, inputs, write

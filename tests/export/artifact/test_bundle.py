@@ -24,7 +24,7 @@ from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.member import FORMAT, BundleContext, Member, Validation
 from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
-from dendrite_automl.measure import count_work, folded_copy, measure_cost
+from dendrite_automl.measure import count_by_kind, folded_copy, measure_cost
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import Data, accuracy
@@ -272,7 +272,7 @@ def test_the_card_says_what_a_latency_rests_on(exported, tmp_path) -> None:
             dataclasses.replace(context, device=device),
         )
         needs = json.loads((tmp_path / variant / "artifact.json").read_text())["footprint"]
-        work = count_work(folded_copy(model), (1, 8, 8)) | {"operator": needs["operators"]}
+        work = count_by_kind(folded_copy(model), (1, 8, 8)) | {"operator": needs["operators"]}
         assert needs["latency_ms_int8"] == pytest.approx(device.latency_ms(work, "int8"))
         bases = ["measured profile (±2.3 %)", "estimated"]
         basis, basis_int8 = bases if variant == "float32" else bases[::-1]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dendrite_automl.c99.reader import Unsupported
-from dendrite_automl.errors import RequestError
+from dendrite_automl.errors import RequestError, Unsupported
 from dendrite_automl.run import Run
 
 
