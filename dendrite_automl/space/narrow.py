@@ -22,7 +22,7 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
     """The space as if its file had been written with these settings; each one narrows what the previous ones left.
 
     `knob=a,b` keeps these choices and `knob!=a,b` all others; instead of a value, `low:high` names the numbers from low to
-    high (inclusive; one side may be empty). `knob=value` fixes a knob, even to a value that the space does not list.
+    high (inclusive; one side may be empty). Values may be new to the space, unless an earlier setting has narrowed the knob.
     Anchors with a value that was removed are dropped. A solved size takes one range, or one value, which fixes it. In a space
     with several backbones, `kernel=5` means the knob of every backbone that has it, `dscnn.kernel=5` that of one.
 
@@ -44,7 +44,7 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
                 _narrow_scale(data, scale, values, where, excludes=excludes)
             else:
                 anew = choices[name] == knobs[name].choices and not excludes and name != FAMILY
-                choices[name] = _narrowed(choices[name], values, where, excludes=excludes, fixed_anew=anew)
+                choices[name] = _narrowed(choices[name], values, where, excludes=excludes, anew=anew)
                 if knobs[name].section == SIZE and not all(0 < float(share) <= 1 for share in choices[name]):
                     raise RequestError(
                         f"{where}: expected shares of the budget above 0, up to 1, got {to_text(choices[name][0])}"
@@ -139,21 +139,22 @@ def _parse(setting: str, space: SearchSpace) -> tuple[list[str], bool, list[str]
     return names, match["sign"] == "!=", values
 
 
-def _narrowed(
-    choices: tuple[Value, ...], values: list[str], where: str, *, excludes: bool, fixed_anew: bool
-) -> tuple[Value, ...]:
-    """The choices that are left, in the space's order; or the one new value, if `fixed_anew` allows it."""
-    listed = ", ".join(map(to_text, choices))
+def _narrowed(choices: tuple[Value, ...], values: list[str], where: str, *, excludes: bool, anew: bool) -> tuple[Value, ...]:
+    """The choices that are left, in the space's order, and new values, if `anew` allows them: numbers in order."""
+    listed, named, new = ", ".join(map(to_text, choices)), list[int](), list[Value]()
     for value in values:
-        if any(_names(value, choice) for choice in choices):
-            continue
-        if fixed_anew and len(values) == 1 and (new := _new_value(value, choices)) is not None:
-            return (new,)
-        raise RequestError(f'{where}: expected one of {listed}; got "{value}"')
-    left = tuple(choice for choice in choices if any(_names(value, choice) for value in values) != excludes)
-    if not left:
+        known = [place for place, choice in enumerate(choices) if _names(value, choice)]
+        other = _new_value(value, choices) if anew and not known else None
+        if not known and other is None:
+            raise RequestError(f'{where}: expected one of {listed}; got "{value}"')
+        named += known
+        new += [] if other is None else [other]
+    left = [choice for place, choice in enumerate(choices) if (place in named) != excludes]
+    if not (left or new):
         raise RequestError(f"{where}: expected at least one of {listed} to remain; got all of them excluded")
-    return left
+    if new and all(isinstance(value, int | float) for value in (*left, *new)):
+        return tuple(sorted({*left, *new}))
+    return tuple(dict.fromkeys([*left, *new]) if new else left)
 
 
 def _names(value: str, choice: Value) -> bool:
