@@ -56,6 +56,22 @@ class FrontEnd:
     settings: FeatureSettings | None = field(default=None, repr=False)
 
     @property
+    def inner_frames(self) -> int:
+        """Frames that lie within a clip; the others are followed by zeros."""
+        return min(self.frames, 1 + (self.samples - self.frame) // self.hop)
+
+    @property
+    def has_own_ends(self) -> bool:
+        """Whether the first or last frames of a clip differ from those of a longer recording at the same place."""
+        starts_at_0 = self.window is not None and self.window[0] == 0  # the sample before it does not count
+        return self.inner_frames < self.frames or (self.preemphasis != 0 and not starts_at_0)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether a frame's features depend on the other frames of the clip."""
+        return bool(self.sliding) or self.per_clip
+
+    @property
     def tolerance(self) -> float:
         """How much float32 results may differ; numbers that are rounded to 8 bits may be one step off."""
         return 1.01 * float(self.scale.max()) if self.stored else 1e-2
