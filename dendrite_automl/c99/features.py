@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line
-from dendrite_automl.errors import AutoMLError
+from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.tasks.features import FeatureSettings, compute_features, mel_bank
 from dendrite_automl.tasks.keywords import read_storage
 from dendrite_automl.version import __version__
@@ -54,6 +54,21 @@ class FrontEnd:
     epsilon: float = 0.0
     stored: bool = False
     settings: FeatureSettings | None = field(default=None, repr=False)
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds of a clip, and from one frame to the next."""
+        return {"clip_seconds": self.samples / self.rate, "frame_seconds": self.hop / self.rate}
+
+    @property
+    def rows(self) -> int:
+        """Features of a frame."""
+        return len(self.shift)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Size of `features_scratch` in C."""
+        return 4 * (self.fft + 1 + len(self.bank) + (self.frames if self.sliding else 0))
 
     @property
     def inner_frames(self) -> int:
@@ -103,6 +118,22 @@ def read_front_end(description: Mapping[str, Any]) -> FrontEnd | None:
     if "audio" in prepared:
         return _from_settings(prepared)
     return _of_keywords() if description["data"]["task"] == "keywords" else None
+
+
+def need_front_end(description: Mapping[str, Any], where: object) -> FrontEnd:
+    """The front end of an artifact that must have one.
+
+    Raises:
+        RequestError: its task is not an audio task.
+    """
+    front = read_front_end(description)
+    if front is None:
+        shape = " x ".join(map(str, description["onnx"]["input"][1][1:]))
+        raise RequestError(
+            f"stream: {where}: expected the artifact of a network for recordings, got one for the task "
+            f'"{description["data"]["task"]}" with inputs of {shape} and no audio features'
+        )
+    return front
 
 
 def _from_settings(prepared: Mapping[str, Any]) -> FrontEnd:

@@ -100,6 +100,8 @@ def _add_results(commands: Any) -> None:
     code = "C99 code of the existing artifacts, for bare metal: a folder `c` in each (float32, int8, features, self-test)"
     form = export.add_mutually_exclusive_group()
     form.add_argument("--c", action="store_const", const="c", dest="form", help=code)
+    detector = "with --c, for recordings: also detectors that listen to a stream and keep their state from call to call"
+    export.add_argument("--stream", action="store_true", help=detector)
     file = "the existing artifacts for TensorFlow Lite Micro: `model.int8.tflite` in each (needs dendrite-automl[tflite])"
     form.add_argument("--tflite", action="store_const", const="tflite", dest="form", help=file)
     hub = "new folder for a model hub, such as Hugging Face: the most accurate artifact, or that of --snapshot, and a card"

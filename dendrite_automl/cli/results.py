@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,8 @@ def export(options: argparse.Namespace) -> int:
         return _export_as(options.form, options)
     if options.hub is not None:
         return _export_hub(options)
+    if options.stream:
+        raise RequestError("export: expected --stream together with --c, got it alone")
     from dendrite_automl.api import export_run
 
     folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
@@ -110,8 +114,13 @@ def _export_as(form: str, options: argparse.Namespace) -> int:
         from dendrite_automl.api import export_run
 
         export_run(options.path, snapshot=options.snapshot)
+    if options.stream and form != "c":
+        raise RequestError("export: expected --stream together with --c, got it with --tflite")
+    write: Callable[[Path], Path]
     if form == "c":
-        from dendrite_automl.c99.folder import export_c as write
+        from dendrite_automl.c99.folder import export_c
+
+        write = functools.partial(export_c, stream=options.stream)
     else:
         from dendrite_automl.tflite.export import export_tflite as write
     written, refused = export_each(options.path, write, snapshot=options.snapshot)

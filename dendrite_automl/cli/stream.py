@@ -39,6 +39,7 @@ def stream(options: argparse.Namespace) -> int:
 
 
 def _print(found: StreamReport) -> None:
+    from dendrite_automl.c99.stream_cost import describe_cost
     from dendrite_automl.report.table import print_rows
 
     settings = found.settings
@@ -54,6 +55,8 @@ def _print(found: StreamReport) -> None:
         f"a window every {1000 * found.hop_seconds:.3g} ms, averages of {settings.smoothing}, threshold "
         f"{settings.threshold:.3g}, refractory time {settings.refractory_seconds:.3g} s"
     )
+    if found.cost is not None:
+        print("\n".join(["in C (`automl export ARTIFACT --c --stream`):", *describe_cost(found.cost)]))
     if found.kept:
         print(f"{found.artifact}/artifact.json keeps these settings; the recordings are validation data from now on")
 

@@ -6,14 +6,17 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.c99.features import FrontEnd, read_front_end
+from dendrite_automl.c99.features import FrontEnd, need_front_end
+from dendrite_automl.c99.lower import lower
+from dendrite_automl.c99.reader import Unsupported
+from dendrite_automl.c99.stream_cost import StreamCost, count_cost
 from dendrite_automl.errors import RequestError
-from dendrite_automl.export.artifact.stream import NETWORKS, StreamSettings, default_background, read_stream, write_stream
+from dendrite_automl.export.artifact.stream import NETWORKS, StreamOptions, StreamSettings, resolve_settings, write_stream
 from dendrite_automl.export.artifact.verify import open_artifact
 from dendrite_automl.export.onnx.run import run_onnx
 from dendrite_automl.result import Snapshot
@@ -21,19 +24,6 @@ from dendrite_automl.streaming.detect import Detection, find_detections, smooth,
 from dendrite_automl.streaming.frames import window_features
 from dendrite_automl.streaming.judge import ALL, Rates, choose_threshold, judge_stream
 from dendrite_automl.streaming.recordings import read_recordings, read_windows, read_words
-
-_HOP_SECONDS, _SMOOTHING, _THRESHOLD = 0.08, 3, 0.5
-
-
-class StreamOptions(TypedDict, total=False):
-    """What a caller may set; what is left out is that of the artifact, or the default."""
-
-    hop_frames: int | None
-    smoothing: int | None
-    threshold: float | None
-    refractory_seconds: float | None
-    background: Sequence[str] | None
-    network: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +34,7 @@ class StreamReport:
         settings: that it ran with; `hop_seconds`: from one window to the next.
         rates: of each keyword and of all together; None without labels.
         kept: whether the settings were written into artifact.json.
+        cost: RAM and MACs per second of the C code; None if it cannot be written.
         notes: what the reader should know of the figures.
     """
 
@@ -56,6 +47,7 @@ class StreamReport:
     detections: tuple[Detection, ...]
     rates: tuple[Rates, ...] | None
     kept: bool
+    cost: StreamCost | None
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -70,6 +62,7 @@ class StreamReport:
             "detections": [asdict(one) for one in self.detections],
             "rates": None if self.rates is None else [one.to_json() for one in self.rates],
             "kept": self.kept,
+            "cost": None if self.cost is None else self.cost.to_json(),
             "notes": list(self.notes),
         }
 
@@ -102,9 +95,9 @@ def stream(
     """
     folder = Path(artifact)
     description = open_artifact(folder)
-    front = _front_of(folder, description)
+    front = need_front_end(description, folder)
     class_names = [str(label) for label in description["labels"]]
-    settings = resolve_settings(description, front, options)
+    settings = resolve_settings(description, options, **front.times)
     keywords = settings.keywords(class_names)
     names = [class_names[i] for i in keywords]
     _check_choice(choose, labels, options, false_accepts_per_hour)
@@ -129,6 +122,7 @@ def stream(
     if choose and words is not None:
         settings = replace(settings, threshold=choose_threshold(detect, words, names, reach, false_accepts_per_hour * hours))
     found = detect(settings.threshold)
+    cost, no_cost = _find_cost(network, front, settings, len(keywords))
     report = StreamReport(
         artifact=str(folder),
         snapshot=Snapshot.from_json(description["snapshot"]).id,
@@ -139,51 +133,14 @@ def stream(
         detections=tuple(found),
         rates=None if words is None else judge_stream(found, words, names, reach, hours),
         kept=choose,
-        notes=tuple(_notes(settings, class_names, description, false_accepts_per_hour if choose else None, hours)),
+        cost=cost,
+        notes=(*_notes(settings, class_names, description, false_accepts_per_hour if choose else None, hours), *no_cost),
     )
     if choose:
         chosen = _chosen_on(report, Path(str(labels)).name, false_accepts_per_hour)
-        write_stream(folder, description, {**settings.to_json(), "chosen_on": chosen})
+        kept = {**settings.to_json(), "chosen_on": chosen, "cost": None if cost is None else cost.to_json()}
+        write_stream(folder, description, kept)
     return report
-
-
-def resolve_settings(description: Mapping[str, Any], front: FrontEnd, options: StreamOptions) -> StreamSettings:
-    """What is asked for, else what the artifact keeps, else defaults.
-
-    Raises:
-        RequestError: a value out of range.
-        ArtifactMismatch: the artifact keeps other things than settings.
-    """
-    kept = read_stream(description)
-    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    if "background" in asked:
-        asked["background"] = tuple(asked["background"])
-    if kept is not None:
-        return replace(kept, **asked)
-    values = {
-        "hop_frames": max(1, round(_HOP_SECONDS * front.rate / front.hop)),
-        "smoothing": _SMOOTHING,
-        "threshold": _THRESHOLD,
-        "background": default_background([str(label) for label in description["labels"]]),
-        "network": "float32",
-        **asked,
-    }
-    if "refractory_seconds" not in values:
-        settings = StreamSettings(**values, refractory_seconds=0.0)  # checks what the default depends on
-        hop = settings.hop_frames * front.hop
-        values["refractory_seconds"] = round((front.samples + (settings.smoothing - 1) * hop) / front.rate, 3)
-    return StreamSettings(**values)
-
-
-def _front_of(folder: Path, description: Mapping[str, Any]) -> FrontEnd:
-    front = read_front_end(description)
-    if front is None:
-        shape = " x ".join(map(str, description["onnx"]["input"][1][1:]))
-        raise RequestError(
-            f"stream: {folder}: expected the artifact of a network for recordings, got one for the task "
-            f'"{description["data"]["task"]}" with inputs of {shape} and no audio features'
-        )
-    return front
 
 
 def _check_choice(choose: bool, labels: object, options: StreamOptions, limit: float) -> None:
@@ -200,6 +157,14 @@ def _probabilities(path: Path, network: Path, front: FrontEnd, hop_frames: int) 
     pieces = read_windows(path, front.samples, hop_frames * front.hop)
     parts = [softmax(run_onnx(network, window_features(front, wave, hop_frames))) for wave in pieces]
     return np.concatenate(parts)
+
+
+def _find_cost(network: Path, front: FrontEnd, settings: StreamSettings, keywords: int) -> tuple[StreamCost | None, list[str]]:
+    """What the detector costs in C, or a note on why it cannot be written in C."""
+    try:
+        return count_cost(lower(network), front, settings, keywords), []
+    except (Unsupported, RequestError) as error:
+        return None, [f"no C code for this detector: {error}"]
 
 
 def _notes(

@@ -6,15 +6,27 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
 from dendrite_automl.export.artifact.seal import SEAL
 
 NETWORKS = {"float32": "model.onnx", "int8": "model.int8.onnx"}
+_HOP_SECONDS, _SMOOTHING, _THRESHOLD = 0.08, 3, 0.5
 _NO_KEYWORD = {"background", "background noise", "negative", "noise", "other", "silence", "unknown"}
+
+
+class StreamOptions(TypedDict, total=False):
+    """What a caller may set; what is left out is that of the artifact, or the default."""
+
+    hop_frames: int | None
+    smoothing: int | None
+    threshold: float | None
+    refractory_seconds: float | None
+    background: Sequence[str] | None
+    network: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +102,35 @@ def read_stream(description: Mapping[str, Any]) -> StreamSettings | None:
         return StreamSettings(**{**known, "background": tuple(map(str, said["background"]))})
     except (KeyError, TypeError, RequestError) as error:
         raise ArtifactMismatch(f"artifact.json: stream: expected the settings of a detector: {error}") from None
+
+
+def resolve_settings(
+    description: Mapping[str, Any], options: StreamOptions, *, clip_seconds: float, frame_seconds: float
+) -> StreamSettings:
+    """What is asked for, else what the artifact keeps, else defaults.
+
+    Raises:
+        RequestError: a value out of range.
+        ArtifactMismatch: the artifact keeps other things than settings.
+    """
+    kept = read_stream(description)
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if "background" in asked:
+        asked["background"] = tuple(asked["background"])
+    if kept is not None:
+        return replace(kept, **asked)
+    values = {
+        "hop_frames": max(1, round(_HOP_SECONDS / frame_seconds)),
+        "smoothing": _SMOOTHING,
+        "threshold": _THRESHOLD,
+        "background": default_background([str(label) for label in description["labels"]]),
+        **asked,
+    }
+    if "refractory_seconds" not in values:
+        settings = StreamSettings(**values, refractory_seconds=0.0)  # checks what the default depends on
+        overlap = clip_seconds + (settings.smoothing - 1) * settings.hop_frames * frame_seconds
+        values["refractory_seconds"] = round(overlap, 3)
+    return StreamSettings(**values)
 
 
 def write_stream(folder: Path, description: Mapping[str, Any], stream: Mapping[str, Any]) -> None:
