@@ -114,7 +114,7 @@ def read_front_end(description: Mapping[str, Any]) -> FrontEnd | None:
     if not isinstance(prepared, Mapping) or "features" not in prepared:
         return None
     if importlib.util.find_spec("librosa") is None:
-        raise AutoMLError('export: features.c needs librosa, as the features did; install "dendrite-automl[audio]"')
+        raise AutoMLError('features of recordings need librosa, here as in training; install "dendrite-automl[audio]"')
     if "audio" in prepared:
         return _from_settings(prepared)
     return _of_keywords() if description["data"]["task"] == "keywords" else None

@@ -165,6 +165,7 @@ def _about_streams(streams: Mapping[str, StreamSource], description: Mapping[str
     return {
         "streams": rows,
         "stream_note": costs[0].note,
+        "stream_constants": [source.constant_bytes for source in streams.values()],
         "stream_settings": f"The threshold is {chosen}.",
     }
 

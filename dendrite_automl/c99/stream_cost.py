@@ -81,7 +81,7 @@ def plan_stream(
     Raises:
         RequestError: the hop does not suit the clip.
     """
-    _check_hop(front, settings.hop_frames)
+    check_hop(front, settings.hop_frames)
     windowed = front.has_own_ends or front.is_normalised
     columns = plan_columns(program, settings.hop_frames, own_frames=not windowed)
     if not reuse:
@@ -156,12 +156,17 @@ def _figures(variant: Variant) -> str:
     )
 
 
-def _check_hop(front: FrontEnd, hop_frames: int) -> None:
+def check_hop(front: FrontEnd, hop_frames: int) -> None:
+    """Refuse hops that would leave out samples.
+
+    Raises:
+        RequestError: the hop is longer than a clip, or frames are shorter than the time between them.
+    """
     most = min(front.inner_frames, front.samples // front.hop)
     if hop_frames > most:
-        raise RequestError(f"stream: hop: expected at most the {most} frames of a clip for C, got {hop_frames}")
+        raise RequestError(f"stream: hop: expected at most the {most} frames of a clip, got {hop_frames}")
     if front.hop > front.frame:
-        raise RequestError(f"stream: features: expected frames that leave no gap for C, got {front.frame} every {front.hop}")
+        raise RequestError(f"stream: features: expected frames that leave no gap, got {front.frame} every {front.hop}")
 
 
 def _frame_macs(front: FrontEnd) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dendrite_automl.c99.features import FrontEnd, need_front_end
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.reader import Unsupported
-from dendrite_automl.c99.stream_cost import StreamCost, count_cost
+from dendrite_automl.c99.stream_cost import StreamCost, check_hop, count_cost
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.artifact.stream import NETWORKS, StreamOptions, StreamSettings, resolve_settings, write_stream
 from dendrite_automl.export.artifact.verify import open_artifact
@@ -98,6 +98,7 @@ def stream(
     front = need_front_end(description, folder)
     class_names = [str(label) for label in description["labels"]]
     settings = resolve_settings(description, options, **front.times)
+    check_hop(front, settings.hop_frames)
     keywords = settings.keywords(class_names)
     names = [class_names[i] for i in keywords]
     _check_choice(choose, labels, options, false_accepts_per_hour)
@@ -163,7 +164,7 @@ def _find_cost(network: Path, front: FrontEnd, settings: StreamSettings, keyword
     """What the detector costs in C, or a note on why it cannot be written in C."""
     try:
         return count_cost(lower(network), front, settings, keywords), []
-    except (Unsupported, RequestError) as error:
+    except Unsupported as error:
         return None, [f"no C code for this detector: {error}"]
 
 

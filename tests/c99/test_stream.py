@@ -291,7 +291,7 @@ def test_macs_of_all_columns_are_those_of_the_file(name, kind, tmp_path) -> None
 
 def test_a_hop_longer_than_the_clip_is_refused(tmp_path) -> None:
     front = front_of("mfcc", seconds=0.2)
-    with pytest.raises(RequestError, match="hop: expected at most the 9 frames of a clip for C, got 10"):
+    with pytest.raises(RequestError, match="hop: expected at most the 9 frames of a clip, got 10"):
         count_cost(lower(network("mlp", front, tmp_path)[0]), front, replace(SETTINGS, hop_frames=10), 3)
 
 

@@ -112,6 +112,7 @@ def test_what_cannot_be_written_leaves_the_artifact_as_it_was(place, monkeypatch
         (["short.wav"], "expected at least one clip, 0.5 s, got 0.2 s"),
         (["0.wav", "0.wav"], "expected recordings with different names"),
         (["0.wav", "--hop", "0"], "hop: expected a whole number from 1"),
+        (["0.wav", "--hop", "25"], "hop: expected at most the 24 frames of a clip, got 25"),
         (["0.wav", "--threshold", "1.5"], "threshold: expected a probability"),
         (["0.wav", "--refractory", "-1"], "refractory: expected 0 to 3600"),
         (["0.wav", "--background", "loud"], 'expected names among _background_noise_, high, low, got "loud"'),
