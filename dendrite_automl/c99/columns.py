@@ -69,8 +69,9 @@ def plan_columns(program: Program, hop: int, *, own_frames: bool) -> ColumnPlan:
     read[program.target.name][:] = True
     for step in reversed(steps):
         name, by = step.target.name, moves[step.target.name]
-        computed[name] = read[name] if not isinstance(step, Shift) else np.ones(width[name], bool)
-        if by is not None and not isinstance(step, Shift):
+        whole = is_computed_whole(step)
+        computed[name] = np.ones(width[name], bool) if whole else read[name]
+        if by is not None and not whole:
             fresh = ~(inner[name] & np.append(inner[name][by:], np.zeros(min(by, width[name]), bool)))
             if _cost(fresh) <= _WORTH * _cost(computed[name]):
                 computed[name], kept[name] = fresh, by
@@ -110,14 +111,19 @@ def _cost(mask: Mask) -> int:
 
 def _unflatten(step: Step) -> Step:
     """A pointwise layer over a map, which is otherwise computed as one long row, with its own columns."""
-    channels, height, width = as_map(step.source.shape)
+    _, height, width = as_map(step.target.shape)
     if not isinstance(step, Layer) or width == 1:
         return step
-    g = step.geometry
-    if (g.in_w, g.kernel, g.dilation) != (channels * height * width, (1, channels), (1, height * width)):
+    g, size = step.geometry, height * width
+    if (g.in_h, g.in_w, g.kernel[0], g.dilation) != (1, g.kernel[1] * size, 1, (1, size)):
         return step
-    plain = replace(g, in_h=height, in_w=width, out_h=height, out_w=width, kernel=(1, 1), dilation=(1, 1), group_in=channels)
+    plain = replace(g, in_h=height, in_w=width, out_h=height, out_w=width, kernel=(1, 1), dilation=(1, 1), group_in=g.kernel[1])
     return replace(step, geometry=plain)
+
+
+def is_computed_whole(step: Step) -> bool:
+    """Whether a step always computes all columns: a shift, or a layer that is one long row."""
+    return isinstance(step, Shift) or (isinstance(step, Layer) and step.geometry.out_w != as_map(step.target.shape)[2])
 
 
 def _windows(step: Step) -> list[Geometry]:

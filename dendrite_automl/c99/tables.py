@@ -70,7 +70,9 @@ class Tables:
         if isinstance(step, Layer | Pool):
             kind = "layer" if isinstance(step, Layer) else "pool"
             record = self._layer(step, f"layer_{number}") if isinstance(step, Layer) else self._pool(step, f"pool_{number}")
-            ranges = [""] if runs is None else [f", {start}, {end}" for start, end in runs]
+            width = step.geometry.out_w
+            parts = runs or [] if width == as_map(step.target.shape)[2] else [(0, width)]
+            ranges = [""] if runs is None else [f", {start}, {end}" for start, end in parts]
             return [f"run_{kind}(&{record}, {source}, {target}{each});" for each in ranges]
         if isinstance(step, Shift):
             self.counts["move"] = self.counts.get("move", 0) + 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.c99.columns import count_macs, plan_columns, runs_of
@@ -109,23 +110,28 @@ def make_noise(count: int, seed: int = 0) -> np.ndarray:
 
 
 def network(name: str, front: FrontEnd, folder: Path, kind: str | None = None) -> tuple[Path, Path]:
-    """Both files of a network for these features, with all numbers random, and logits that differ between windows."""
+    """Both files of a network for these features, with all numbers random."""
     torch.manual_seed(0)
     shape = (front.rows, front.frames)
     model = build_backbone(name, shape, len(LABELS), NETWORKS[name])
     if kind is not None:
         add_untrained_(model, kind=kind, placement="all" if name == "mlp" or kind in SOMA_KINDS else "convs")
+    return export(model, front, folder)
+
+
+def export(model: nn.Module, front: FrontEnd, folder: Path) -> tuple[Path, Path]:
+    """Both files, with calibration and logits that suit the sounds of the tests."""
     x = window_features(front, make_noise(1 + front.samples + 40 * 5 * front.hop, seed=2) / 32768, 5)
     with torch.no_grad():
         model.train()(torch.from_numpy(x))
         randomise_scalars_(model.eval())
         logits = model(torch.from_numpy(x))
-        linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
         head = next(layer for layer in reversed(linear) if layer.out_features == len(LABELS))
         head.weight.mul_(2 / logits.std(0)[:, None])
         head.bias.sub_(logits.mean(0)).mul_(2 / logits.std(0))
     files = folder / "m.onnx", folder / "m.int8.onnx"
-    export_onnx(model, shape, files[0])
+    export_onnx(model, (front.rows, front.frames), files[0])
     export_int8(*files, x)
     return files
 
@@ -213,6 +219,42 @@ def test_all_tiles_give_the_same(tile, tmp_path) -> None:
     flags = f"{SANITISED} -DTILE={tile} -DBLOCK={2 if tile == 4 else 4}"
     for file, kind in zip(network("ressep1d", front, tmp_path, "gradient"), ("float", "int8"), strict=True):
         check(lower(file), front, SETTINGS, tmp_path / kind, flags)
+
+
+@needs_compiler
+@pytest.mark.parametrize("rank", [1, 2])
+def test_networks_that_are_not_ours(rank, tmp_path) -> None:
+    """A gate on the input, valid convolutions, even kernels, a pooling with gaps: whatever decides what a column is."""
+    torch.manual_seed(1)
+    front = front_of("mfcc")
+    conv, pool = (nn.Conv1d, nn.AvgPool1d) if rank == 1 else (nn.Conv2d, nn.MaxPool2d)
+    last, along = (lambda size: size if rank == 1 else (1, size)), front.rows if rank == 1 else 1
+    model = nn.Sequential(
+        *([] if rank == 1 else [nn.Unflatten(1, (1, front.rows))]),
+        Gate(conv(along, along, 1)),
+        conv(along, 4, last(4), padding=last(1)),
+        nn.Tanh(),
+        pool(last(2), stride=last(3)),
+        conv(4, 4, last(3), dilation=last(2), groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.LazyLinear(len(LABELS)),
+    )
+    model(torch.zeros(1, front.rows, front.frames))
+    for file, kind in zip(export(model.eval(), front, tmp_path), ("float", "int8"), strict=True):
+        for hop in (1, 3):
+            check(lower(file), front, replace(SETTINGS, hop_frames=hop), tmp_path / f"{kind}{hop}")
+
+
+class Gate(nn.Module):
+    """x * sigmoid(f(x))."""
+
+    def __init__(self, f: nn.Module) -> None:
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(self.f(x))
 
 
 @needs_compiler
