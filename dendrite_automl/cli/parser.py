@@ -124,7 +124,7 @@ def _add_stream(commands: Any) -> None:
     choose = "take the lowest threshold within --false-accepts-per-hour on these recordings, and keep it in artifact.json"
     stream.add_argument("--choose-threshold", action="store_true", help=choose)
     limit = "for --choose-threshold, of all keywords together (default: 1)"
-    stream.add_argument("--false-accepts-per-hour", metavar="F", type=float, default=1.0, help=limit)
+    stream.add_argument("--false-accepts-per-hour", metavar="F", type=float, help=limit)
     stream.add_argument("--threshold", metavar="P", type=float, help="detect a keyword from this average probability on")
     stream.add_argument("--hop", metavar="N", type=int, help="frames from one window to the next (default: those of 80 ms)")
     stream.add_argument("--smoothing", metavar="N", type=int, help="windows that are averaged (default: 3)")

@@ -73,7 +73,7 @@ def stream(
     labels: str | Path | None = None,
     *,
     choose: bool = False,
-    false_accepts_per_hour: float = 1.0,
+    false_accepts_per_hour: float | None = None,
     **options: Unpack[StreamOptions],
 ) -> StreamReport:
     """Run an audio artifact over long recordings: the Python form of `automl stream`.
@@ -82,8 +82,8 @@ def stream(
         artifact: its folder; its network was trained on recordings, or on the built-in keywords.
         recordings: WAV, FLAC, OGG or MP3 files at the rate of the features.
         labels: a CSV file with the columns file, start, end, label (seconds) that names every keyword that is said.
-        choose: find the lowest threshold with at most `false_accepts_per_hour` in these recordings, which then are validation
-            data, and keep all settings in artifact.json, which is sealed again.
+        choose: find the lowest threshold with at most `false_accepts_per_hour` (default 1) in these recordings, which then are
+            validation data, and keep all settings in artifact.json, which is sealed again.
         options: `hop_frames`, `smoothing`, `threshold`, `refractory_seconds`, `background`, `network`; default: what the
             artifact keeps, else windows every 80 ms or the nearest number of frames, averages of 3, threshold 0.5, no second
             detection as long as the windows overlap, classes named as background, `float32`.
@@ -101,7 +101,7 @@ def stream(
     check_hop(front, settings.hop_frames)
     keywords = settings.keywords(class_names)
     names = [class_names[i] for i in keywords]
-    _check_choice(choose, labels, options, false_accepts_per_hour)
+    limit = _read_limit(choose, labels, options, false_accepts_per_hour)
     clip, hop = front.samples / front.rate, settings.hop_frames * front.hop / front.rate
     heads = read_recordings(recordings, front.rate, clip)
     words = None if labels is None else read_words(labels, heads, class_names)
@@ -121,7 +121,7 @@ def stream(
 
     reach = clip + (settings.smoothing - 1) * hop
     if choose and words is not None:
-        settings = replace(settings, threshold=choose_threshold(detect, words, names, reach, false_accepts_per_hour * hours))
+        settings = replace(settings, threshold=choose_threshold(detect, words, names, reach, limit * hours))
     found = detect(settings.threshold)
     cost, no_cost = _find_cost(network, front, settings, len(keywords))
     report = StreamReport(
@@ -135,22 +135,27 @@ def stream(
         rates=None if words is None else judge_stream(found, words, names, reach, hours),
         kept=choose,
         cost=cost,
-        notes=(*_notes(settings, class_names, description, false_accepts_per_hour if choose else None, hours), *no_cost),
+        notes=(*_notes(settings, class_names, description, limit if choose else None, hours), *no_cost),
     )
     if choose:
-        chosen = _chosen_on(report, Path(str(labels)).name, false_accepts_per_hour)
+        chosen = _chosen_on(report, Path(str(labels)).name, limit)
         kept = {**settings.to_json(), "chosen_on": chosen, "cost": None if cost is None else cost.to_json()}
         write_stream(folder, description, kept)
     return report
 
 
-def _check_choice(choose: bool, labels: object, options: StreamOptions, limit: float) -> None:
+def _read_limit(choose: bool, labels: object, options: StreamOptions, limit: float | None) -> float:
+    """False accepts per hour that a chosen threshold may have."""
+    if not choose and limit is not None:
+        raise RequestError("stream: false-accepts-per-hour: expected together with --choose-threshold, got it alone")
     if choose and labels is None:
         raise RequestError("stream: choose-threshold: expected --labels FILE.csv, which says what is said where; got none")
     if choose and options.get("threshold") is not None:
         raise RequestError("stream: expected --threshold or --choose-threshold, got both")
+    limit = 1.0 if limit is None else limit
     if not 0 <= limit < float("inf"):
         raise RequestError(f"stream: false-accepts-per-hour: expected a number >= 0, got {limit}")
+    return limit
 
 
 def _probabilities(path: Path, network: Path, front: FrontEnd, hop_frames: int) -> NDArray[np.float64]:

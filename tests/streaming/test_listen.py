@@ -118,6 +118,7 @@ def test_what_cannot_be_written_leaves_the_artifact_as_it_was(place, monkeypatch
         (["0.wav", "--background", "loud"], 'expected names among _background_noise_, high, low, got "loud"'),
         (["0.wav", "--background", "high,low,_background_noise_"], "expected at least one class that is a keyword"),
         (["0.wav", "--choose-threshold"], "expected --labels FILE.csv"),
+        (["0.wav", "--false-accepts-per-hour", "2"], "expected together with --choose-threshold, got it alone"),
         (["0.wav", "--labels", "none.csv"], "expected a CSV file"),
         (["0.wav", "--labels", "columns.csv"], 'got no "label"'),
         (["0.wav", "--labels", "other.csv"], 'line 2: expected one of the recordings that are given, got "9.wav"'),
