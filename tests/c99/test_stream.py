@@ -183,7 +183,8 @@ def check(program: Program, front: FrontEnd, settings: StreamSettings, folder: P
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("name", "preset"), [*((name, preset) for name in NETWORKS for preset in ("mfcc", "edge-impulse")), ("ressep1d", "log-mel")]
+    ("name", "preset"),
+    [*((name, "mfcc") for name in NETWORKS), ("ressep1d", "log-mel"), ("sepconv1d", "edge-impulse"), ("mlp", "edge-impulse")],
 )
 def test_every_window_is_as_the_clip(name, preset, tmp_path) -> None:
     front = front_of(preset)
@@ -192,8 +193,9 @@ def test_every_window_is_as_the_clip(name, preset, tmp_path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("hop", [1, 3, 4, 7])
-@pytest.mark.parametrize("name", ["sepconv1d", "conv2d", "bcresnet"])
+@pytest.mark.parametrize(
+    ("name", "hop"), [("sepconv1d", 1), ("sepconv1d", 4), ("sepconv1d", 7), ("conv2d", 1), ("conv2d", 4), ("bcresnet", 3)]
+)
 def test_hops(name, hop, tmp_path) -> None:
     front = front_of("mfcc", seconds=0.75)
     for file, kind in zip(network(name, front, tmp_path), ("float", "int8"), strict=True):
@@ -213,7 +215,7 @@ def test_long_windows_of_which_little_is_computed(name, tmp_path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("tile", [4, 8, 16])
+@pytest.mark.parametrize("tile", [4, 16])
 def test_all_tiles_give_the_same(tile, tmp_path) -> None:
     front = front_of("mfcc")
     flags = f"{SANITISED} -DTILE={tile} -DBLOCK={2 if tile == 4 else 4}"
@@ -258,7 +260,7 @@ class Gate(nn.Module):
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", SOMA_KINDS)
+@pytest.mark.parametrize("kind", ["product", "square", "statistics"])  # shifts, products, whole maps
 def test_dendrites_on_the_cell_body(kind, tmp_path) -> None:
     front = front_of("mfcc")
     for file, of in zip(network("ressep1d", front, tmp_path, kind), ("float", "int8"), strict=True):
