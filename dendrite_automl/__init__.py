@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.space import SearchSpace, load_space
+    from dendrite_automl.streaming.listen import stream
     from dendrite_automl.tasks import Task, load_task
     from dendrite_automl.tflite.export import export_tflite
     from dendrite_automl.train.grow import GrowSettings, grow
@@ -59,6 +60,7 @@ __all__ = [
     "load_task",
     "search",
     "search_repeatedly",
+    "stream",
 ]
 
 # Where each public name lives; imported on first use, so that `import dendrite_automl` needs no torch.
@@ -86,6 +88,7 @@ _HOMES = {
     "load_task": "tasks",
     "search": "api",
     "search_repeatedly": "api",
+    "stream": "streaming.listen",
 }
 
 

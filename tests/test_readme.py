@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 # Without comments: a block that stands on several pages is run once.
 BLOCKS = {re.sub(r" +# .*", "", block) for page in PAGES.values() for block in re.findall(r"(?s)```python\n(.*?)```", page)}
-COMMANDS = ("search", "watch", "show", "report", "compare", "export", "verify", "devices", "spaces", "tasks")
+COMMANDS = ("search", "watch", "show", "report", "compare", "export", "verify", "stream", "devices", "spaces", "tasks")
 
 
 def block_with(part: str) -> str:

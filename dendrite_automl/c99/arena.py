@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,11 +55,23 @@ def plan_arena(program: Program) -> Arena:
     plan = plan_order(operators, sizes, [program.source.name], [program.target.name])
     steps = tuple(program.steps[i] for i in plan.order)
     owner, buffers = _find_buffers(program, steps, sizes)
-    places = _place(list(buffers.values()), plan.peak_bytes)
+    return _plan(steps, owner, buffers, plan.peak_bytes)
+
+
+def plan_beside(program: Program, steps: Sequence[Step], kept: Collection[str]) -> Arena:
+    """Offsets for steps in this order, of the tensors that are not `kept` from one run to the next."""
+    sizes = {t.name: t.size for step in steps for t in (step.source, step.target)}
+    owner, buffers = _find_buffers(program, steps, sizes, kept)
+    peak = max(sum(b.size for b in buffers.values() if b.first <= i <= b.last) for i in range(len(steps)))
+    return _plan(steps, owner, buffers, peak)
+
+
+def _plan(steps: Sequence[Step], owner: Mapping[str, str], buffers: Mapping[str, _Buffer], peak: int) -> Arena:
+    places = _place(list(buffers.values()), peak)
     of_buffer = dict(zip(buffers, places, strict=True))
     offsets = {name: of_buffer[buffer] for name, buffer in owner.items()}
     size = max(of_buffer[name] + buffer.size for name, buffer in buffers.items())
-    return Arena(steps=steps, offsets=offsets, size=size, peak=plan.peak_bytes)
+    return Arena(steps=tuple(steps), offsets=offsets, size=size, peak=peak)
 
 
 def _form(step: Step) -> Literal["compute", "in_place"]:
@@ -71,17 +83,21 @@ def _reads(step: Step) -> tuple[str, ...]:
 
 
 def _find_buffers(
-    program: Program, steps: Sequence[Step], sizes: Mapping[str, int]
+    program: Program, steps: Sequence[Step], sizes: Mapping[str, int], kept: Collection[str] = ()
 ) -> tuple[dict[str, str], dict[str, _Buffer]]:
+    """Which tensor's place each tensor has, and how long each place is in use; `kept` tensors have none."""
     last = {program.source.name: 0}
     for i, step in enumerate(steps):
         last |= dict.fromkeys((*_reads(step), step.target.name), i)
     last[program.target.name] = len(steps)
-    owner = {program.source.name: program.source.name}
-    buffers = {program.source.name: _Buffer(program.source.size, -1, last[program.source.name])}
+    given = [] if program.source.name in kept else [program.source.name]
+    owner = {name: name for name in given}
+    buffers = {name: _Buffer(program.source.size, -1, last[name]) for name in given}
     for i, step in enumerate(steps):
         name = step.target.name
-        over = _reads(step) if _form(step) == "in_place" else ()
+        if name in kept:
+            continue
+        over = [other for other in _reads(step) if other not in kept] if _form(step) == "in_place" else []
         free = [other for other in over if last[other] == i and sizes[other] == sizes[name] and buffers[owner[other]].last == i]
         owner[name] = owner[free[0]] if free else name
         if free:

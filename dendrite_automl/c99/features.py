@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line
-from dendrite_automl.errors import AutoMLError
+from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.tasks.features import FeatureSettings, compute_features, mel_bank
 from dendrite_automl.tasks.keywords import read_storage
 from dendrite_automl.version import __version__
@@ -56,6 +56,37 @@ class FrontEnd:
     settings: FeatureSettings | None = field(default=None, repr=False)
 
     @property
+    def times(self) -> dict[str, float]:
+        """Seconds of a clip, and from one frame to the next."""
+        return {"clip_seconds": self.samples / self.rate, "frame_seconds": self.hop / self.rate}
+
+    @property
+    def rows(self) -> int:
+        """Features of a frame."""
+        return len(self.shift)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Size of `features_scratch` in C."""
+        return 4 * (self.fft + 1 + len(self.bank) + (self.frames if self.sliding else 0))
+
+    @property
+    def inner_frames(self) -> int:
+        """Frames that lie within a clip; the others are followed by zeros."""
+        return min(self.frames, 1 + (self.samples - self.frame) // self.hop)
+
+    @property
+    def has_own_ends(self) -> bool:
+        """Whether the first or last frames of a clip differ from those of a longer recording at the same place."""
+        starts_at_0 = self.window is not None and self.window[0] == 0  # the sample before it does not count
+        return self.inner_frames < self.frames or (self.preemphasis != 0 and not starts_at_0)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether a frame's features depend on the other frames of the clip."""
+        return bool(self.sliding) or self.per_clip
+
+    @property
     def tolerance(self) -> float:
         """How much float32 results may differ; numbers that are rounded to 8 bits may be one step off."""
         return 1.01 * float(self.scale.max()) if self.stored else 1e-2
@@ -83,10 +114,26 @@ def read_front_end(description: Mapping[str, Any]) -> FrontEnd | None:
     if not isinstance(prepared, Mapping) or "features" not in prepared:
         return None
     if importlib.util.find_spec("librosa") is None:
-        raise AutoMLError('export: features.c needs librosa, as the features did; install "dendrite-automl[audio]"')
+        raise AutoMLError('features of recordings need librosa, here as in training; install "dendrite-automl[audio]"')
     if "audio" in prepared:
         return _from_settings(prepared)
     return _of_keywords() if description["data"]["task"] == "keywords" else None
+
+
+def need_front_end(description: Mapping[str, Any], where: object) -> FrontEnd:
+    """The front end of an artifact that must have one.
+
+    Raises:
+        RequestError: its task is not an audio task.
+    """
+    front = read_front_end(description)
+    if front is None:
+        shape = " x ".join(map(str, description["onnx"]["input"][1][1:]))
+        raise RequestError(
+            f"stream: {where}: expected the artifact of a network for recordings, got one for the task "
+            f'"{description["data"]["task"]}" with inputs of {shape} and no audio features'
+        )
+    return front
 
 
 def _from_settings(prepared: Mapping[str, Any]) -> FrontEnd:

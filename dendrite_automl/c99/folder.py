@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, read_front_end
+from dendrite_automl.c99.features import FrontEnd, make_features, make_sound, need_front_end, read_front_end
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.package import check_package, make_package, name_package
@@ -22,12 +22,20 @@ from dendrite_automl.c99.program import Program, known
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line, wrap
 from dendrite_automl.c99.size import estimate_code, estimate_features, estimate_stack, measured_with
 from dendrite_automl.c99.source import Source, make_source
+from dendrite_automl.c99.stream import StreamSource, make_stream_source
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.member import TOLERANCE
+from dendrite_automl.export.artifact.stream import resolve_settings
 from dendrite_automl.export.artifact.verify import open_artifact
 from dendrite_automl.result import Snapshot
 from dendrite_automl.version import __version__
 
+_WAYS = {
+    "clips": "each window as a clip of its own",
+    "frames": "features of new frames only",
+    "columns": "columns of the network's maps reused too",
+}
+_ENDS = (("h", "header"), ("c", "code"))
 _MARK = "Written by dendrite-automl"
 _BESIDE = ("main.c", "Makefile", "vectors.h", "README.md")  # what stands beside the code, in a folder that is no package
 
@@ -44,7 +52,7 @@ class _Pair:
     reference: NDArray[np.int8]
 
 
-def export_c(artifact: str | Path, path: str | Path | None = None, *, package: str | None = None) -> Path:
+def export_c(artifact: str | Path, path: str | Path | None = None, *, package: str | None = None, stream: bool = False) -> Path:
     """Write C99 code for an artifact: both variants, audio features, a self-test, a Makefile and a README.
 
     Args:
@@ -53,12 +61,14 @@ def export_c(artifact: str | Path, path: str | Path | None = None, *, package: s
             folder `c` inside the artifact, or with `package` the folder `<package>/nn_<snapshot>`.
         package: the same code as a firmware package instead: "arduino", "esp-idf", "zephyr" or "cmsis-pack", with an example
             that classifies the test vectors in place of the Makefile.
+        stream: also detectors that keep their state from call to call, with the settings that `stream` has chosen, or defaults.
 
     Returns:
         The folder.
 
     Raises:
-        RequestError: `artifact` is not an artifact folder, `package` is unknown, or there is something else at `path`.
+        RequestError: `artifact` is not an artifact folder, or not one for recordings if it is to listen to a stream; `package`
+            is unknown, or there is something else at `path`.
         Unsupported: an operator or a shape has no kernel; nothing is written.
         ArtifactMismatch: a file of the artifact was changed.
         AutoMLError: a file cannot be written.
@@ -70,7 +80,7 @@ def export_c(artifact: str | Path, path: str | Path | None = None, *, package: s
     name = name_package(Snapshot.from_json(description["snapshot"]).id)
     target = Path(path) if path is not None else folder / ("c" if package is None else f"{package}/{name}")
     _check_target(target)
-    code, values = _make_code(folder, description)
+    code, values = _make_code(folder, description, stream=stream)
     files: Mapping[str, str | bytes]
     if package is not None:
         files = make_package(package, name, code, values)
@@ -109,7 +119,7 @@ def _check_target(target: Path) -> None:
         raise RequestError(f"export: {target}: expected a folder, got a file")
 
 
-def _make_code(folder: Path, description: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) -> tuple[dict[str, str], dict[str, Any]]:
     """The code itself by file name, and what the templates around it need."""
     snapshot = Snapshot.from_json(description["snapshot"])
     title = one_line(f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters")
@@ -121,10 +131,14 @@ def _make_code(folder: Path, description: Mapping[str, Any]) -> tuple[dict[str, 
     int8 = programs["model_int8"]
     reference = run_program(int8, quantise_input(inputs, known(int8.source.quant)))
     pair = _Pair(programs=programs, sources=sources, inputs=inputs, logits=logits, logits_int8=logits_int8, reference=reference)
-    front = read_front_end(description)
-    code = {f"{name}.{end}": getattr(s, of) for name, s in sources.items() for end, of in (("h", "header"), ("c", "code"))}
+    front = read_front_end(description) if not stream else need_front_end(description, folder)
+    code = {f"{name}.{end}": getattr(s, of) for name, s in sources.items() for end, of in _ENDS}
     if front is not None:
         code["features.h"], code["features.c"] = make_features(front, title)
+    streams: dict[str, StreamSource] = {}
+    if stream and front is not None:
+        streams = _make_streams(pair, front, description, title)
+        code |= {f"{name}_stream.{end}": getattr(s, of) for name, s in streams.items() for end, of in _ENDS}
     code["profile.h"] = environment().get_template("profile.h.j2").render({"version": __version__})
     values: dict[str, Any] = {
         "version": __version__,
@@ -138,8 +152,39 @@ def _make_code(folder: Path, description: Mapping[str, Any]) -> tuple[dict[str, 
         "network": name_package(snapshot.id),
         "operators": description["footprint"]["operators"],
         "steps": {name: source.steps for name, source in sources.items()},
+        "stream": bool(streams),
+        **_about_streams(streams, description),
     }
     return code, values | _vectors(pair, front) | _about(pair, front, description)
+
+
+def _make_streams(pair: _Pair, front: FrontEnd, description: Mapping[str, Any], title: str) -> dict[str, StreamSource]:
+    settings, labels = resolve_settings(description, {}, **front.times), [str(label) for label in description["labels"]]
+    return {
+        name: make_stream_source(program, front, settings, name=f"{name}_stream", title=title, labels=labels)
+        for name, program in pair.programs.items()
+    }
+
+
+def _about_streams(streams: Mapping[str, StreamSource], description: Mapping[str, Any]) -> dict[str, Any]:
+    """What each way to compute the stream costs, for both variants, and with which settings it listens."""
+    if not streams:
+        return {}
+    costs, rows = [source.cost for source in streams.values()], []
+    for way, text in _WAYS.items():
+        variants = [getattr(cost, way) for cost in costs]
+        if None not in variants:
+            used = variants == [cost.used for cost in costs]
+            rows.append({"way": f"**{text}**, as in this code" if used else text, "variants": variants})
+    chosen, kept = "a default, not chosen on recordings", description.get("stream")
+    if kept:
+        chosen = f"chosen with the {kept['network']} network, on {len(kept['chosen_on']['recordings'])} recordings"
+    return {
+        "streams": rows,
+        "stream_note": costs[0].note,
+        "stream_constants": [source.constant_bytes for source in streams.values()],
+        "stream_settings": f"The threshold is {chosen}.",
+    }
 
 
 def _vectors(pair: _Pair, front: FrontEnd | None) -> dict[str, Any]:

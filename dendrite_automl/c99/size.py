@@ -46,8 +46,7 @@ def estimate_features(front: FrontEnd) -> tuple[int, int]:
     bins = sum(int(row.nonzero()[0][-1] - row.nonzero()[0][0] + 1) for row in front.bank if row.any())
     numbers = front.fft // 4 + 1 + bins + len(front.bank) + 2 * len(front.shift)
     numbers += (front.frame // 2 + 1 if front.window is not None else 0) + (0 if front.cosines is None else front.cosines.size)
-    ram = front.fft + 1 + len(front.bank) + (front.frames if front.sliding else 0)
-    return 4 * numbers + _FEATURES_CODE, 4 * ram
+    return 4 * numbers + _FEATURES_CODE, front.scratch_bytes
 
 
 def features_of(source: Source) -> dict[str, int]:

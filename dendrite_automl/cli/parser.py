@@ -104,6 +104,8 @@ def _add_results(commands: Any) -> None:
     code = "C99 code of the existing artifacts, for bare metal: a folder `c` in each (float32, int8, features, self-test)"
     form = export.add_mutually_exclusive_group()
     form.add_argument("--c", action="store_const", const="c", dest="form", help=code)
+    detector = "with --c, for recordings: also detectors that listen to a stream and keep their state from call to call"
+    export.add_argument("--stream", action="store_true", help=detector)
     file = "the existing artifacts for TensorFlow Lite Micro: `model.int8.tflite` in each (needs dendrite-automl[tflite])"
     form.add_argument("--tflite", action="store_const", const="tflite", dest="form", help=file)
     package = (
@@ -118,6 +120,29 @@ def _add_results(commands: Any) -> None:
     verify = _command(commands, "verify", "results", about)
     verify.add_argument("path", metavar="ARTIFACT", help="folder with an artifact.json")
     _add_json(verify)
+    _add_stream(commands)
+
+
+def _add_stream(commands: Any) -> None:
+    about = "run an artifact over long recordings: detections, or misses and false accepts per hour; choose its threshold"
+    stream = _command(commands, "stream", "stream", about)
+    stream.add_argument("artifact", metavar="ARTIFACT", help="folder with an artifact.json, of a network for recordings")
+    stream.add_argument("recordings", metavar="AUDIO", nargs="+", help=".wav, .flac, .ogg or .mp3 at the rate of the features")
+    labels = "CSV with the columns file, start, end, label (seconds): every keyword that is said; then errors are counted"
+    stream.add_argument("--labels", metavar="FILE", help=labels)
+    choose = "take the lowest threshold within --false-accepts-per-hour on these recordings, and keep it in artifact.json"
+    stream.add_argument("--choose-threshold", action="store_true", help=choose)
+    limit = "for --choose-threshold, of all keywords together (default: 1)"
+    stream.add_argument("--false-accepts-per-hour", metavar="F", type=float, help=limit)
+    stream.add_argument("--threshold", metavar="P", type=float, help="detect a keyword from this average probability on")
+    stream.add_argument("--hop", metavar="N", type=int, help="frames from one window to the next (default: those of 80 ms)")
+    stream.add_argument("--smoothing", metavar="N", type=int, help="windows that are averaged (default: 3)")
+    rest = "seconds without another detection (default: while the windows overlap)"
+    stream.add_argument("--refractory", metavar="S", type=float, help=rest)
+    background = "classes that are no keywords (default: those named unknown, silence, noise, background and the like)"
+    stream.add_argument("--background", metavar="A,B", help=background)
+    stream.add_argument("--int8", action="store_true", help="the int8 network (default: float32, or what the artifact keeps)")
+    _add_json(stream)
 
 
 def _add_catalogues(commands: Any) -> None:

@@ -102,6 +102,8 @@ def export(options: argparse.Namespace) -> int:
         return _export_as(form, options)
     if options.hub is not None:
         return _export_hub(options)
+    if options.stream:
+        raise RequestError("export: expected --stream together with --c, got it alone")
     from dendrite_automl.api import export_run
 
     folders = export_run(options.path, snapshot=options.snapshot, dynamic_batch=options.dynamic_batch)
@@ -121,11 +123,13 @@ def _export_as(form: str, options: argparse.Namespace) -> int:
         from dendrite_automl.api import export_run
 
         export_run(options.path, snapshot=options.snapshot)
+    if options.stream and form != "c":
+        raise RequestError("export: expected --stream together with --c, got it with --tflite")
     write: Callable[[Path], Path]
     if form == "c":
         from dendrite_automl.c99.folder import export_c
 
-        write = functools.partial(export_c, package=options.package)
+        write = functools.partial(export_c, package=options.package, stream=options.stream)
     else:
         from dendrite_automl.tflite.export import export_tflite
 

@@ -169,7 +169,7 @@ def compute_features(waves: NDArray[np.floating[Any]], settings: FeatureSettings
     if settings.energy:
         features[:, 0] = np.log(np.maximum(power.sum(1), settings.log_floor))
     if settings.normalise_frames:
-        features = _normalised(features, settings.normalise_frames, settings.normalise_epsilon)
+        features = normalise_sliding(features, settings.normalise_frames, settings.normalise_epsilon)
     return features.astype(np.float32)
 
 
@@ -206,8 +206,8 @@ def _bins_bank(settings: FeatureSettings) -> NDArray[np.float64]:
     return np.maximum(0, np.minimum((bins - left) / (middle - left), (right - bins) / (right - middle)))
 
 
-def _normalised(features: NDArray[np.float64], frames: int, epsilon: float) -> NDArray[np.float64]:
-    """Each frame normalised by the mean, then the standard deviation, of the frames around it."""
+def normalise_sliding(features: NDArray[np.float64], frames: int, epsilon: float) -> NDArray[np.float64]:
+    """[W, rows, F], each frame normalised by the mean, then the standard deviation, of the frames around it (step 6)."""
     centred = features - _means(features, frames)
     variance = _means(centred**2, frames) - _means(centred, frames) ** 2
     return centred / (np.sqrt(np.maximum(variance, 0)) + epsilon)
