@@ -99,3 +99,16 @@ def test_bad_requests_write_nothing(original: Path, capsys, arguments, message) 
     assert err.count("\n") == 1
     assert message in err
     assert {path.name for path in original.iterdir()} == before
+
+
+@needs_compiler
+def test_a_firmware_package_has_the_detectors_and_checks_them_too(place) -> None:  # noqa: F811
+    folder = da.export_c(place / "artifact", package="cmsis-pack", stream=True)
+    name = folder.name
+    assert {path.name for path in (folder / "src" / name).iterdir()} >= STREAMS
+    sources = [*(folder / "src" / name).glob("*.c"), folder / "examples" / "classify" / "main.c"]
+    command = ["gcc", "-std=c99", "-O1", f"-I{folder / 'src'}", *map(str, sources), "-lm", "-o", str(folder / "example")]
+    subprocess.run(command, check=True)
+    said = subprocess.run([folder / "example"], capture_output=True, check=True, text=True).stdout
+    assert "stream: 5 windows, " in said
+    assert said.endswith("all as expected\n")
