@@ -49,8 +49,8 @@ class Work:
         )
 
     def __str__(self) -> str:
-        """Both counts."""
-        return f"{self.epochs:,} epochs" + ("" if self.macs is None else f" ({self.macs:.3g} multiply-accumulates)")
+        """Both counts, the second in billions of multiply-accumulates."""
+        return f"{self.epochs:,} epochs" + ("" if self.macs is None else f" ({self.macs / 1e9:,.3g} GMACs)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,7 +133,7 @@ def test_where_work_was_counted_it_has_to_be_equal_not_the_epochs(
     tmp_path: Path, equal_compute: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_arms(tmp_path / "run", dendritic=rising(0.9), baseline=rising(0.9))
-    macs = {"dendritic": 10_000_000, "baseline": 10_400_000}
+    macs = {"dendritic": 10_000_000_000, "baseline": 10_400_000_000}
     monkeypatch.setattr(Run, "trained_macs", lambda self: dict(macs))
     monkeypatch.setattr(Run, "macs_of_trials", lambda self: {})
     equal_compute["dendritic"] = 1500
@@ -141,8 +141,8 @@ def test_where_work_was_counted_it_has_to_be_equal_not_the_epochs(
     assert found.warnings == ()
     assert found.to_json()["trained_macs"] == macs
     assert found.to_json()["trained_epochs"] == {"dendritic": 1500, "baseline": 1000}
-    macs["baseline"] = 12_000_000
-    said = r"got 1,500 epochs \(1e\+07 multiply-accumulates\) for dendritic, 1,000 epochs \(1.2e\+07 "
+    macs["baseline"] = 12_000_000_000
+    said = r"got 1,500 epochs \(10 GMACs\) for dendritic, 1,000 epochs \(12 GMACs\) for baseline"
     with pytest.raises(RequestError, match=said):
         compare(run)
 
