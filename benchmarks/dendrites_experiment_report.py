@@ -199,7 +199,8 @@ def render(lines: Sequence[Line], planned: Mapping[str, Sequence[Training]]) -> 
     if judged:
         out += [
             "",
-            f"Confirmation, fresh seeds: {_count(judged, planned['confirmation'])} p: corrected over the kinds (Holm).",
+            f"Confirmation, fresh seeds: {_count(judged, planned['confirmation'])} "
+            "p: corrected over the kinds (Holm); given once most cells are there.",
             "",
             *_means(judged, JUDGED, planned["confirmation"], tested=True),
             "",
@@ -245,7 +246,7 @@ def _larger(lines: Sequence[Line]) -> str:
 
 
 def _means(lines: Sequence[Line], columns: Sequence[Column], planned: Sequence[Training], *, tested: bool = False) -> list[str]:
-    """Mean gain of each kind in each column; with corrected p if it is tested, and the number of cells if some are missing."""
+    """Mean gain of each kind in each column; with corrected p if it is tested in most cells, and their number if some lack."""
     kinds = kinds_of(lines)
     rows: dict[str, list[str]] = {kind: [] for kind in kinds}
     for column in columns:
@@ -259,7 +260,8 @@ def _means(lines: Sequence[Line], columns: Sequence[Column], planned: Sequence[T
             suited = len({(training.data, training.size) for training in planned if training.network.kind == kind})
             some = "" if len(found[kind]) == suited else f", {len(found[kind])} of {suited} cells"
             p = "p < 0.001" if corrected[kind] < 0.001 else f"p {corrected[kind]:.3f}"
-            rows[kind].append(f"{means[kind]}{f', {p}' if tested else ''}{some}")
+            tells = tested and 2 * len(found[kind]) > suited  # before, a mean of cells says nothing about all of them
+            rows[kind].append(f"{means[kind]}{f', {p}' if tells else ''}{some}")
     return _table("mean of all cells", [column.title for column in columns], rows)
 
 
