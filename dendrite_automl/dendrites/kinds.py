@@ -203,7 +203,8 @@ Formula: y = M(x) + sum_d w_d * f(K_d(x) + sum_{e<d} v_{d,e} a_e), K_d a layer o
 each of the C neurons, v_{d,e} one number.
 
 Cost of D sets on a convolution of C_in x k to C channels: D * (C_in * k + 1 + C) + D * (D - 1) / 2 parameters, and as many
-MACs at each position, without the biases. A grouped layer's unit reads all of its inputs.
+MACs at each position, without the biases. A grouped layer's unit reads all of its inputs. Replicates are trained one by one,
+not stacked, which takes longer.
 
 When it helps: it is the control for dendrites that belong to one neuron: a copy of a neuron costs as many inputs and feeds one.
 There are no figures yet.
