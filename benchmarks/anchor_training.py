@@ -20,7 +20,7 @@ from dendrite_automl.measure import measure_cost
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict, validate
 
-PLAIN, TEACHER, FINISH = "plain", "teacher", "distill"
+PLAIN, TEACHER, LONG, FINISH = "plain", "teacher", "long", "distill"
 FINISH_TIMES, TEACHER_EPOCHS, TEACHERS = 4, 2, 4  # times the epochs; times the epochs; networks in the ensemble
 _SHARE, _TEMPERATURE = 0.9, 4.0  # of the teacher, as in the finish of a search
 
@@ -47,7 +47,7 @@ class Unit:
 
     Attributes:
         params: of the network; in a teacher's unit, of the network that learns from it.
-        kind: `plain`, `teacher` or `distill`.
+        kind: `plain`, `teacher`, or a finish: `long` or `distill`.
         seconds: how long it should take; 0 if that is not known.
     """
 
@@ -77,8 +77,10 @@ def run_unit(unit: Unit, folders: Folders, effort: Effort) -> dict[str, Any] | N
         return None
     settings, epochs = RECIPES[unit.task], effort.of(unit.task)
     taught, more = 0, dict[str, int]()
+    if unit.kind != PLAIN:
+        epochs *= FINISH_TIMES
     if unit.kind == FINISH:
-        settings, epochs = replace(settings, distill=_SHARE, temperature=_TEMPERATURE), FINISH_TIMES * epochs
+        settings = replace(settings, distill=_SHARE, temperature=_TEMPERATURE)
         data, taught, more = _with_teacher(data, file)
     models = train(family, dict(unit.knobs), data, settings, epochs=epochs, seeds=range(effort.seeds))
     line = _result(unit, task, models, data)
@@ -158,16 +160,18 @@ def plain_units(task: str, data: Data, sizes: tuple[int, ...], families: tuple[F
 def finish_units(
     lines: list[dict[str, Any]], task: str, chosen: list[dict[str, Any]], has_teacher: Callable[[Unit], bool]
 ) -> list[Unit]:
-    """What is missing for the finish of the chosen networks: the teacher if it is not there, else the finish itself."""
-    done = {(line["family"], line["params"]) for line in lines if line["task"] == task and line.get("finish") == FINISH}
+    """What is missing for the finish of the chosen networks in both ways; of `distill`, the teacher if it is not there."""
+    done = {(line["family"], line["params"], line.get("finish")) for line in lines if line["task"] == task}
     units = []
     for line in chosen:
-        if (line["family"], line["params"]) in done:
-            continue
         base = Unit(task=task, family=line["family"], knobs=tuple(line["knobs"].items()), params=line["params"], kind=FINISH)
-        per_network = line["cpu_seconds"] / len(line["test"])
+        per_network, seconds = line["cpu_seconds"] / len(line["test"]), FINISH_TIMES * line["cpu_seconds"]
+        if (line["family"], line["params"], LONG) not in done:
+            units.append(replace(base, kind=LONG, seconds=seconds))
+        if (line["family"], line["params"], FINISH) in done:
+            continue
         if has_teacher(base):
-            units.append(replace(base, seconds=FINISH_TIMES * line["cpu_seconds"]))
+            units.append(replace(base, seconds=seconds))
         else:
             units.append(replace(base, kind=TEACHER, seconds=TEACHERS * TEACHER_EPOCHS * TEACHER_TIMES * per_network))
     return units

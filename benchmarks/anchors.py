@@ -2,9 +2,10 @@
 
 For each task, hand-built families (in their published form, see anchor_families.py) are trained with five seeds at the widths
 closest to each size from below, with the training recipe of the spaces' anchors. As a search finishes only its front, the three
-best families of each size are then finished as its networks are: four times the epochs, distilled from four networks of the
-same family and about six times the size. The search gets at most as many epochs, each seed counted, as all of these had
-together. Both sides choose their network by validation accuracy; what is shown is its mean test accuracy over seeds.
+best families of each size are then finished as its networks are: four times the epochs, without a teacher, and once more
+distilled from four networks of the same family and about six times the size. The search gets at most as many epochs, each seed
+counted, as all of these had together. Both sides choose their network by validation accuracy; what is shown is its mean test
+accuracy over seeds.
 
     python benchmarks/anchors.py --cache DIR --spoken ZIP                       # every task; data: see data_sets.py
     python benchmarks/anchors.py --cache DIR --tasks hapt --minutes 30          # a slice; call it again to go on
@@ -45,7 +46,6 @@ from section import replace_section
 import dendrite_automl as da
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.networks.weights import load_networks
-from dendrite_automl.run.run import FINISHED
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, accuracy
 
@@ -261,7 +261,8 @@ def interrupted_at(deadline: float, over: threading.Event) -> Iterator[None]:
 
 def finished_accuracies(run: da.Run, row: Mapping[str, Any], task: Task) -> list[float]:
     """Test accuracy of each network of a member's finish."""
-    candidate, weights = run.candidates()[row["candidate"]], run.weights_path(row["snapshot"], FINISHED).read_bytes()
+    training = run.finished()[row["snapshot"]].training
+    candidate, weights = run.candidates()[row["candidate"]], run.weights_path(row["snapshot"], training).read_bytes()
     networks = load_networks(candidate, row["dendrites"], weights, task.input_shape, len(task.classes))
     test = task.open_test()
     x, y = torch.from_numpy(np.array(test.x)), torch.from_numpy(np.array(test.y))

@@ -59,8 +59,8 @@ def render(lines: list[Line]) -> str:
     out = [
         f"Last run on {max(line['date'] for line in lines)}, torch {lines[-1]['torch']}. Mean test accuracy in percent ± "
         "standard error over seeds (without the chance in the test samples, which all share); parameters in brackets; *: "
-        "trained four times as long, and distilled. Difference: front minus best hand-built network of that size, in points; "
-        "**bold** if it is above 0 by more than its standard error."
+        "trained four times as long, with or without a teacher. Difference: front minus best hand-built network of that size, "
+        "in points; **bold** if it is above 0 by more than its standard error."
     ]
     tasks = {task: [line for line in lines if line["task"] == task] for task in dict.fromkeys(line["task"] for line in lines)}
     compared = {task: ours for task, ours in tasks.items() if searched(ours)}
@@ -147,7 +147,7 @@ def _in_time(task: str, fast: list[Line]) -> str:
 def _cell(line: Line | None) -> str:
     if line is None:
         return "–"
-    mark = "*" if line.get("finish") == "distill" or line.get("finished") else ""
+    mark = "*" if line.get("finish") in ("long", "distill") or line.get("finished") else ""
     error = f" ± {100 * _error(line):.1f}" if len(line["test"]) > 1 else ""
     return f"{100 * statistics.fmean(line['test']):.1f}{error}{mark} ({line['params']:,})"
 

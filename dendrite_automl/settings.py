@@ -337,8 +337,9 @@ class CommonSettings(TypedDict, total=False):
         Setting(
             group=EFFORT,
             metavar="F",
-            help="distill (default): train the front's networks four times as long after the confirmation, learning from an "
-            "ensemble of a large network; none",
+            help="how the front's networks are trained four times as long after the confirmation: long (as in the search), "
+            "distill (learning from an ensemble of a large network), auto (default: the recommended ones in both ways, all "
+            "others in the one that was better); or none",
         ),
     ]
     seed: Annotated[

@@ -140,7 +140,7 @@ def confirm(
 
 
 def finish(run: Run, snapshot: Snapshot, accuracies: Sequence[float], *, weights: bytes | None = None) -> None:
-    """Record that a snapshot was trained long and distilled, four times as long."""
+    """Record that a snapshot was trained four times as long, with a teacher."""
     values = {"accuracies": tuple(accuracies), "seeds": tuple(range(9000, 9000 + len(accuracies)))}
     error = statistics.stdev(accuracies) / len(accuracies) ** 0.5 if len(accuracies) > 1 else None
     changed = {"val_accuracy": statistics.fmean(accuracies), "val_accuracy_se": error}

@@ -13,7 +13,7 @@ from dendrite_automl.export.artifact.member import BundleContext, Finish, Member
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Run
-from dendrite_automl.run.run import FINISHED
+from dendrite_automl.train.fit import FitSettings
 
 
 def choose_network(run: Run, row: Mapping[str, Any], snapshot: Snapshot, context: BundleContext) -> tuple[nn.Module, Member]:
@@ -63,7 +63,7 @@ class _Replicate:
     """One training of a snapshot.
 
     Attributes:
-        training: a round of the confirmation, 0 for the search, or `FINISHED`.
+        training: a round of the confirmation, 0 for the search, or the training of the finish.
         place: its index among the networks of that training's weights.
         seed: None if another replicate of that training diverged, which leaves it unknown which seed this is.
     """
@@ -78,7 +78,8 @@ def _replicates(run: Run, snapshot: Snapshot, *, is_finished: bool) -> list[_Rep
     """The trainings of a snapshot that a report is about: of the finish, or of search and confirmation, the former first."""
     trainings: list[tuple[int | str, Snapshot]] = [(0, snapshot), *run.confirmed().get(snapshot.id, [])]
     if is_finished:
-        trainings = [(FINISHED, run.finished()[snapshot.id][1])]
+        finished = run.finished()[snapshot.id]
+        trainings = [(finished.training, finished.snapshot)]
     return [
         _Replicate(accuracy=value, training=number, place=place, seed=None if trained.diverged else trained.seeds[place])
         for number, trained in trainings
@@ -90,12 +91,13 @@ def _finish(run: Run, row: Mapping[str, Any]) -> Finish | None:
     """How the finished network of a row was trained; None if the row is about the searched one."""
     if not row["finished"]:
         return None
-    design, trained = run.finished()[row["snapshot"]]
-    training = dict(design.training)
+    finished = run.finished()[row["snapshot"]]
+    design, trained = finished.design, finished.snapshot
+    settings = FitSettings.from_knobs(dict(design.training))
     return Finish(
         epochs=sum(design.stages[stage].epochs for stage in trained.stages),
-        distill=float(training["distill"]),
-        temperature=float(training["temperature"]),
-        teacher=run.info.finish_teacher or run.info.teacher,
+        distill=settings.distill,
+        temperature=settings.temperature,
+        teacher=(run.info.finish_teacher or run.info.teacher) if settings.distill else None,
         seeds=trained.seeds,
     )

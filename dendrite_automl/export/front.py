@@ -28,7 +28,6 @@ from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.confirmed import optimism
 from dendrite_automl.run.finished import reported_front, reported_rows
 from dendrite_automl.run.reported import describe_left_out
-from dendrite_automl.run.run import FINISHED
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data
 
@@ -211,7 +210,8 @@ def _write_label_errors(
 ) -> None:
     """Let the fresh networks of the most accurate member judge the labels that no network was trained on."""
     run, snapshot, task = journal.run, snapshots[row["snapshot"]], context.task
-    last = FINISHED if row["finished"] else max((number for number, _ in run.confirmed().get(snapshot.id, [])), default=0)
+    rounds = [number for number, _ in run.confirmed().get(snapshot.id, [])]
+    last = run.finished()[snapshot.id].training if row["finished"] else max(rounds, default=0)
     try:
         networks = load_training(run, snapshot, last, context)
     except AutoMLError as error:

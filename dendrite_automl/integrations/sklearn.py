@@ -59,7 +59,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         epochs: int | None = None,
         replicates: int = 4,
         confirm: int = 8,
-        finish: str = "distill",
+        finish: str = "auto",
         arms: str = "dendritic,baseline",
         metric: str = "accuracy",
         int8: bool = False,

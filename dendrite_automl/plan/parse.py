@@ -25,7 +25,7 @@ from dendrite_automl.tasks.reading import parse_colour, parse_hertz, parse_secon
 
 TEACHERS = ("none", "auto", "given")
 SCHEDULERS, SAMPLERS = ("halving", "fifo"), ("gp", "tpe", "local", "nsga2", "random")
-FINISHES = ("distill", "none")
+FINISHES = ("auto", "distill", "long", "none")
 DEFAULT_SECONDS = 600.0  # if neither trials nor time are given: the default number of trials, and no longer than this
 ACCELERATORS = ("auto", "cpu", "cuda")
 NO_TRIAL_LIMIT = 10**6  # only the time limit ends the search

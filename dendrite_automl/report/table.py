@@ -59,7 +59,7 @@ def print_front(
     if latency is not None:
         print(f"ms: latency of the float32 network, {latency}", file=file)
     if finished:
-        print("before %: as searched and confirmed, before the network was trained long and distilled", file=file)
+        print("before %: as searched and confirmed, before the network was trained for longer", file=file)
     if any(unsure):
         print("* not retrained with other seeds: the accuracy that the search selected by, which is optimistic", file=file)
     if optimism is not None:

@@ -53,7 +53,7 @@ def latex_table(run: Run) -> str:
     }
     finished = sum(bool(row["finished"]) for row in run.front_rows())
     about = f"Networks within {run.info.goal.budget} for {run.info.data.name}; standard errors over seeds."
-    about += f" After the search, {finished} of them were trained long and distilled." if finished else ""
+    about += f" After the search, {finished} of them were trained for longer." if finished else ""
     text: str = pandas.DataFrame(columns).to_latex(
         index=False, escape=True, caption=_escape(about), label=f"tab:{run.path.name}", column_format="llrrrrrl"
     )

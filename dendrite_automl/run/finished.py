@@ -7,8 +7,10 @@ same network, and a better one. A network that did no better is reported as it w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dendrite_automl.candidate import Candidate
 from dendrite_automl.front import Goal, accuracy_name, pareto_front
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.confirmed import confirmed_front, known_rows
@@ -19,17 +21,34 @@ if TYPE_CHECKING:
     from dendrite_automl.run.run import Run
 
 Row = dict[str, Any]
+# In the place of a round: the long training that follows the confirmation, with a teacher or without one.
+FINISHED, FINISHED_ALONE = "finished", "long"
 
 
-def finish_order(run: Run, goal: Goal) -> list[Snapshot]:
-    """Those members of the confirmed front that are to be reported, first the recommended ones, then by accuracy.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A network of the finish.
+
+    Attributes:
+        design: what was trained.
+        training: `FINISHED` or `FINISHED_ALONE`.
+    """
+
+    design: Candidate
+    snapshot: Snapshot
+    training: str
+
+
+def finish_order(run: Run, goal: Goal) -> tuple[list[Snapshot], list[Snapshot]]:
+    """Those members of the confirmed front that are to be reported: the recommended ones, and all others by accuracy.
 
     What has been finished does not matter, so a resumed finish chooses as if it had never stopped.
     """
     front = choose_reported(confirmed_front(run, goal), run.info).members
-    names = [row["snapshot"] for row in (*recommend(front, goal.objectives).values(), *front)]
+    first = list(dict.fromkeys(row["snapshot"] for row in recommend(front, goal.objectives).values()))
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
-    return [snapshots[name] for name in dict.fromkeys(names)]
+    others = [row["snapshot"] for row in front if row["snapshot"] not in first]
+    return [snapshots[name] for name in first], [snapshots[name] for name in others]
 
 
 def finish_progress(run: Run) -> tuple[int, int] | None:
@@ -38,10 +57,26 @@ def finish_progress(run: Run) -> tuple[int, int] | None:
     return (len(over(run) & set(begun[-1])), len(begun[-1])) if begun else None
 
 
-def over(run: Run) -> set[str]:
-    """Snapshots whose finish is over, whether it gave a network or failed."""
-    failed = {line["snapshot"] for line in run.confirmations if line["record"] == "unfinished"}
-    return failed | run.finished().keys()
+def over(run: Run, training: str | None = None) -> set[str]:
+    """Snapshots whose finish is over, whether it gave a network or failed.
+
+    Args:
+        training: `FINISHED` or `FINISHED_ALONE`; default: either of them.
+    """
+    failed = {
+        (line["snapshot"], line.get("training", FINISHED)) for line in run.confirmations if line["record"] == "unfinished"
+    }
+    done = {(one.snapshot.id, one.training) for one in run.finishes()}
+    return {snapshot for snapshot, how in failed | done if training in (None, how)}
+
+
+def better_finish(run: Run, goal: Goal) -> str:
+    """`FINISHED` if a teacher helped the networks that were trained both ways, on average; else `FINISHED_ALONE`."""
+    name, values = accuracy_name(goal.objectives), dict[str, dict[str, float]]()
+    for one in run.finishes():
+        values.setdefault(one.snapshot.id, {})[one.training] = one.snapshot.values()[name] or 0.0
+    gains = [of[FINISHED] - of[FINISHED_ALONE] for of in values.values() if len(of) > 1]
+    return FINISHED if sum(gains) > 0 else FINISHED_ALONE
 
 
 def final_front(run: Run, goal: Goal) -> list[Row]:
@@ -71,14 +106,14 @@ def reported_rows(run: Run, goal: Goal) -> list[Row]:
     for snapshot in run.snapshots():  # of an extended run, whose front has moved since
         if snapshot.id in finished and snapshot.id not in names and goal.budget.fits(row := snapshot.values()):
             rows.append(row | {"val_accuracy_selected": None})
-    return [_with_finish(row, finished[row["snapshot"]][1] if row["snapshot"] in finished else None, goal) for row in rows]
+    return [_with_finish(row, finished.get(row["snapshot"]), goal) for row in rows]
 
 
-def _with_finish(row: Mapping[str, Any], trained: Snapshot | None, goal: Goal) -> Row:
+def _with_finish(row: Mapping[str, Any], finished: Finished | None, goal: Goal) -> Row:
     name = accuracy_name(goal.objectives)
-    if trained is None:
+    if finished is None:
         return {**row, "finished": None, "val_accuracy_searched": None}
-    values = trained.values()
+    values = finished.snapshot.values()
     if values[name] is None or values[name] < row[name]:
         return {**row, "finished": False, "val_accuracy_searched": None}
     again = {key: values[key] for key in ("val_accuracy", "val_accuracy_se", "val_accuracy_int8", "replicates")}

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.result import Snapshot
+from dendrite_automl.run.finished import FINISHED
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.repeats import REPEATS, Repeats
-from dendrite_automl.run.run import CONFIRMED, FINISHED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
+from dendrite_automl.run.run import CONFIRMED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
 from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, LABEL_ERROR_COLUMNS, to_csv
 
 
@@ -109,7 +110,7 @@ class Journal:
     def append_confirmation(self, record: dict[str, Any], weights: bytes | None = None) -> None:
         """Add one line to confirmed.jsonl, in the same way."""
         if weights is not None:
-            _replace(self.run.weights_path(Snapshot.from_json(record["value"]).id, record.get("round", FINISHED)), weights)
+            _replace(self.run.weights_path(Snapshot.from_json(record["value"]).id, _training(record)), weights)
         self.run.confirmations.append(self._add_line(CONFIRMED, record))
 
     def keep_teacher(self, logits: bytes, name: str = TEACHER) -> None:
@@ -219,3 +220,9 @@ def _replace(path: Path, content: bytes) -> None:
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise AutoMLError(_cannot_write(path, error)) from None
+
+
+def _training(record: dict[str, Any]) -> int | str:
+    """The training that a line of confirmed.jsonl is about, as `Run.weights_path` calls it."""
+    training: int | str = record.get("round", record.get("training", FINISHED))
+    return training

@@ -18,9 +18,9 @@ import numpy as np
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
-from dendrite_automl.front import hypervolume
+from dendrite_automl.front import accuracy_name, hypervolume
 from dendrite_automl.result import Artifact, Snapshot
-from dendrite_automl.run.finished import final_front
+from dendrite_automl.run.finished import FINISHED, Finished, final_front
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.tables import FRONT_COLUMNS, read_front, read_label_errors
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 RESULTS, CONFIRMED, PREDICTIONS, LABEL_ERRORS = "results.jsonl", "confirmed.jsonl", "test_predictions.npz", "label_errors.csv"
 TEACHER, FINISH_TEACHER = "teacher.safetensors", "finish_teacher.safetensors"
-FINISHED = "finished"  # in the place of a round: the training that follows the confirmation
 
 
 class Run:
@@ -42,8 +41,8 @@ class Run:
     reason, epochs and work since its last snapshot), `refused` (a candidate that cannot fit: point, excess).
     Lines of `confirmed.jsonl` hold a snapshot's training with other seeds: `confirmed` (round, a Snapshot) or
     `unconfirmed` (snapshot, round, reason); and the finish: `finish` (it begins: its members, snapshots in order), `teacher`
-    (an ensemble was trained for it), `finished` (a Snapshot, and the design that was trained) or `unfinished` (snapshot,
-    reason).
+    (an ensemble was trained for it), `finished` (training, a Snapshot, and the design that was trained) or `unfinished`
+    (training, snapshot, reason). A record of the finish without `training` is of `FINISHED`.
     """
 
     def __init__(self, path: Path, info: RunInfo, records: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> None:
@@ -95,7 +94,7 @@ class Run:
         return self.info.metric
 
     def weights_path(self, snapshot_id: str, training: int | str = 0) -> Path:
-        """Where the weights of a snapshot's replicates are: of the search (0), a round of confirmation, or `FINISHED`."""
+        """Where the weights of a snapshot's replicates are: of the search (0), a round of confirmation, or of the finish."""
         suffix = f".{training}" if training else ""
         return self.path / "weights" / f"{snapshot_id}{suffix}.safetensors"
 
@@ -126,13 +125,26 @@ class Run:
                 found.setdefault(snapshot.id, {}).setdefault(line["round"], snapshot)
         return {name: sorted(rounds.items()) for name, rounds in found.items()}
 
-    def finished(self) -> dict[str, tuple[Candidate, Snapshot]]:
-        """For each snapshot that was trained long at the end: the design that was trained, and its result."""
-        found: dict[str, tuple[Candidate, Snapshot]] = {}
-        for line in self.confirmations:
-            if line["record"] == "finished":
-                snapshot = Snapshot.from_json(line["value"])
-                found.setdefault(snapshot.id, (Candidate.from_json(line["design"]), snapshot))
+    def finishes(self) -> list[Finished]:
+        """Every long training at the end, in order."""
+        return [
+            Finished(
+                design=Candidate.from_json(line["design"]),
+                snapshot=Snapshot.from_json(line["value"]),
+                training=line.get("training", FINISHED),
+            )
+            for line in self.confirmations
+            if line["record"] == "finished"
+        ]
+
+    def finished(self) -> dict[str, Finished]:
+        """For each snapshot that was trained long at the end: the better of its trainings, by the goal's accuracy."""
+        name = accuracy_name(self.info.goal.objectives)
+        found: dict[str, Finished] = {}
+        for one in self.finishes():
+            before, value = found.get(one.snapshot.id), one.snapshot.values()[name]
+            if before is None or (value or 0.0) > (before.snapshot.values()[name] or 0.0):
+                found[one.snapshot.id] = one
         return found
 
     def candidates(self) -> dict[str, Candidate]:

@@ -14,7 +14,7 @@ from dendrite_automl.plan import Plan
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.confirmed import Row, confirmed_front
-from dendrite_automl.run.finished import finish_order, over
+from dendrite_automl.run.finished import FINISHED, finish_order, over
 from dendrite_automl.run.run import FINISH_TEACHER
 from dendrite_automl.search_loop.retraining import Job, Trainings, together
 from dendrite_automl.search_loop.surrogate import EQUAL_MACS
@@ -49,8 +49,9 @@ class TeacherTrainer(Trainings):
         if self._begun or self._run.teacher(FINISH_TEACHER) is not None:
             return None
         self._begun = True
-        missing = [member for member in finish_order(self._run, self._plan.goal) if member.id not in over(self._run)]
-        if not missing:
+        first, others = finish_order(self._run, self._plan.goal)
+        taught = first if self._plan.effort.finish == "auto" else first + others
+        if {member.id for member in taught} <= over(self._run, FINISHED):
             return None
         design = design_finish_teacher(self._plan, self._run)
         if not self._has_time(design, teacher_model(self._run, self._plan.goal)):
@@ -76,7 +77,7 @@ class TeacherTrainer(Trainings):
 
     def _fail(self, job: Job, reason: str) -> None:
         """Nothing is recorded: a resume tries again."""
-        self._how.say(f"the teacher of the finish failed, so nothing is finished: {reason}")
+        self._how.say(f"the teacher of the finish failed: {reason}")
 
     def _has_time(self, design: Candidate, model: Row) -> bool:
         """Whether the teacher could end in time, going by how long the search took for the network it is designed after."""
@@ -89,8 +90,8 @@ class TeacherTrainer(Trainings):
         if (left := self._how.seconds_left()) >= needed:
             return True
         self._how.say(
-            f"no finish: its teacher alone would take about {needed:.0f} s, and {max(0, left):.0f} s are left; "
-            "finish later with --resume --finish distill"
+            f"the finish has no teacher: that alone would take about {needed:.0f} s, and {max(0, left):.0f} s are left; "
+            "learn from one later with --resume --finish distill"
         )
         return False
 

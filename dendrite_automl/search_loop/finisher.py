@@ -1,9 +1,10 @@
-"""Finisher: proposes to Ray Tune the long, distilled training of the front's members, the most important first."""
+"""Finisher: proposes to Ray Tune the long training of the front's members, the most important first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -11,15 +12,16 @@ from numpy.typing import NDArray
 
 from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.front import Goal
+from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal
-from dendrite_automl.run.finished import finish_order, over
+from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, better_finish, finish_order, over
 from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share, together
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
-# As in a probe on speech features: a network of 1.3k parameters got from .953 to .970 by four times the epochs, and to .986
-# with these knobs, distilled from four networks of 9.6k parameters.
-_KNOBS = {"distill": 0.9, "temperature": 4.0}
+_DISTILL = {"distill": 0.9, "temperature": 4.0}  # chosen by benchmarks/finish.py
+_WAYS = {"auto": (FINISHED_ALONE, FINISHED), "long": (FINISHED_ALONE,), "distill": (FINISHED,)}
+_NOT_ASKED = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +29,19 @@ class FinishPlan:
     """What is finished, and how.
 
     Attributes:
-        replicates: fresh seeds of each network.
+        way: `long`: trained as in the search; `distill`: learning from the teacher; `auto`: the recommended members in both
+            ways, all others in the one that was better for those.
+        replicates: fresh seeds of each network; both ways have the same.
         stopped: asked before each suggestion; True ends the finish.
         seconds_left: until everything ends; infinite without a time limit.
-        teacher: the outputs to learn from; None if there are none, which leaves everything as it is. Asked once, at the start.
+        teacher: the outputs to learn from; None if there are none, upon which `auto` is `long`, and `distill` leaves everything
+            as it is. Asked once, at the start.
         publish: makes the teacher's logits available to all workers, and returns what travels in a config.
         say: writes one line for the user.
     """
 
     goal: Goal
+    way: str
     replicates: int
     seed: int
     stopped: Callable[[], bool]
@@ -46,10 +52,10 @@ class FinishPlan:
 
 
 class Finisher(Retraining):
-    """Trains the members of the confirmed front `FINISH_TIMES` as long, with a teacher and with seeds that nothing else had.
+    """Trains the members of the confirmed front `FINISH_TIMES` as long, with seeds that nothing else had.
 
     Snapshots of one candidate that lie on one path share a training. Everything is recorded in the run folder; on resume, what
-    is recorded there is not repeated.
+    is recorded there is not repeated. Of a network that was trained in both ways, the better one is reported.
     """
 
     kind = "finished"
@@ -57,23 +63,44 @@ class Finisher(Retraining):
     def __init__(self, plan: FinishPlan, journal: Journal) -> None:
         super().__init__(journal, plan.stopped)
         self._plan = plan
-        self._begun = False
-        self._logits: Any = None
+        self._queues = self._make_queues()
+        self._teacher: Any = _NOT_ASKED
 
     def _next_jobs(self) -> list[Job] | None:
-        """All trainings that confirmed.jsonl does not hold yet, at the first call."""
-        if self._begun:
-            return None
-        self._begun = True
-        members = finish_order(self._run, self._plan.goal)
-        missing = [member for member in members if member.id not in over(self._run)]
-        teacher = self._plan.teacher() if missing else None
-        if teacher is None:
-            return None
-        self._logits = self._plan.publish(teacher.logits)
-        self._journal.append_confirmation({"record": "finish", "members": [member.id for member in members]})
-        self._plan.say(f"finishing {len(missing)} of {len(members)} front members: {FINISH_TIMES} x the epochs, distilled")
-        return share(missing, self._run.candidates(), design=prolong)
+        """All trainings that confirmed.jsonl does not hold yet: those that decide how the rest is trained, then the rest."""
+        return next(self._queues, None)
+
+    def _make_queues(self) -> Iterator[list[Job]]:
+        first, others = finish_order(self._run, self._plan.goal)
+        members, begun = first + others, over(self._run)
+        if self._plan.way != "auto":
+            first, others = members, []
+        jobs = [job for training in _WAYS[self._plan.way] for job in self._jobs(first, training)]
+        if jobs or self._jobs(others, better_finish(self._run, self._plan.goal)):
+            self._journal.append_confirmation({"record": "finish", "members": [member.id for member in members]})
+            missing = sum(member.id not in begun for member in members) or len(members)
+            self._plan.say(f"finishing {missing} of {len(members)} front members: {FINISH_TIMES} x the epochs")
+        yield jobs
+        better = better_finish(self._run, self._plan.goal)
+        if jobs := self._jobs(others, better):
+            how = "with" if better == FINISHED else "without"
+            self._plan.say(f"the other members of the front are finished {how} a teacher")
+        yield jobs
+
+    def _jobs(self, members: list[Snapshot], training: str) -> list[Job]:
+        """One way of training for those members whose networks of that way are missing; none without its teacher."""
+        missing = [member for member in members if member.id not in over(self._run, training)]
+        if not missing or (training == FINISHED and self._find_teacher() is None):
+            return []
+        jobs = share(missing, self._run.candidates(), design=partial(prolong, training=training))
+        return [replace(job, training=training) for job in jobs]
+
+    def _find_teacher(self) -> Any:
+        """What travels in the configs of those who learn from the teacher; None if there is none."""
+        if self._teacher is _NOT_ASKED:
+            teacher = self._plan.teacher()
+            self._teacher = None if teacher is None else self._plan.publish(teacher.logits)
+        return self._teacher
 
     def _drop_late(self) -> None:
         """Leave out trainings that could not end in time, going by how long the search took for the same."""
@@ -81,15 +108,18 @@ class Finisher(Retraining):
         late = [job for job in self._queue if finish_seconds(job, self._plan.replicates) > left]
         if late:
             self._queue = [job for job in self._queue if job not in late]
-            self._plan.say(
-                f"no time to finish {sum(len(job.wanted) for job in late)} networks; --resume --finish distill goes on"
-            )
+            count, way = sum(len(job.wanted) for job in late), self._plan.way
+            self._plan.say(f"no time for {count} long trainings of the finish; --resume --finish {way} goes on")
 
     def _config(self, job: Job) -> dict[str, Any]:
-        return {"seeds": self._seeds(job), "like": examples(self._run, job), "teacher": self._logits}
+        return {
+            "seeds": self._seeds(job),
+            "like": examples(self._run, job),
+            "teacher": self._teacher if job.training == FINISHED else None,
+        }
 
     def _facts(self, job: Job) -> dict[str, Any]:
-        return {"design": job.design.to_json()}
+        return {"training": job.training, "design": job.design.to_json()}
 
     def _seeds(self, job: Job) -> list[int]:
         return [
@@ -105,7 +135,8 @@ def finish_seconds(job: Job, replicates: int) -> float:
     )
 
 
-def prolong(candidate: Candidate) -> Candidate:
-    """The same network with a longer schedule, learning mostly from a teacher."""
+def prolong(candidate: Candidate, training: str) -> Candidate:
+    """The same network with a longer schedule; `FINISHED`: learning mostly from a teacher."""
     stages = tuple(replace(stage, epochs=FINISH_TIMES * stage.epochs) for stage in candidate.stages)
-    return replace(candidate, stages=stages, training=tuple({**dict(candidate.training), **_KNOBS}.items()))
+    knobs = {**dict(candidate.training), **(_DISTILL if training == FINISHED else {})}
+    return replace(candidate, stages=stages, training=tuple(knobs.items()))

@@ -22,6 +22,7 @@ class Job:
     Attributes:
         candidate: as it was searched; results are recorded under its id.
         design: what is trained; the same, or with other epochs and training knobs.
+        training: of the finish, `FINISHED` or `FINISHED_ALONE`.
     """
 
     candidate: Candidate
@@ -29,6 +30,7 @@ class Job:
     stages: tuple[int, ...]
     wanted: dict[str, Snapshot] = field(default_factory=dict)
     round: int = 0
+    training: str = ""
     epochs: int = 0  # trained, and not in any record yet
     seen: list[str] = field(default_factory=list)
     lost: bool = False  # its worker process ended once

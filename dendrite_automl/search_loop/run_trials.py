@@ -123,6 +123,7 @@ def _finish(
         return [], []
     how = FinishPlan(
         goal=plan.goal,
+        way=plan.effort.finish,
         replicates=plan.effort.finish_replicates,
         seed=plan.effort.seed,
         stopped=stop.now,
@@ -131,7 +132,7 @@ def _finish(
         say=progress.say,
     )
     finisher = Finisher(how, journal)
-    if teacher is not None:
+    if teacher is not None or plan.effort.finish == "long":
         return [], [finisher]
     training = TeacherPlan(stopped=stop.now, seconds_left=stop.seconds_left, say=progress.say)
     return [TeacherTrainer(plan, training, journal)], [finisher]

@@ -98,11 +98,17 @@ def test_the_best_three_families_of_a_size_are_finished_with_a_teacher_first():
     chosen = rivals(lines, 1000)
     assert [one["family"] for one in chosen] == ["B", "C", "A"]
     units = finish_units(lines, "t", chosen, lambda unit: unit.family == "C")
-    assert [(unit.family, unit.kind) for unit in units] == [("B", "teacher"), ("C", "distill"), ("A", "teacher")]
-    assert units[1].seconds == 40
+    assert [(unit.family, unit.kind) for unit in units if unit.kind != "long"] == [
+        ("B", "teacher"),
+        ("C", "distill"),
+        ("A", "teacher"),
+    ]
+    assert [unit.family for unit in units if unit.kind == "long"] == ["B", "C", "A"]
+    assert [unit.seconds for unit in units if unit.kind == "distill"] == [40]
     assert len({unit.teacher_file for unit in units}) == 3
-    lines.append(line(family="C", finish="distill"))
-    assert [unit.family for unit in finish_units(lines, "t", chosen, lambda unit: True)] == ["B", "A"]
+    lines += [line(family="C", finish="distill"), line(family="B", finish="long")]
+    left = [(unit.family, unit.kind) for unit in finish_units(lines, "t", chosen, lambda unit: True)]
+    assert left == [("B", "distill"), ("C", "long"), ("A", "long"), ("A", "distill")]
 
 
 def test_epochs_count_every_seed_and_the_teachers():
@@ -182,6 +188,8 @@ def test_teacher_and_finish_of_a_tiny_network(tmp_path):
     unit = {"task": "digits", "family": "LeNet-5 convolutions", "knobs": (("filters", 1), ("blocks", 2)), "params": 200}
     folders, effort = Folders(cache=tmp_path), Effort(seeds=2, epochs=(("digits", 1),))
     assert run_unit(Unit(**unit, kind="teacher"), folders, effort) is None
+    alone = run_unit(Unit(**unit, kind="long"), folders, effort)
+    assert (alone["finish"], alone["epochs"], alone["trained_epochs"]) == ("long", 4, 2 * 4)
     result = run_unit(Unit(**unit, kind="distill"), folders, effort)
     assert (result["epochs"], result["trained_epochs"]) == (4, 2 * 4 + 4 * 2)
     assert 200 < result["teacher_params"] <= 1200

@@ -259,7 +259,7 @@ def test_of_a_finished_network_the_best_replicate_of_the_finish_is_exported(sear
         "seeds": [9000, 9001, 9002],
     }
     card = read(row["artifact"], "CARD.md")
-    assert "Trained long and distilled: 81.0 % -> 92.0 % (3 seeds)." in card
+    assert "Trained for longer after the search: 81.0 % -> 92.0 % (3 seeds)." in card
     assert "24 epochs per replicate, with 3 fresh seeds and distill=0.9, temperature=4, from a teacher: three owls" in card
     assert "of 3 training runs, those of the long training, the one that did best on validation (seed 9001)" in card
     verify_artifact(str(row["artifact"]))
@@ -278,7 +278,7 @@ def test_where_the_finish_did_no_better_the_searched_network_is_exported(search:
     description = json.loads(read(row["artifact"]))
     assert description["provenance"]["finish"] is description["accuracy"]["val_before_finish"] is None
     assert description["accuracy"]["chosen_of"] == 4
-    assert "distilled" not in read(row["artifact"], "CARD.md")
+    assert "for longer" not in read(row["artifact"], "CARD.md")
 
 
 def test_predictions_for_a_comparison_are_those_of_the_confirmation(search: Search, task: Task) -> None:

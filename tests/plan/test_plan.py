@@ -370,7 +370,7 @@ def test_every_setting_that_is_kept_is_an_entry_of_run_json_and_the_others_are_n
 
 def test_a_run_of_before_there_was_a_finish_goes_on_without_unless_it_is_asked_for(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make())
-    assert (make().effort.finish, resume(run).effort.finish) == ("distill", "distill")
+    assert (make().effort.finish, resume(run).effort.finish) == ("auto", "auto")
     settings = dict(run.info.settings)
     del settings["finish"]
     Journal(run).update(settings=tuple(settings.items()))
@@ -417,7 +417,7 @@ def test_a_resume_may_change_the_finish(tmp_path: Path, first: str, then: str) -
     assert resume(run, finish=then).effort.finish == then
 
 
-def test_a_finish_is_one_of_two() -> None:
-    with pytest.raises(RequestError, match='finish: expected one of distill, none, got "long"'):
-        make(finish="long")
-    assert "--finish distill" in make().new_info().command
+def test_a_finish_is_one_of_four() -> None:
+    with pytest.raises(RequestError, match='finish: expected one of auto, distill, long, none, got "short"'):
+        make(finish="short")
+    assert "--finish auto" in make().new_info().command

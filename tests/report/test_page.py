@@ -186,6 +186,6 @@ def test_a_finished_network_is_shown_with_both_figures(run: Run) -> None:
     Checker(page)
     assert '<th scope="col">before the finish</th>' in page
     assert "<td>92.0 % ± 1.0</td><td>87.6 %</td>" in page
-    assert "Trained long and distilled: 87.6 % → 92.0 % (2 seeds)." in page
+    assert "Trained for longer after the search: 87.6 % → 92.0 % (2 seeds)." in page
     assert page.count("Long training with a teacher did no better") == 1
-    assert "1 of them were trained long and distilled" in latex_table(Run.open(run.path))
+    assert "1 of them were trained for longer" in latex_table(Run.open(run.path))

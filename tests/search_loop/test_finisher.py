@@ -12,13 +12,14 @@ from ray.tune.search import Searcher
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.finished import final_front, finish_progress
+from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, final_front, finish_progress
 from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishPlan, finish_seconds, prolong
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.retraining import Job
 from dendrite_automl.search_loop.teacher import Teacher
 from tests.search_loop.test_confirmer import DIVERGED, GOAL, Config, Search, fake_results, make_confirmer, make_design, run_out
 
+WAYS = (FINISHED, FINISHED_ALONE)
 TEACHER = Teacher(logits=np.zeros((3, 2), np.float32), about="made up")
 
 
@@ -28,7 +29,14 @@ def search(tmp_path: Path) -> Search:
 
 
 def make_finisher(run: Run, *, replicates: int = 2, **changes: Any) -> Finisher:
-    values = {"goal": GOAL, "replicates": replicates, "seed": 0, "stopped": lambda: False, "teacher": lambda: TEACHER}
+    values = {
+        "goal": GOAL,
+        "way": "distill",
+        "replicates": replicates,
+        "seed": 0,
+        "stopped": lambda: False,
+        "teacher": lambda: TEACHER,
+    }
     values |= {"seconds_left": lambda: math.inf, "say": lambda _: None, "publish": lambda logits: ("published", logits.shape)}
     return Finisher(FinishPlan(**{**values, **changes}), Journal(run))
 
@@ -36,7 +44,7 @@ def make_finisher(run: Run, *, replicates: int = 2, **changes: Any) -> Finisher:
 def original(run: Run, config: Config) -> Candidate:
     """The candidate of the search that a config's design was made from."""
     design = config["candidate"]
-    [found] = [c for c in run.candidates().values() if json.dumps(prolong(c).to_json()) == design]
+    [found] = [c for c in run.candidates().values() if design in {json.dumps(prolong(c, how).to_json()) for how in WAYS}]
     return found
 
 
@@ -95,7 +103,7 @@ def test_the_same_network_is_trained_four_times_as_long_and_learns_from_the_teac
 def test_knobs_of_the_search_that_concern_a_teacher_are_replaced() -> None:
     design = make_design("fit", 3)
     taught = Candidate.from_json({**design.to_json(), "training": {"learning_rate": 0.1, "distill": 0.5, "temperature": 2.0}})
-    assert dict(prolong(taught).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 4.0}
+    assert dict(prolong(taught, FINISHED).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 4.0}
 
 
 def test_a_dendritic_path_goes_through_all_its_stages_and_has_examples_where_channels_go(search: Search) -> None:
@@ -105,7 +113,7 @@ def test_a_dendritic_path_goes_through_all_its_stages_and_has_examples_where_cha
     assert config["stages"] == [0, 1, 2]
     assert config["like"] == [(1, pruned.dendrites, f"weights {pruned.id}".encode())]
     assert search.run.finished().keys() == {grown.id, pruned.id}  # fit is dominated
-    assert search.run.finished()[grown.id][1].dendrites == grown.dendrites
+    assert search.run.finished()[grown.id].snapshot.dendrites == grown.dendrites
     assert fit.id not in search.run.finished()
     epochs = 2 * FINISH_TIMES * 4
     assert [line["epochs"] for line in search.run.confirmations if line["record"] == "finished"] == [2 * epochs, epochs]
@@ -135,6 +143,91 @@ def test_no_seed_of_search_or_confirmation_is_used_again(search: Search, replica
     assert fresh.suggest("t") == Searcher.FINISHED
 
 
+# With a teacher and without one
+
+
+def train_as(finisher: Finisher, run: Run, accuracies: dict[str, float], *, at_most: int = 100) -> list[tuple[str, bool]]:
+    """Trainings of a finisher, with an accuracy by way; the candidate of each, and whether it learnt from a teacher."""
+    found = []
+    for i in range(at_most):
+        config = finisher.suggest(f"f{i}")
+        if config == Searcher.FINISHED:
+            break
+        way = FINISHED_ALONE if config["teacher"] is None else FINISHED
+        found.append((original(run, config).id, way == FINISHED))
+        train(finisher, run, f"f{i}", config, accuracies[way])
+    return found
+
+
+def test_long_is_without_a_teacher_and_asks_for_none(search: Search) -> None:
+    [snapshot] = search.add("fit", ([0], 100, 0.9))
+    asked: list[int] = []
+    finisher = make_finisher(search.run, way="long", teacher=lambda: asked.append(1))
+    assert train_as(finisher, search.run, {FINISHED_ALONE: 0.95}) == [(snapshot.candidate, False)]
+    finished = Run.open(search.run.path).finished()[snapshot.id]
+    assert (finished.training, dict(finished.design.training)) == (FINISHED_ALONE, {"learning_rate": 0.01})
+    assert search.run.weights_path(snapshot.id, FINISHED_ALONE).read_bytes() == f"again {snapshot.id}".encode()
+    assert not search.run.weights_path(snapshot.id, FINISHED).exists()
+    assert not asked
+
+
+@pytest.mark.parametrize(("gain", "is_taught"), [(0.01, True), (0.0, False), (-0.01, False)])
+def test_auto_trains_the_recommended_in_both_ways_and_the_others_in_the_better_one(
+    search: Search, gain: float, is_taught: bool
+) -> None:
+    search.add("fit", ([0], 290, 0.8))
+    [small] = search.add("fit", ([0], 100, 0.6))
+    [best] = search.add("fit", ([0], 300, 0.9))
+    said: list[str] = []
+    finisher = make_finisher(search.run, way="auto", say=said.append)
+    order = train_as(finisher, search.run, {FINISHED_ALONE: 0.95, FINISHED: 0.95 + gain})
+    recommended = [candidate for candidate, taught in order if taught][: len(order) - 3]
+    assert order[: 2 * len(recommended)] == [(name, False) for name in recommended] + [(name, True) for name in recommended]
+    assert recommended[0] == best.candidate
+    assert small.candidate not in recommended
+    assert (small.candidate, is_taught) in order[2 * len(recommended) :]
+    assert all(taught == is_taught for _, taught in order[2 * len(recommended) :])
+    finished = Run.open(search.run.path).finished()
+    assert {one.training for one in finished.values()} == {FINISHED if is_taught else FINISHED_ALONE}
+    how = "with" if is_taught else "without"
+    assert said[0] == "finishing 3 of 3 front members: 4 x the epochs"
+    assert said[1:] == [f"the other members of the front are finished {how} a teacher"]
+
+
+def test_both_ways_have_the_same_seeds_and_the_better_network_is_reported(search: Search) -> None:
+    [snapshot] = search.add("fit", ([0], 100, 0.5))
+    finisher = make_finisher(search.run, way="auto")
+    alone, taught = finisher.suggest("a"), finisher.suggest("b")
+    assert alone["seeds"] == taught["seeds"]
+    train(finisher, search.run, "b", taught, 0.7)
+    train(finisher, search.run, "a", alone, 0.8)
+    assert finisher.suggest("c") == Searcher.FINISHED
+    [row] = final_front(Run.open(search.run.path), GOAL)
+    assert (row["val_accuracy"], search.run.finished()[snapshot.id].training) == (pytest.approx(0.8), FINISHED_ALONE)
+
+
+def test_auto_without_a_teacher_is_long(search: Search) -> None:
+    snapshots = [search.add("fit", ([0], 100 * i, 0.5 + 0.1 * i))[0] for i in range(1, 5)]
+    order = train_as(make_finisher(search.run, way="auto", teacher=lambda: None), search.run, {FINISHED_ALONE: 0.95})
+    assert sorted(order) == sorted((snapshot.candidate, False) for snapshot in snapshots)
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_auto_goes_on_after_any_training(search: Search, before: int) -> None:
+    """Best to last: 300 is recommended; what has begun as a rule ends by the same rule."""
+    for i, accuracy in enumerate((0.6, 0.7, 0.8, 0.9), start=1):
+        search.add("fit", ([0], 100 * i, accuracy))
+    whole = Search(search.run.path.parent / "whole")
+    for i, accuracy in enumerate((0.6, 0.7, 0.8, 0.9), start=1):
+        whole.add("fit", ([0], 100 * i, accuracy))
+    accuracies = {FINISHED_ALONE: 0.9, FINISHED: 0.95}
+    expected = train_as(make_finisher(whole.run, way="auto"), whole.run, accuracies)
+    first = train_as(make_finisher(search.run, way="auto"), search.run, accuracies, at_most=before)
+    run = Run.open(search.run.path)
+    second = train_as(make_finisher(run, way="auto"), run, accuracies)
+    assert first + second == expected
+
+
 # What is recorded
 
 
@@ -142,9 +235,9 @@ def test_a_result_is_recorded_under_the_id_of_the_search_with_its_design_and_wei
     [snapshot] = search.add("fit", ([0], 100, 0.9))
     [config] = run_through(make_finisher(search.run), search.run)
     opened = Run.open(search.run.path)
-    design, trained = opened.finished()[snapshot.id]
-    assert (trained.id, trained.seeds) == (snapshot.id, tuple(config["seeds"]))
-    assert json.dumps(design.to_json()) == config["candidate"]
+    finished = opened.finished()[snapshot.id]
+    assert (finished.snapshot.id, finished.snapshot.seeds) == (snapshot.id, tuple(config["seeds"]))
+    assert json.dumps(finished.design.to_json()) == config["candidate"]
     assert opened.weights_path(snapshot.id, "finished").read_bytes() == f"again {snapshot.id}".encode()
     assert opened.weights_path(snapshot.id).read_bytes() == f"weights {snapshot.id}".encode()
     [row] = final_front(opened, GOAL)
@@ -205,7 +298,7 @@ def test_a_resume_after_half_of_the_finishes_trains_the_other_half(search: Searc
     run = Run.open(search.run.path)
     said: list[str] = []
     second = run_through(make_finisher(run, say=said.append), run)
-    assert said == ["finishing 2 of 4 front members: 4 x the epochs, distilled"]
+    assert said == ["finishing 2 of 4 front members: 4 x the epochs"]
     assert len(first) == len(second) == 2
     assert run.finished().keys() == {snapshot.id for snapshot in snapshots}
     assert run.finish_epochs() == 4 * 2 * FINISH_TIMES * 4
@@ -266,4 +359,4 @@ def test_what_cannot_end_in_time_is_left_out_and_the_rest_is_finished(search: Se
     finisher = make_finisher(run, seconds_left=lambda: 60.0, say=said.append)
     assert original(run, finisher.suggest("a")).id == quick.candidate
     assert finisher.suggest("b") is None
-    assert said[-1] == "no time to finish 1 networks; --resume --finish distill goes on"
+    assert said[-1] == "no time for 1 long trainings of the finish; --resume --finish distill goes on"

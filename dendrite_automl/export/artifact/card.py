@@ -70,7 +70,7 @@ def _finish(accuracy: Mapping[str, Any]) -> str:
     if before is None:
         return ""
     seeds = f"{accuracy['val_replicates']} seed{'' if accuracy['val_replicates'] == 1 else 's'}"
-    return f"Trained long and distilled: {_percent(before)} -> {_percent(accuracy['val'])} ({seeds}).\n"
+    return f"Trained for longer after the search: {_percent(before)} -> {_percent(accuracy['val'])} ({seeds}).\n"
 
 
 def _trainings(accuracy: Mapping[str, Any]) -> str:
@@ -202,11 +202,11 @@ SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
 
 
 def _long_training(finish: Mapping[str, Any]) -> str:
-    share = f"distill={finish['distill']:g}, temperature={finish['temperature']:g}"
+    how = f"distill={finish['distill']:g}, temperature={finish['temperature']:g}" if finish["distill"] else "no teacher"
     teacher = "" if finish["teacher"] is None else f", from a teacher: {finish['teacher']}"
     return (
         f"- **finish**: this very network went through the same schedule in {finish['epochs']:,} epochs per replicate, with "
-        f"{len(finish['seeds'])} fresh seeds and {share}{teacher}\n"
+        f"{len(finish['seeds'])} fresh seeds and {how}{teacher}\n"
     )
 
 

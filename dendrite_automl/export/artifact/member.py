@@ -87,8 +87,8 @@ class Finish:
 
     Attributes:
         epochs: of its whole schedule, for each replicate.
-        distill, temperature: the training knobs that were different from the candidate's.
-        teacher: one line about it.
+        distill, temperature: of its training; distill is 0 without a teacher.
+        teacher: one line about it; None without one.
         seeds: of the replicates.
     """
 
