@@ -163,7 +163,7 @@ def _hear(folders: Folders, name: str, choose: Any) -> Arrays:
     with tempfile.TemporaryDirectory() as made:
         target = Path(made)
         groups: dict[str, list[str]] = {split: [] for split in SPLITS}
-        for file, read in sorted(_recordings(place)):
+        for file, read in sorted(read_recordings(place)):
             match = re.fullmatch(r"\d_([a-z]+)_(\d+)\.wav", file)
             if match:
                 split = choose(match[1], int(match[2]))
@@ -182,7 +182,7 @@ def _hear(folders: Folders, name: str, choose: Any) -> Arrays:
     return arrays
 
 
-def _recordings(place: Path) -> Iterator[tuple[str, Any]]:
+def read_recordings(place: Path) -> Iterator[tuple[str, Any]]:
     """File names and functions that read them, from a folder, its folder `recordings`, or a zip."""
     if place.is_dir():
         inner = place / "recordings"

@@ -242,6 +242,16 @@ class CommonSettings(TypedDict, total=False):
             'folders a pattern whose first field is the group, such as "{speaker}_{index}"',
         ),
     ]
+    anywhere: Annotated[
+        int | None,
+        Setting(
+            group=DATA,
+            metavar="N",
+            read=read_whole,
+            help="recordings, to detect words in streams: N windows of each, its word anywhere in them and others beside it; "
+            "and windows without a whole word as a class",
+        ),
+    ]
     image_size: Annotated[
         str | None,
         Setting(

@@ -258,6 +258,7 @@ def _parse_reading(asked: Mapping[str, Any]) -> ReadOptions:
         features=asked["features"],
         label_pattern=asked["label_pattern"],
         groups=asked["groups"],
+        anywhere=asked["anywhere"],
         image_size=parse_size(asked["image_size"], "--image-size"),
         colour=parse_colour(asked["colour"], "--colour"),
     )

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.tasks.clips import Source, check_features, feature_shape, read_features, read_heads
+from dendrite_automl.tasks.anywhere import REST, WORD, Source, place_anywhere
+from dendrite_automl.tasks.clips import check_features, feature_shape, read_features, read_heads
 from dendrite_automl.tasks.features import FeatureSettings
 from dendrite_automl.tasks.folders import file_names
 from dendrite_automl.tasks.leakage import class_notes, split_notes
@@ -22,7 +23,8 @@ from dendrite_automl.tasks.recordings import Recording, class_names, find_record
 from dendrite_automl.tasks.task import Split, Task, check_size, fit_standardisation, make_task
 from dendrite_automl.tasks.waves import SUFFIXES, ClipPlan, WaveHead, is_nearly_silent
 
-OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features", "label_pattern", "groups")
+OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features", "label_pattern", "groups", "anywhere")
+_MOST_WINDOWS = 100  # of a recording
 BACKGROUND = "_background_noise_"  # of Speech Commands; its clips become a class of this name
 _SPANS = {"train": (0.0, 0.64), "val": (0.64, 0.8), "test": (0.8, 1.0)}  # of a background recording
 _LONGEST_SECONDS = 60.0  # of a clip
@@ -41,7 +43,9 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     end), all of them in one split. Splits: see `find_recordings`. With `label_pattern` the files are directly in the folder,
     and their names tell the class; `groups` is the field of it that must not be in two splits, or a pattern for files in class
     folders whose first field is that. A folder `_background_noise_` becomes a class of that name: clips end to end from its
-    recordings, the first 64 % of each for training, the next 16 % for validation, the rest for test.
+    recordings, the first 64 % of each for training, the next 16 % for validation, the rest for test. With `anywhere`, for
+    networks that hear streams, every recording gives so many windows in which its word lies anywhere, and windows without a
+    whole word are a class: see `Mixer`; that is so in all splits.
 
     The test recordings are decoded here and dropped, so that a broken one is found before a search; of their features only
     hashes are kept until export opens them, to find those that also occur in train. Silent recordings in train and validation
@@ -64,6 +68,9 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     notes.append(note)
     for split, sources in background.items():
         parts[split] += sources
+    if options.anywhere is not None:
+        parts = {split: place_anywhere(sources, options.anywhere, BACKGROUND) for split, sources in parts.items()}
+        notes.append(_anywhere_note(parts["train"]))
     classes = class_names([source.label for source in parts["train"]])
     for split, sources in parts.items():
         clips = sum(len(source.starts) for source in sources)
@@ -101,6 +108,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
                 "stride_samples": plan.stride_samples,
                 "longer": "middle" if plan.stride_samples is None else "windows",
                 "shorter": "zeros, half of them before",
+                **({} if options.anywhere is None else {"anywhere": options.anywhere}),
             },
             "features": settings.to_json(),
             "standardise": {"mean": list(scale.mean), "std": list(scale.std)},
@@ -128,6 +136,10 @@ def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[
     rate = settings.rate_hz
     if options.window_seconds is None and options.stride_seconds is not None:
         raise RequestError(f"stride: expected together with a window, got {options.stride_seconds:g} s alone; add --window")
+    if options.anywhere is not None and options.stride_seconds is not None:
+        raise RequestError("stride: does not apply to windows that --anywhere makes; leave it out")
+    if options.anywhere is not None and not 1 <= options.anywhere <= _MOST_WINDOWS:
+        raise RequestError(f"anywhere: expected 1 to {_MOST_WINDOWS} windows of each recording, got {options.anywhere}")
     seconds = options.window_seconds or _clip_seconds(heads)
     if not settings.frame_samples / rate <= seconds <= _LONGEST_SECONDS:
         what = "window" if options.window_seconds is not None else f"{folder}: clip length (of 95 % of the recordings)"
@@ -135,7 +147,8 @@ def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[
             f"{what}: expected {1000 * settings.frame_samples / rate:g} ms to {_LONGEST_SECONDS:g} s, got {seconds:g} s; "
             "set the length of a clip with --window"
         )
-    stride = None if options.window_seconds is None else options.stride_seconds or seconds
+    is_whole = options.window_seconds is None or options.anywhere is not None
+    stride = None if is_whole else options.stride_seconds or seconds
     if stride is not None and not (math.isfinite(stride) and stride * rate >= 1):
         raise RequestError(f"stride: expected a duration > 0, got {stride:g} s")
     return ClipPlan(
@@ -175,6 +188,13 @@ def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], 
     if not all(counts.values()):
         return {}, f"{BACKGROUND}: left out, too short for a clip in every split"
     return parts, f"{BACKGROUND}: a class of {sum(counts.values()):,} clips from {len(heads):,} recordings"
+
+
+def _anywhere_note(sources: Sequence[Source]) -> str:
+    """What the windows of the training split are."""
+    words, rest = (sum(len(one.starts) for one in sources if one.gives == gives) for gives in (WORD, REST))
+    label = next(one.label for one in sources if one.gives == REST)
+    return f"for streams: {words:,} training windows with a word anywhere in them, {rest:,} without a whole word ({label})"
 
 
 def _length_notes(sources: Sequence[Source], plan: ClipPlan) -> list[str]:

@@ -14,25 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.tasks.anywhere import CLIP, Mixer, Source
 from dendrite_automl.tasks.feature_cache import load_or_compute
 from dendrite_automl.tasks.features import FeatureSettings, compute_features
 from dendrite_automl.tasks.leakage import digest_examples
 from dendrite_automl.tasks.recordings import listed
 from dendrite_automl.tasks.task import Split, Standardisation
-from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, level, read_clips, read_head
+from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, level, read_head
 
 _BATCH_SAMPLES = 2**19  # samples whose features are computed together: 32 clips of one second
 _CACHE_VERSION = 2  # raise it with any change to what is computed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A recording, or a part of one, and the first frame of each of its clips."""
-
-    path: Path
-    label: str
-    head: WaveHead
-    starts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +95,11 @@ def _clips(
     sources: Sequence[Source], plan: ClipPlan, folder: Path, broken: list[str]
 ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
     """Index of the source, start and clip, one after another; the names of sources that cannot be read go to `broken`."""
+    mixer = Mixer(sources, plan)
     for i, source in enumerate(sources):
         try:
-            clips = read_clips(source.path, source.head, plan, list(source.starts))
-            for start, clip in zip(source.starts, clips, strict=True):
-                yield i, start, clip
+            for start, clip in zip(source.starts, mixer.clips(i), strict=True):
+                yield i, start if source.gives == CLIP else 0, clip
         except BrokenWave as error:
             broken.append(f"{source.path.relative_to(folder)} ({error})")
 
@@ -166,7 +157,8 @@ def _cache_key(sources: Sequence[Source], plan: ClipPlan, settings: FeatureSetti
     for source in sources:
         if source.path not in contents:
             contents[source.path] = _content(source.path, folder)
-        digest.update(f"{contents[source.path]} {source.starts}\n".encode())
+        gives = "" if source.gives == CLIP else f" {source.gives} {source.label}"
+        digest.update(f"{contents[source.path]} {source.starts}{gives}\n".encode())
     return digest.hexdigest()
 
 

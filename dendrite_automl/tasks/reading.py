@@ -20,6 +20,7 @@ FLAGS = {
     "features": "--features",
     "label_pattern": "--label-pattern",
     "groups": "--groups",
+    "anywhere": "--anywhere",
     "image_size": "--image-size",
     "colour": "--colour",
 }
@@ -37,6 +38,7 @@ class ReadOptions:
         features: for audio, such as `mfcc`, `log-mel` or a preset's name.
         label_pattern: names of files directly in one folder, such as `{label}_{speaker}_{index}.wav`.
         groups: a field of `label_pattern`, or for files in class folders a pattern whose first field is the group.
+        anywhere: for audio, windows of each recording in which its word lies anywhere, for streams.
         image_size: (height, width) in pixels that images are resized to.
         colour: `grey` or `rgb`.
     """
@@ -49,6 +51,7 @@ class ReadOptions:
     features: str | None = None
     label_pattern: str | None = None
     groups: str | None = None
+    anywhere: int | None = None
     image_size: tuple[int, int] | None = None
     colour: str | None = None
 

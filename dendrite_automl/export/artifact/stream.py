@@ -12,10 +12,10 @@ from typing import Any, TypedDict
 
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
 from dendrite_automl.export.artifact.seal import SEAL
+from dendrite_automl.tasks.anywhere import default_background
 
 NETWORKS = {"float32": "model.onnx", "int8": "model.int8.onnx"}
 _HOP_SECONDS, _SMOOTHING, _THRESHOLD = 0.08, 3, 0.5
-_NO_KEYWORD = {"background", "background noise", "negative", "noise", "other", "silence", "unknown"}
 
 
 class StreamOptions(TypedDict, total=False):
@@ -81,11 +81,6 @@ class StreamSettings:
     def to_json(self) -> dict[str, Any]:
         """For artifact.json."""
         return {**asdict(self), "background": list(self.background)}
-
-
-def default_background(labels: Sequence[str]) -> tuple[str, ...]:
-    """Classes whose names say that they are no keywords, such as `unknown` or `_background_noise_`."""
-    return tuple(label for label in labels if " ".join(label.lower().replace("_", " ").split()) in _NO_KEYWORD)
 
 
 def read_stream(description: Mapping[str, Any]) -> StreamSettings | None:
