@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dendrite_automl.comparison import Comparison, SearchComparison, compare, compare_searches
     from dendrite_automl.devices import DeviceProfile
     from dendrite_automl.export.artifact.hub import export_hub
+    from dendrite_automl.export.artifact.verify import verify_artifact
     from dendrite_automl.integrations.sklearn import CompressedClassifier
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
@@ -61,6 +62,7 @@ __all__ = [
     "search",
     "search_repeatedly",
     "stream",
+    "verify_artifact",
 ]
 
 # Where each public name lives; imported on first use, so that `import dendrite_automl` needs no torch.
@@ -89,6 +91,7 @@ _HOMES = {
     "search": "api",
     "search_repeatedly": "api",
     "stream": "streaming.listen",
+    "verify_artifact": "export.artifact.verify",
 }
 
 

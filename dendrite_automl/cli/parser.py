@@ -119,6 +119,9 @@ def _add_results(commands: Any) -> None:
     about = "check an artifact against its hashes, counts, test vectors and device; exit 1 if it differs"
     verify = _command(commands, "verify", "results", about)
     verify.add_argument("path", metavar="ARTIFACT", help="folder with an artifact.json")
+    signature = "a detached signature of the artifact's SHA256SUMS, raw or base64: Ed25519, ECDSA or RSA; with --key"
+    verify.add_argument("--signature", metavar="FILE", help=signature)
+    verify.add_argument("--key", metavar="FILE", help="the public key in PEM that the signature must be by")
     _add_json(verify)
     _add_stream(commands)
 

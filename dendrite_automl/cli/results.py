@@ -158,7 +158,7 @@ def verify(options: argparse.Namespace) -> int:
     """Check an artifact."""
     from dendrite_automl.export.artifact.verify import verify_artifact
 
-    found = verify_artifact(options.path)
+    found = verify_artifact(options.path, signature=options.signature, key=options.key)
     if options.json:
         print(json.dumps(found))
     else:
@@ -166,6 +166,7 @@ def verify(options: argparse.Namespace) -> int:
             f"{found['artifact']}: hashes, {found['params']:,} parameters, {found['macs']:,} MACs and "
             f"the logits of {found['vectors']} test vectors match what the artifact records"
             + (f"; it fits {found['device']}" if found["device"] else "")
+            + (f"; signed: {found['signature']}" if found["signature"] else "")
         )
     return 0
 

@@ -18,12 +18,12 @@ def sha256(path: Path) -> str:
 
 
 def write_seal(folder: Path) -> None:
-    """Write the hashes of all files in the folder.
+    """Write the hashes of all files in the folder, but not of signatures of an earlier SHA256SUMS.
 
     Raises:
         OSError: the file cannot be written.
     """
-    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != SEAL]
+    lines = [f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if not path.name.startswith(SEAL)]
     (folder / SEAL).write_text("".join(lines), encoding="ascii", newline="\n")
 
 

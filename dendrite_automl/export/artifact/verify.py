@@ -16,23 +16,36 @@ from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
 from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import FILES, FORMAT, TOLERANCE
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
+from dendrite_automl.export.artifact.signature import check_signature
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
 from dendrite_automl.export.onnx.run import run_onnx
 from dendrite_automl.result import Snapshot
 
 
-def verify_artifact(folder: str | Path) -> dict[str, Any]:
-    """Check hashes, counts, operators, outputs and device fit of an artifact.
+def verify_artifact(
+    folder: str | Path, *, signature: str | Path | None = None, key: str | Path | None = None
+) -> dict[str, Any]:
+    """Check hashes, counts, operators, outputs and device fit of an artifact: the Python form of `automl verify`.
+
+    Args:
+        signature: a file with a detached signature of SHA256SUMS, which is checked before any other file is opened.
+        key: a file with the public key in PEM that it must be by.
 
     Returns:
-        What was checked: snapshot, params, macs, device, vectors and the largest logit difference, float and int8.
+        What was checked: snapshot, params, macs, device, vectors, the largest logit difference, float and int8, and signature:
+        its algorithm and key, or None.
 
     Raises:
-        RequestError: not an artifact folder, or one of another format.
-        ArtifactMismatch: a file is missing or differs from what the artifact records, or the network does not fit.
+        RequestError: not an artifact folder, or one of another format; a signature without a key, or files that are not those.
+        ArtifactMismatch: a file is missing or differs from what the artifact records, the network does not fit, or the
+            signature is not of this artifact by this key.
     """
     folder = Path(folder)
+    if (signature is None) != (key is None):
+        given, missing = ("signature", "key") if key is None else ("key", "signature")
+        raise RequestError(f"verify: expected {missing} together with {given}, got {given} alone")
+    signed = None if signature is None or key is None else check_signature(folder, Path(signature), Path(key))
     description = open_artifact(folder)
     snapshot = _check_description(folder, description)
     params, macs = count_onnx(folder / "model.onnx")
@@ -46,7 +59,8 @@ def verify_artifact(folder: str | Path) -> dict[str, Any]:
     _check_footprint(folder, description)
     errors = _compare_vectors(folder)
     device = _check_fit(folder, description, snapshot)
-    return {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device, **errors}
+    known = {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device}
+    return {**known, **errors, "signature": signed}
 
 
 def open_artifact(folder: Path) -> Mapping[str, Any]:
