@@ -25,6 +25,7 @@ from dendrite_automl.tasks.waves import SUFFIXES, ClipPlan, WaveHead, is_nearly_
 
 OPTIONS = ("window_seconds", "stride_seconds", "rate_hz", "features", "label_pattern", "groups", "anywhere")
 _MOST_WINDOWS = 100  # of a recording
+_ROOM_SECONDS = 0.3  # more than a clip: a word stays in the window while a detector averages over three windows, 80 ms apart
 BACKGROUND = "_background_noise_"  # of Speech Commands; its clips become a class of this name
 _SPANS = {"train": (0.0, 0.64), "val": (0.64, 0.8), "test": (0.8, 1.0)}  # of a background recording
 _LONGEST_SECONDS = 60.0  # of a clip
@@ -45,7 +46,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     folders whose first field is that. A folder `_background_noise_` becomes a class of that name: clips end to end from its
     recordings, the first 64 % of each for training, the next 16 % for validation, the rest for test. With `anywhere`, for
     networks that hear streams, every recording gives so many windows in which its word lies anywhere, and windows without a
-    whole word are a class: see `Mixer`; that is so in all splits.
+    whole word are a class: see `Mixer`; that is so in all splits. Windows are 0.3 s longer than clips would be.
 
     The test recordings are decoded here and dropped, so that a broken one is found before a search; of their features only
     hashes are kept until export opens them, to find those that also occur in train. Silent recordings in train and validation
@@ -63,14 +64,15 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     heads = read_heads([one.path for one in recordings], folder)
     plan = _make_plan(options, settings, [heads[one.path] for one in recordings if one.split == "train"], folder)
     parts = {split: _sources(recordings, heads, plan, split) for split in _SPANS}
-    notes = [*speaker_notes(recordings, naming.group), *_length_notes([s for part in parts.values() for s in part], plan)]
+    lengths = _length_notes([source for part in parts.values() for source in part], plan)
+    notes = [*speaker_notes(recordings, naming.group), *(lengths if options.anywhere is None else lengths[:1])]
     background, note = _background(folder, plan)
     notes.append(note)
     for split, sources in background.items():
         parts[split] += sources
     if options.anywhere is not None:
         parts = {split: place_anywhere(sources, options.anywhere, BACKGROUND) for split, sources in parts.items()}
-        notes.append(_anywhere_note(parts["train"]))
+        notes.append(_anywhere_note(parts["train"], plan))
     classes = class_names([source.label for source in parts["train"]])
     for split, sources in parts.items():
         clips = sum(len(source.starts) for source in sources)
@@ -140,7 +142,8 @@ def _make_plan(options: ReadOptions, settings: FeatureSettings, heads: Sequence[
         raise RequestError("stride: does not apply to windows that --anywhere makes; leave it out")
     if options.anywhere is not None and not 1 <= options.anywhere <= _MOST_WINDOWS:
         raise RequestError(f"anywhere: expected 1 to {_MOST_WINDOWS} windows of each recording, got {options.anywhere}")
-    seconds = options.window_seconds or _clip_seconds(heads)
+    room = _ROOM_SECONDS if options.anywhere is not None else 0.0
+    seconds = options.window_seconds or _clip_seconds(heads) + room
     if not settings.frame_samples / rate <= seconds <= _LONGEST_SECONDS:
         what = "window" if options.window_seconds is not None else f"{folder}: clip length (of 95 % of the recordings)"
         raise RequestError(
@@ -190,11 +193,14 @@ def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], 
     return parts, f"{BACKGROUND}: a class of {sum(counts.values()):,} clips from {len(heads):,} recordings"
 
 
-def _anywhere_note(sources: Sequence[Source]) -> str:
+def _anywhere_note(sources: Sequence[Source], plan: ClipPlan) -> str:
     """What the windows of the training split are."""
     words, rest = (sum(len(one.starts) for one in sources if one.gives == gives) for gives in (WORD, REST))
     label = next(one.label for one in sources if one.gives == REST)
-    return f"for streams: {words:,} training windows with a word anywhere in them, {rest:,} without a whole word ({label})"
+    return (
+        f"for streams: {words:,} training windows of {plan.samples / plan.rate_hz:.3g} s with a word anywhere in them, "
+        f"{rest:,} without a whole word ({label})"
+    )
 
 
 def _length_notes(sources: Sequence[Source], plan: ClipPlan) -> list[str]:

@@ -61,7 +61,8 @@ def check_signature(folder: Path, signature: Path, key: Path) -> str:
             name = f"RSA {public.key_size}"
     except InvalidSignature:
         raise ArtifactMismatch(
-            f"{signature}: expected a signature of {folder / SEAL} by the key in {key}; it is by another key or of something else"
+            f"{signature}: expected a signature of {folder / SEAL} by the key in {key}; "
+            "it is by another key or of something else"
         ) from None
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"{name}, key SHA-256 {hashlib.sha256(der).hexdigest()}"
