@@ -151,11 +151,12 @@ def test_a_folder_becomes_a_task_with_a_class_for_the_rest_in_every_split(tmp_pa
     folder = write_classes(tmp_path / "words", each=10)
     plain, task = read(folder), read(folder, anywhere=6)
     assert (plain.classes, task.classes) == (("high", "low"), (BACKGROUND, "high", "low"))
-    assert task.input_shape == plain.input_shape
+    assert (plain.input_shape, task.input_shape) == ((13, 24), (13, 39)), "0.3 s longer"
+    assert not any("padded" in note or "middle" in note for note in task.notes)
     splits = task.train, task.val, task.open_test()
     assert [np.bincount(split.y).tolist() for split in splits] == [[24, 36, 36], [8, 12, 12], [8, 12, 12]]
     assert (
-        "for streams: 72 training windows with a word anywhere in them, 24 without a whole word (_background_noise_)"
+        "for streams: 72 training windows of 0.8 s with a word anywhere in them, 24 without a whole word (_background_noise_)"
         in task.notes
     )
     audio: Any = task.preprocessing["audio"]
