@@ -1,0 +1,43 @@
+"""The tables in benchmarks/README.md are those of the results files."""
+
+import csv
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+LINES, WHOLE = ("augmentation", "finish", "portfolio", "shrink_or_scratch", "streams"), ("calibration", "ranking", "throughput")
+
+
+@pytest.mark.parametrize("name", [*LINES, *WHOLE])
+def test_the_readme_holds_the_table_of_the_results_file(name: str) -> None:
+    module = importlib.import_module(name)
+    text = (BENCHMARKS / "results" / f"{name}.{'jsonl' if name in LINES else 'json'}").read_text(encoding="utf-8")
+    results = [json.loads(line) for line in text.splitlines()] if name in LINES else json.loads(text)
+    assert module.render(results).strip() in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_stream_holds_all_words_of_a_split_and_the_csv_file_its_keywords(tmp_path: Path) -> None:
+    from streams import RATE_HZ, write_stream, write_words
+
+    soundfile = pytest.importorskip("soundfile")
+    place = tmp_path / "recordings"
+    place.mkdir()
+    for digit in range(10):
+        for index in (0, 5, 10):
+            soundfile.write(place / f"{digit}_ann_{index}.wav", np.full(800, 0.1), RATE_HZ)
+    words = write_words(place, tmp_path / "words")
+    assert sorted(path.name for path in words.iterdir()) == ["test", "train", "val"]
+    assert sorted(path.name for path in (words / "test").iterdir()) == ["0", "1", "2", "3", "4", "unknown"]
+    recording, labels = write_stream(words / "test", tmp_path, "test")
+    stream, rate = soundfile.read(recording)
+    rows = list(csv.DictReader(labels.read_text(encoding="utf-8").splitlines()))
+    assert sorted(row["label"] for row in rows) == ["0", "1", "2", "3", "4"]
+    for row in rows:
+        begin, end = (round(float(row[name]) * rate) for name in ("start", "end"))
+        assert end - begin == 800
+        assert 0.09 < stream[begin:end].mean() < 0.11
+    assert 4 < (np.convolve(stream > 0.05, np.ones(101), "same") > 90).sum() / 800 < 11
