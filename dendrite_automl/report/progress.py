@@ -139,7 +139,7 @@ def describe_retraining(run: Run) -> str:
     text = f" | {retrained} retrained" if retrained else ""
     if (progress := finish_progress(run)) is not None:
         done, members = progress
-        text += f" | finishing {done + 1} of {members}" if done < members else f" | {members} trained long"
+        text += f" | {done} of {members} trained long"  # some of them go on in the other way
     return text
 
 

@@ -287,8 +287,8 @@ def test_a_finish_counts_its_members_and_they_are_no_confirmations(run: Run, clo
             factories.finish(run, left[0], [0.9])
     said = [line.split(" | ", 4)[4] for line in file.getvalue().splitlines()]
     assert [line.split(" | 0:")[0] for line in said] == [
-        "2 retrained | finishing 1 of 2",
-        "2 retrained | finishing 2 of 2",
-        "2 retrained | 2 trained long",
+        "2 retrained | 0 of 2 trained long",
+        "2 retrained | 1 of 2 trained long",
+        "2 retrained | 2 of 2 trained long",
     ]
     assert all(line.endswith("elapsed, finishing the front") for line in said)
