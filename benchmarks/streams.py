@@ -1,7 +1,7 @@
 """Does a detector need networks that were trained on windows with words anywhere in them (`--anywhere`)?
 
 Keywords are the digits 0 to 4 of the Free Spoken Digit Dataset, the other digits are the class `unknown`; six speakers, all of
-them in every split. One search has clips with a word in their middle, the other windows of the same length with words anywhere,
+them in every split. One search has clips with a word in their middle, the other windows of 0.3 s more with words anywhere,
 with as many training steps. Of both fronts, the most accurate network listens to the same streams: all words of a split, each
 once, in random order, 0.2 to 2 s apart, with white noise 50 dB below full scale. The validation stream chooses the threshold,
 the test stream gives the rates.
