@@ -74,9 +74,10 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         parts = {split: place_anywhere(sources, options.anywhere, BACKGROUND) for split, sources in parts.items()}
         notes.append(_anywhere_note(parts["train"], plan))
     classes = class_names([source.label for source in parts["train"]])
+    advice = "take a longer --stride" if options.anywhere is None else "take fewer windows with --anywhere"
     for split, sources in parts.items():
         clips = sum(len(source.starts) for source in sources)
-        check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", "take a longer --stride")
+        check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", advice)
     tested = parts["test"]
     read = {split: read_features(parts[split], plan, settings, classes, folder) for split in ("train", "val")}
     heard: dict[str, Split] = {}

@@ -192,3 +192,11 @@ def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     write_wave(folder / "low" / "3.wav", wave, subtype="FLOAT")
     with pytest.raises(RequestError, match=r"low/3\.wav \(NaN or infinity\)"):
         read(folder, anywhere=2)
+
+
+def test_more_windows_than_memory_are_refused_before_any_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dendrite_automl.tasks.task.MAX_BYTES", 4 * 13 * 39 * 90)
+    with pytest.raises(
+        RequestError, match=r"train: expected at most .* got 96 of 13 x 39.* take fewer windows with --anywhere"
+    ):
+        read(write_classes(tmp_path / "words", each=10), anywhere=6)
