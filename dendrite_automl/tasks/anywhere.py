@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from dendrite_automl.tasks.waves import ClipPlan, WaveHead, is_silent, read_clips
+from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, read_clips
 
 CLIP, WORD, REST = "clip", "word", "rest"  # what a source gives: see `Source`
 _NO_KEYWORD = {"background", "background noise", "negative", "noise", "other", "silence", "unknown"}
@@ -91,12 +92,13 @@ class Mixer:
         self._sources, self._plan = sources, plan
         self._words = [one for one in sources if one.gives == WORD]
         self._noises = [one for one in sources if one.gives == CLIP]
+        self._word = lru_cache(_WORDS_KEPT)(partial(_read_word, plan=plan))
 
     def clips(self, which: int) -> Iterator[Wave]:
         """All clips or windows of a source, [samples] each.
 
         Raises:
-            BrokenWave: it cannot be read, or another recording that is mixed in.
+            BrokenWave: it cannot be read.
         """
         source = self._sources[which]
         if source.gives == CLIP:
@@ -106,7 +108,7 @@ class Mixer:
             yield self._window(source, np.random.default_rng([which, number]))
 
     def _window(self, source: Source, rng: Generator) -> Wave:
-        word, size = _read_word(source.path, source.head, self._plan), self._plan.samples
+        word, size = self._word(source), self._plan.samples
         wave = np.zeros(size, np.float32)
         if is_silent(word):
             return wave
@@ -119,8 +121,9 @@ class Mixer:
             self._add(wave, word, -outside if rng.random() < 0.5 else size - len(word) + outside, rng)
         if self._noises and rng.random() < _NOISE:
             noise = self._noises[rng.integers(len(self._noises))]
-            [part] = read_clips(noise.path, noise.head, self._plan, [int(rng.choice(noise.starts))])
-            wave += level * _ratio(rng, _NOISE_DB) / max(float(part.std()), 1e-9) * part
+            with suppress(BrokenWave):  # as above
+                [part] = read_clips(noise.path, noise.head, self._plan, [int(rng.choice(noise.starts))])
+                wave += level * _ratio(rng, _NOISE_DB) / max(float(part.std()), 1e-9) * part
         wave += level * _ratio(rng, _FLOOR_DB) * rng.standard_normal(size, np.float32)
         return np.clip(_ratio(rng, _GAIN_DB) * wave, -1, 1).astype(np.float32)
 
@@ -130,12 +133,11 @@ class Mixer:
         for is_before in (True, False):
             if rng.random() >= _NEIGHBOUR:
                 continue
-            source = self._words[rng.integers(len(self._words))]
-            other, gap = (
-                _read_word(source.path, source.head, self._plan),
-                round(rng.uniform(*_GAP_SECONDS) * self._plan.rate_hz),
-            )
-            inside = round(_PART * len(other))
+            try:
+                other = self._word(self._words[rng.integers(len(self._words))])
+            except BrokenWave:  # told of where it is the word itself
+                continue
+            gap, inside = round(rng.uniform(*_GAP_SECONDS) * self._plan.rate_hz), round(_PART * len(other))
             if is_before:
                 _lay(wave, other, min(start - gap, inside) - len(other))
             else:
@@ -153,11 +155,11 @@ def _lay(wave: Wave, word: Wave, start: int) -> None:
         wave[first:last] += word[first - start : last - start]
 
 
-@lru_cache(_WORDS_KEPT)
-def _read_word(path: Path, head: WaveHead, plan: ClipPlan) -> Wave:
+def _read_word(source: Source, plan: ClipPlan) -> Wave:
     """A recording at the plan's rate without the silence before and after it; of a long one, the middle."""
     import librosa
 
+    path, head = source.path, source.head
     samples = min(round(head.seconds * plan.rate_hz), _LONGEST_WORD * plan.samples)
     whole = ClipPlan(rate_hz=plan.rate_hz, samples=max(1, samples))
     [wave] = read_clips(path, head, whole, whole.starts(head))

@@ -65,6 +65,7 @@ def read_heads(paths: Sequence[Path], folder: Path) -> dict[Path, WaveHead]:
 
 
 def _refuse(broken: Sequence[str], folder: Path) -> None:
+    broken = list(dict.fromkeys(broken))  # a file may be several sources
     if broken:
         raise RequestError(
             f"{folder}: expected readable sound files, got {len(broken):,} that cannot be read: {listed(broken)}; "

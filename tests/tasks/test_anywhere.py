@@ -190,7 +190,7 @@ def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     wave = tone(300)
     wave[100] = np.nan
     write_wave(folder / "low" / "3.wav", wave, subtype="FLOAT")
-    with pytest.raises(RequestError, match=r"low/3\.wav \(NaN or infinity\)"):
+    with pytest.raises(RequestError, match=r"got 1 that cannot be read: low/3\.wav \(NaN or infinity\)"):
         read(folder, anywhere=2)
 
 
