@@ -109,7 +109,9 @@ class Finisher(Retraining):
         if late:
             self._queue = [job for job in self._queue if job not in late]
             count, way = sum(len(job.wanted) for job in late), self._plan.way
-            self._plan.say(f"no time for {count} long trainings of the finish; --resume --finish {way} goes on")
+            self._plan.say(
+                f"no time for {count} long training{'' if count == 1 else 's'} of the finish; --resume --finish {way} goes on"
+            )
 
     def _config(self, job: Job) -> dict[str, Any]:
         return {

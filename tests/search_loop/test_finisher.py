@@ -359,4 +359,4 @@ def test_what_cannot_end_in_time_is_left_out_and_the_rest_is_finished(search: Se
     finisher = make_finisher(run, seconds_left=lambda: 60.0, say=said.append)
     assert original(run, finisher.suggest("a")).id == quick.candidate
     assert finisher.suggest("b") is None
-    assert said[-1] == "no time for 1 long trainings of the finish; --resume --finish distill goes on"
+    assert said[-1] == "no time for 1 long training of the finish; --resume --finish distill goes on"
