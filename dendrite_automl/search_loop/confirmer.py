@@ -13,6 +13,8 @@ from dendrite_automl.run import Journal
 from dendrite_automl.run.confirmed import choose_first, choose_next
 from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share
 
+_SURE_ROUNDS = 2  # arms cannot be compared with fewer seeds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmPlan:
@@ -21,6 +23,7 @@ class ConfirmPlan:
     Attributes:
         rounds: the maximum, each with `replicates` fresh seeds.
         stopped: asked before each suggestion; True ends the confirmation.
+        has_time: asked after the first rounds: whether what follows would still have its time after another one.
     """
 
     goal: Goal
@@ -28,6 +31,7 @@ class ConfirmPlan:
     replicates: int
     seed: int
     stopped: Callable[[], bool]
+    has_time: Callable[[], bool] = lambda: True
 
 
 class Confirmer(Retraining):
@@ -46,7 +50,7 @@ class Confirmer(Retraining):
 
     def _next_jobs(self) -> list[Job] | None:
         """The trainings of the next round that confirmed.jsonl does not hold yet."""
-        if self._round >= self._plan.rounds:
+        if self._round >= self._plan.rounds or (self._round >= _SURE_ROUNDS and not self._plan.has_time()):
             return None
         self._round += 1
         goal = self._plan.goal

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.front import Goal
 from dendrite_automl.result import Snapshot
-from dendrite_automl.run import Journal
+from dendrite_automl.run import Journal, Run
 from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, better_finish, finish_order, over
 from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share, together
 from dendrite_automl.search_loop.teacher import Teacher
@@ -127,6 +127,15 @@ class Finisher(Retraining):
         return [
             trial_seed(self._plan.seed, f"finish-{job.candidate.id}", replicate) for replicate in range(self._plan.replicates)
         ]
+
+
+def estimate_finish(run: Run, goal: Goal, way: str, replicates: int) -> float:
+    """Seconds that the finish of the front so far should take one worker, without its teacher, going by the search's times."""
+    first, others = finish_order(run, goal)
+    twice = first if way == "auto" else []
+    return sum(
+        finish_seconds(job, replicates) for members in (first + others, twice) for job in share(members, run.candidates())
+    )
 
 
 def finish_seconds(job: Job, replicates: int) -> float:

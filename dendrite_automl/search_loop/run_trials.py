@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ray import tune
@@ -11,11 +12,11 @@ from ray.tune.search import Searcher
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.plan import Plan
 from dendrite_automl.report.progress import Progress
-from dendrite_automl.run import Journal
+from dendrite_automl.run import Journal, Run
 from dendrite_automl.search_loop.callbacks import Callbacks, Notifier
 from dendrite_automl.search_loop.confirmer import Confirmer, ConfirmPlan
 from dendrite_automl.search_loop.finish_teacher import TeacherPlan, TeacherTrainer, kept_teacher
-from dendrite_automl.search_loop.finisher import Finisher, FinishPlan
+from dendrite_automl.search_loop.finisher import Finisher, FinishPlan, estimate_finish
 from dendrite_automl.search_loop.halving import FrontHalving
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.relay import Relay
@@ -54,7 +55,7 @@ def run_trials(
 
     searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
     teaching, finishing = _finish(journal, plan, stop, progress, teacher)
-    confirmer = Confirmer(_confirm_plan(plan, stop), journal)
+    confirmer = Confirmer(_confirm_plan(plan, stop, run, slots.workers), journal)
     # The teacher is one training: the other workers confirm meanwhile.
     phases: list[list[Searcher]] = [[searcher], [*teaching, confirmer], finishing]
     relay = Relay(Phases(phases), stop)
@@ -109,10 +110,23 @@ def run_trials(
         )
 
 
-def _confirm_plan(plan: Plan, stop: Stop) -> ConfirmPlan:
+def _confirm_plan(plan: Plan, stop: Stop, run: Run, workers: int) -> ConfirmPlan:
     effort = plan.effort
-    rounds = -(-effort.confirm // effort.replicates)
-    return ConfirmPlan(goal=plan.goal, rounds=rounds, replicates=effort.replicates, seed=effort.seed, stopped=stop.confirm_now)
+
+    def has_time() -> bool:
+        """Fresh seeds of the finish say more about the networks that stay than another round does."""
+        if effort.finish == "none" or math.isinf(left := stop.seconds_left()):
+            return True
+        return left * workers > estimate_finish(run, plan.goal, effort.finish, effort.finish_replicates)
+
+    return ConfirmPlan(
+        goal=plan.goal,
+        rounds=-(-effort.confirm // effort.replicates),
+        replicates=effort.replicates,
+        seed=effort.seed,
+        stopped=stop.confirm_now,
+        has_time=has_time,
+    )
 
 
 def _finish(

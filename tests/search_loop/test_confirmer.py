@@ -423,3 +423,12 @@ def test_within_phases_it_begins_after_the_search(search: Search) -> None:
     phases.on_trial_complete("b", {"ending": "done"})
     assert phases.suggest("c") == Searcher.FINISHED
     assert len(lines(search.run)) == 1
+
+
+@pytest.mark.parametrize(("times", "rounds"), [([], 4), ([True, False], 3), ([False], 2)])
+def test_rounds_after_the_second_need_time_for_what_follows(search: Search, times: list[bool], rounds: int) -> None:
+    search.add("fit", ([0], 100, 0.9))
+    search.add("fit", ([0], 100, 0.9))  # rivals for ever
+    asked = iter(times)
+    configs = run_out(make_confirmer(search.run, rounds=4, has_time=lambda: next(asked, True)), search.run)
+    assert len(configs) == 2 * rounds

@@ -12,8 +12,8 @@ from ray.tune.search import Searcher
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, final_front, finish_progress
-from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishPlan, finish_seconds, prolong
+from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, final_front, finish_order, finish_progress
+from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishPlan, estimate_finish, finish_seconds, prolong
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.retraining import Job
 from dendrite_automl.search_loop.teacher import Teacher
@@ -360,3 +360,14 @@ def test_what_cannot_end_in_time_is_left_out_and_the_rest_is_finished(search: Se
     assert original(run, finisher.suggest("a")).id == quick.candidate
     assert finisher.suggest("b") is None
     assert said[-1] == "no time for 1 long training of the finish; --resume --finish distill goes on"
+
+
+def test_the_estimate_counts_the_recommended_twice_where_they_are_trained_twice(search: Search) -> None:
+    """Each of the three took the same time; the most accurate is all that is recommended."""
+    for i, accuracy in enumerate((0.5, 0.6, 0.9), start=1):
+        search.add("fit", ([0], 100 * i, accuracy))
+    first, others = finish_order(search.run, GOAL)
+    once = estimate_finish(search.run, GOAL, "long", 2)
+    assert once == estimate_finish(search.run, GOAL, "distill", 2) > 0
+    ratio = (2 * len(first) + len(others)) / (len(first) + len(others))
+    assert estimate_finish(search.run, GOAL, "auto", 2) == pytest.approx(ratio * once)
