@@ -28,7 +28,7 @@ class TeacherPlan:
 
     Attributes:
         stopped: asked before the training begins; True ends the finish.
-        seconds_left: until everything ends; infinite without a time limit.
+        seconds_left: for the teacher; infinite without a time limit.
         say: writes one line for the user.
     """
 
@@ -90,7 +90,7 @@ class TeacherTrainer(Trainings):
         if (left := self._how.seconds_left()) >= needed:
             return True
         self._how.say(
-            f"the finish has no teacher: that alone would take about {needed:.0f} s, and {max(0, left):.0f} s are left; "
+            f"the finish has no teacher: that would take about {needed:.0f} s, and {max(0, left):.0f} s are left for it; "
             "learn from one later with --resume --finish distill"
         )
         return False

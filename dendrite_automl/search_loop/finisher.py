@@ -30,10 +30,12 @@ class FinishPlan:
 
     Attributes:
         way: `long`: trained as in the search; `distill`: learning from the teacher; `auto`: the recommended members in both
-            ways, all others in the one that was better for those.
+            ways, all others in the one that was better for those. Without the time for all of that, `auto` is `long` first,
+            and then `distill` for the recommended members.
         replicates: fresh seeds of each network; both ways have the same.
         stopped: asked before each suggestion; True ends the finish.
         seconds_left: until everything ends; infinite without a time limit.
+        workers: that train at once.
         teacher: the outputs to learn from; None if there are none, upon which `auto` is `long`, and `distill` leaves everything
             as it is. Asked once, at the start.
         publish: makes the teacher's logits available to all workers, and returns what travels in a config.
@@ -46,6 +48,7 @@ class FinishPlan:
     seed: int
     stopped: Callable[[], bool]
     seconds_left: Callable[[], float]
+    workers: int
     teacher: Callable[[], Teacher | None]
     say: Callable[[str], None]
     publish: Callable[[NDArray[Any]], Any] = ray.put
@@ -71,11 +74,18 @@ class Finisher(Retraining):
         return next(self._queues, None)
 
     def _make_queues(self) -> Iterator[list[Job]]:
+        """With a rule for what comes first, as time may end it anywhere."""
         first, others = finish_order(self._run, self._plan.goal)
-        members, begun = first + others, over(self._run)
-        if self._plan.way != "auto":
-            first, others = members, []
-        jobs = [job for training in _WAYS[self._plan.way] for job in self._jobs(first, training)]
+        members, begun, way = first + others, over(self._run), self._plan.way
+        if way != "auto":
+            wanted = [(members, training) for training in _WAYS[way]]
+            others = []
+        elif self._has_time_for_all():
+            wanted = [(first, training) for training in _WAYS[way]]
+        else:
+            wanted = [(members, FINISHED_ALONE), (first, FINISHED)]
+            others = []
+        jobs = [job for chosen, training in wanted for job in self._jobs(chosen, training)]
         if jobs or self._jobs(others, better_finish(self._run, self._plan.goal)):
             self._journal.append_confirmation({"record": "finish", "members": [member.id for member in members]})
             missing = sum(member.id not in begun for member in members) or len(members)
@@ -86,6 +96,10 @@ class Finisher(Retraining):
             how = "with" if better == FINISHED else "without"
             self._plan.say(f"the other members of the front are finished {how} a teacher")
         yield jobs
+
+    def _has_time_for_all(self) -> bool:
+        needed = estimate_finish(self._run, self._plan.goal, self._plan.way, self._plan.replicates)
+        return self._plan.seconds_left() * self._plan.workers >= needed
 
     def _jobs(self, members: list[Snapshot], training: str) -> list[Job]:
         """One way of training for those members whose networks of that way are missing; none without its teacher."""

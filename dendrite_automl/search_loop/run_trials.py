@@ -54,7 +54,7 @@ def run_trials(
         notifier.notify()
 
     searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
-    teaching, finishing = _finish(journal, plan, stop, progress, teacher)
+    teaching, finishing = _finish(journal, plan, stop, progress, teacher, slots.workers)
     confirmer = Confirmer(_confirm_plan(plan, stop, run, slots.workers), journal)
     # The teacher is one training: the other workers confirm meanwhile.
     phases: list[list[Searcher]] = [[searcher], [*teaching, confirmer], finishing]
@@ -130,7 +130,7 @@ def _confirm_plan(plan: Plan, stop: Stop, run: Run, workers: int) -> ConfirmPlan
 
 
 def _finish(
-    journal: Journal, plan: Plan, stop: Stop, progress: Progress, teacher: Teacher | None
+    journal: Journal, plan: Plan, stop: Stop, progress: Progress, teacher: Teacher | None, workers: int
 ) -> tuple[list[Searcher], list[Searcher]]:
     """What trains the teacher of the finish, and what finishes; a run whose search had a teacher needs no other one."""
     if plan.effort.finish == "none":
@@ -142,13 +142,21 @@ def _finish(
         seed=plan.effort.seed,
         stopped=stop.now,
         seconds_left=stop.seconds_left,
+        workers=workers,
         teacher=lambda: teacher or kept_teacher(plan, journal.run),
         say=progress.say,
     )
     finisher = Finisher(how, journal)
     if teacher is not None or plan.effort.finish == "long":
         return [], [finisher]
-    training = TeacherPlan(stopped=stop.now, seconds_left=stop.seconds_left, say=progress.say)
+
+    def left_for_teacher() -> float:
+        """Training for longer comes first: without the time for it, a teacher would not be asked."""
+        if plan.effort.finish != "auto" or math.isinf(left := stop.seconds_left()):
+            return stop.seconds_left()
+        return left - estimate_finish(journal.run, plan.goal, "auto", plan.effort.finish_replicates) / workers
+
+    training = TeacherPlan(stopped=stop.now, seconds_left=left_for_teacher, say=progress.say)
     return [TeacherTrainer(plan, training, journal)], [finisher]
 
 

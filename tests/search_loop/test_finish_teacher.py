@@ -118,7 +118,7 @@ def test_without_the_time_for_it_none_is_trained(plan: Plan, tmp_path: Path, mar
     needed = 1.5 * 2 * 8 / 10 * together(4) / together(2) * (6 * 40 + 40 * 40 + 40 * 3 + EQUAL_MACS) / (macs + EQUAL_MACS)
     suggested = make_trainer(plan, run, said, left=needed + margin).suggest("a")
     assert (suggested != Searcher.FINISHED) == (margin > 0)
-    assert margin > 0 or said[0].startswith(f"the finish has no teacher: that alone would take about {needed:.0f} s")
+    assert margin > 0 or said[0].startswith(f"the finish has no teacher: that would take about {needed:.0f} s")
 
 
 def test_it_is_designed_after_the_most_accurate_of_the_half_with_fewer_macs(plan: Plan, tmp_path: Path) -> None:

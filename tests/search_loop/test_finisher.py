@@ -36,6 +36,7 @@ def make_finisher(run: Run, *, replicates: int = 2, **changes: Any) -> Finisher:
         "seed": 0,
         "stopped": lambda: False,
         "teacher": lambda: TEACHER,
+        "workers": 2,
     }
     values |= {"seconds_left": lambda: math.inf, "say": lambda _: None, "publish": lambda logits: ("published", logits.shape)}
     return Finisher(FinishPlan(**{**values, **changes}), Journal(run))
@@ -371,3 +372,14 @@ def test_the_estimate_counts_the_recommended_twice_where_they_are_trained_twice(
     assert once == estimate_finish(search.run, GOAL, "distill", 2) > 0
     ratio = (2 * len(first) + len(others)) / (len(first) + len(others))
     assert estimate_finish(search.run, GOAL, "auto", 2) == pytest.approx(ratio * once)
+
+
+def test_without_time_for_all_auto_is_long_first_and_then_a_teacher_for_the_recommended(search: Search) -> None:
+    for i, accuracy in enumerate((0.5, 0.6, 0.9), start=1):
+        search.add("fit", ([0], 100 * i, accuracy))
+    first, others = finish_order(search.run, GOAL)
+    needed = estimate_finish(search.run, GOAL, "auto", 2) / 2  # two workers
+    finisher = make_finisher(search.run, way="auto", seconds_left=lambda: needed - 1)
+    order = train_as(finisher, search.run, {FINISHED_ALONE: 0.95, FINISHED: 0.99})
+    names = [snapshot.candidate for snapshot in first + others]
+    assert order == [(name, False) for name in names] + [(snapshot.candidate, True) for snapshot in first]
