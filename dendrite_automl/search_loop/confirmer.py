@@ -13,7 +13,7 @@ from dendrite_automl.run import Journal
 from dendrite_automl.run.confirmed import choose_first, choose_next
 from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share
 
-_SURE_ROUNDS = 2  # arms cannot be compared with fewer seeds
+_SURE_ROUNDS = 2  # whatever the time, so that arms are compared over several fresh seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from dendrite_automl.search_loop.retraining import Job, Retraining, examples, sh
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
-_DISTILL = {"distill": 0.9, "temperature": 4.0}  # chosen by benchmarks/finish.py
+_DISTILL = {"distill": 0.9, "temperature": 4.0}  # the best of benchmarks/finish.py on average, within its noise
 _WAYS = {"auto": (FINISHED_ALONE, FINISHED), "long": (FINISHED_ALONE,), "distill": (FINISHED,)}
 _NOT_ASKED = object()
 
@@ -74,7 +74,7 @@ class Finisher(Retraining):
         return next(self._queues, None)
 
     def _make_queues(self) -> Iterator[list[Job]]:
-        """With a rule for what comes first, as time may end it anywhere."""
+        """What matters most comes first: time may end the finish anywhere."""
         first, others = finish_order(self._run, self._plan.goal)
         members, begun, way = first + others, over(self._run), self._plan.way
         if way != "auto":

@@ -85,7 +85,7 @@ class Mixer:
     least nine tenths of it, at any place, or as much as fits; no other word is in it by more than half. Before and after come
     other words of the split, after gaps of 50 to 400 ms, in seven windows of ten each. As many have background from
     the recordings of background classes, 5 to 25 dB below the word; all have white noise, 30 to 60 dB below it. The level of
-    the whole varies by 6 dB. Of the windows without a whole word, a third have none at all.
+    the whole varies by 6 dB up and down. Of the windows without a whole word, a third have none at all.
     """
 
     def __init__(self, sources: Sequence[Source], plan: ClipPlan) -> None:

@@ -90,6 +90,8 @@ def _read_key(path: Path) -> PublicKey:
 
 
 def _read(path: Path, what: str) -> bytes:
+    if path.exists() and not path.is_file():  # opening a pipe would block
+        raise RequestError(f"{what}: {path}: expected a file, got something else")
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)

@@ -1,6 +1,7 @@
 """Detached signatures: what is accepted, and one clear line for what is not."""
 
 import base64
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -110,6 +111,10 @@ def test_what_is_no_key_or_no_signature_is_told(folder: Path, tmp_path: Path) ->
         check_signature(folder, signature, other)
     with pytest.raises(RequestError, match=r"signature: .*nowhere: cannot be read: No such file or directory"):
         check_signature(folder, tmp_path / "nowhere", key)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "artifact"):
+        with pytest.raises(RequestError, match=r"key: .*: expected a file, got something else"):
+            check_signature(folder, signature, tmp_path / name)
     (folder / SEAL).unlink()
     with pytest.raises(ArtifactMismatch, match="expected SHA256SUMS, which is what is signed"):
         check_signature(folder, signature, key)
