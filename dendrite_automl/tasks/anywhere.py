@@ -12,6 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.waves import BrokenWave, ClipPlan, WaveHead, is_silent, read_clips
 
 CLIP, WORD, REST = "clip", "word", "rest"  # what a source gives: see `Source`
@@ -62,9 +63,14 @@ def place_anywhere(sources: Sequence[Source], count: int, background: str) -> li
     Args:
         count: windows with its word that each recording gives. A third as many have no whole word.
         background: the class of windows without a whole word, unless the sources have one that is not of words.
+
+    Raises:
+        RequestError: no class is of words.
     """
-    heard = [label for label in dict.fromkeys(source.label for source in sources) if _is_background(label)]
+    heard = sorted({source.label for source in sources if _is_background(source.label)})  # the same one in every split
     words = [source for source in sources if not _is_background(source.label)]
+    if not words:
+        raise RequestError(f"anywhere: expected a class of words, got only {', '.join(heard)}; leave --anywhere out")
     rest = tuple(range(max(1, round(_REST_SHARE * count))))
     label = heard[0] if heard else background
     return [

@@ -135,6 +135,12 @@ def test_classes_of_background_stay_clips_and_take_the_rest(tmp_path: Path) -> N
     ]
 
 
+def test_of_two_background_classes_all_splits_take_the_same_one_for_the_rest(tmp_path: Path) -> None:
+    yes, noise, silence = (make_sources(tmp_path / name, [1500], name)[0] for name in ("yes", "noise", "silence"))
+    for sources in ([yes, noise, silence], [silence, noise, yes]):
+        assert {one.label for one in place_anywhere(sources, 3, BACKGROUND) if one.gives == REST} == {"noise"}
+
+
 # As a task
 
 
@@ -183,6 +189,16 @@ def test_a_window_may_be_longer_than_its_words(tmp_path: Path) -> None:
 def test_what_does_not_suit_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         read(write_classes(tmp_path / "words"), **options)
+
+
+def test_a_folder_without_words_is_refused(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "sounds", each=10)
+    (folder / "high").rename(folder / "noise")
+    (folder / "low").rename(folder / "silence")
+    with pytest.raises(
+        RequestError, match="anywhere: expected a class of words, got only noise, silence; leave --anywhere out"
+    ):
+        read(folder, anywhere=2)
 
 
 def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:
