@@ -53,13 +53,15 @@ def board(found: dict[str, Any]) -> list[str]:
         f"**An emulated Cortex-M4** (`c_target.py`, {found['date']}, `{found['flags']}`): instructions per inference; the "
         "catalogue's figure, on which latency estimates are based, is in cycles and assumed.",
         "",
-        "| network | | parameters | MACs | instructions | per MAC | cycles assumed | largest logit difference |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| network | | parameters | MACs | instructions | per MAC | cycles assumed | largest logit difference | "
+        "code and constants, bytes | with `-Os` |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in found["runs"]:
         lines.append(
             f"| {row['network']} | {row['variant']} | {row['params']:,} | {row['macs']:,} | {row['instructions']:,} | "
-            f"{row['instructions_per_mac']:.1f} | {row['assumed_cycles_per_mac']:.1f} | {row['largest_difference']:.1g} |"
+            f"{row['instructions_per_mac']:.1f} | {row['assumed_cycles_per_mac']:.1f} | {row['largest_difference']:.1g} | "
+            f"{row['code_and_constants']:,} | {row['code_and_constants_small']:,} |"
         )
     return lines
 

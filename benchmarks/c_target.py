@@ -3,7 +3,8 @@
 `python benchmarks/c_target.py` compiles four networks (random weights; the shapes of keyword clips, digits and sensor data)
 with arm-none-eabi-gcc, runs both variants under qemu-system-arm (MPS2 board AN386, semihosting), compares every logit with
 the ONNX file or the integer reference, counts the instructions of one inference with the emulator's own clock (-icount:
-one nanosecond per instruction, read from SysTick), and writes results/c_target.json. It takes a minute.
+one nanosecond per instruction, read from SysTick), and writes results/c_target.json. It takes a minute. Flash for code and
+constants is stated with these flags and with -Os.
 
 Instructions are not cycles: on a Cortex-M4 most take one, loads two, branches up to four.
 """
@@ -126,11 +127,20 @@ def run_case(case: str, *, count: int = 3) -> list[dict[str, Any]]:
                     "macs": cost.macs,
                     "instructions": round(TICK * float(np.median(ticks))),
                     "instructions_per_mac": TICK * float(np.median(ticks)) / cost.macs,
+                    "code_and_constants": compiled_bytes(folder, FLAGS),
+                    "code_and_constants_small": compiled_bytes(folder, FLAGS.replace("-O2", "-Os")),
                     "assumed_cycles_per_mac": device.clock_mhz * 1e6 / speed,
                     "largest_difference": float(np.abs(outputs - expected).max()),
                 }
             )
     return rows
+
+
+def compiled_bytes(folder: Path, flags: str) -> int:
+    """Flash that net.c takes."""
+    subprocess.run(["arm-none-eabi-gcc", *flags.split(), "-c", "net.c", "-o", "size.o"], cwd=folder, check=True)
+    listing = subprocess.run(["arm-none-eabi-size", "size.o"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    return sum(map(int, listing.splitlines()[1].split()[:2]))
 
 
 def run_on_board(folder: Path, program: Any, x: Any) -> tuple[Any, Any]:

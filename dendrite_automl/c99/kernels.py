@@ -9,7 +9,12 @@ from dendrite_automl.c99.integer import FRACTION, TANH
 from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Shift, Step, Sum, Times
 
 KINDS = {"relu": 1, "leaky_relu": 2, "hard_swish": 3, "tanh": 4, "sigmoid": 5}  # codes of the activations in C
-_LARGEST_PATCH = {4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack, by tile size: 4 on boards, 8 and 16 on hosts
+_LARGEST_PATCH = {0: 256, 4: 256, 8: 8_192, 16: 8_192}  # numbers on the stack, by tile size: 4 on boards, 8 and 16 on hosts
+_ASSEMBLED = {
+    4: (256, 1_024),
+    8: (1_024, 8_192),
+    16: (1_024, 16_384),
+}  # taps of a row of weights that are assembled, and of all
 
 
 def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def find_uses(steps: Sequence[Step], *, int8: bool) -> dict[str, Any]:
         "tanh": "tanh" in kinds or (int8 and "sigmoid" in kinds),
         "single": any(is_single(g) for g in _geometries(layers)),
         "edges": any(has_edges(g) for g in _geometries(layers)),
+        "assembles": bool(_assembled(layers, 16)),
     }
 
 
@@ -55,9 +61,13 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
     layers = [step for step in steps if isinstance(step, Layer)]
     neurons = max((x.geometry.out_c for x in layers if x.sets), default=0)
     edged = [g for g in _geometries(layers) if has_edges(g)]
+    strides = {g.stride[1] for g in _geometries(layers) if not is_single(g)}
     return {
-        "strides": sorted({g.stride[1] for g in _geometries(layers) if not is_single(g)}),
-        "patches": {tile: _patch(edged, tile) for tile in (4, 8, 16)},
+        "strides": {
+            stride: find_forms(layers, stride) for stride in sorted(strides | {1} if _assembled(layers, 16) else strides)
+        },
+        "patches": {tile: _patch(edged, tile) for tile in (0, 4, 8, 16)},
+        "assembled": {tile: _assembled(layers, tile) for tile in (4, 8, 16)},
         "most_sets": max((len(x.sets) for x in layers), default=0),
         "tiles": 1 + max((len(x.sets) for x in layers if any(s.geometry for s in x.sets)), default=0),
         "most_features": max((sum(len(s.weights.values) for s in x.sets if s.mix) for x in layers), default=0),
@@ -65,6 +75,16 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
         "place_none": 255 if neurons < 256 else 65_535,
         "table_end": (len(TANH) - 1) << FRACTION,
     }
+
+
+def find_forms(layers: Sequence[Layer], stride: int) -> set[str]:
+    """The kernels that layers with this stride along a row need, see layers.c.j2."""
+    forms = {"block"} if stride == 1 and _assembled(layers, 16) else set[str]()
+    for g in _geometries(layers):
+        if g.stride[1] == stride and not is_single(g):
+            forms |= {"block"} if g.group_out > 1 else set()
+            forms.add("any" if g.dilation[1] > 1 else "square" if g.kernel == (3, 3) else "lines")
+    return forms
 
 
 def _geometries(layers: Sequence[Layer]) -> list[Geometry]:
@@ -82,11 +102,32 @@ def has_edges(g: Geometry) -> bool:
     return g.is_padded or (g.out_w < 4 and not is_single(g))
 
 
+def _assembled(layers: Sequence[Layer], tile: int) -> int:
+    """How many taps are assembled for all rows of weights of a layer: those of all outputs up to a limit, at least of a tile."""
+    most, limit, largest = *_ASSEMBLED[tile], 0
+    for g in _geometries(layers):
+        taps = -(-g.group_in * g.kernel[0] * g.kernel[1] // 4) * 4
+        if g.group_out > 1 and not is_single(g) and taps <= most:
+            largest = max(largest, taps * tile, min(taps * -(-g.out_w * g.out_h // tile) * tile, limit))
+    return largest
+
+
 def _patch(edged: Sequence[Geometry], tile: int) -> int:
-    """Numbers in a patch: all channels that a product reads, up to a limit, but at least one channel."""
+    """Numbers in a patch: what a product reads for all outputs, up to a limit, but at least one channel for a tile.
+
+    With `tile` 0: of small code, which computes one tile of 4 at a time.
+    """
     largest = 1
     for g in edged:
-        size = min(tile, max(4, g.out_w)) if not is_single(g) else 1
-        one = g.kernel[0] * ((size - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1)
-        largest = max(largest, one, min(one * g.group_in, _LARGEST_PATCH[tile]))
+        size = min(tile or 4, max(4, g.out_w)) if not is_single(g) else 1
+        one, whole = (
+            _reach(rows, g, 0) * _reach(columns, g, 1)
+            for rows, columns in ((1, size), (g.out_h, max(size, g.out_w)) if tile else (1, size))
+        )
+        largest = max(largest, one, min(whole * g.group_in, _LARGEST_PATCH[tile]))
     return largest
+
+
+def _reach(outputs: int, g: Geometry, axis: int) -> int:
+    """Numbers along an axis that the windows of so many outputs cover."""
+    return (outputs - 1) * g.stride[axis] + (g.kernel[axis] - 1) * g.dilation[axis] + 1

@@ -25,7 +25,7 @@ class Source:
         constant_bytes: weights, tables, layer records and labels in flash, with 32-bit pointers.
         steps: kind, multiply-accumulates and numbers of each kernel call, see `describe_step`.
         kernels: names of the parts of the template that are used; `strides` along a row, of layers computed in tiles.
-        patch: numbers of a padded input that a board assembles on its stack.
+        patch: numbers of a padded input that small code assembles on the stack of a board.
     """
 
     is_int8: bool
@@ -86,7 +86,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         steps=steps,
         kernels=tuple(sorted(k for k, used in values["uses"].items() if used is True)),
         strides=tuple(values["strides"]),
-        patch=values["tiles"] * values["patches"][4] if values["uses"]["edges"] else 0,
+        patch=values["tiles"] * values["patches"][0] if values["uses"]["edges"] else 0,
     )
 
 

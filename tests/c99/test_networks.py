@@ -27,6 +27,8 @@ from tests.c99.compiled import (
     write,
 )
 
+NATIVE = "-O3 -march=native"
+
 
 @needs_compiler
 @pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN + SOMAS)
@@ -55,14 +57,16 @@ def _check_against_onnx(reference, logits, program, *, dendritic: bool) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("tile", [4, 8, 16])
-@pytest.mark.parametrize("name", ["ressep1d", "conv2d_pool"])
-def test_all_tiles_give_the_same(name, tile, tmp_path) -> None:
-    """What boards, SSE2 and AVX compute; on any machine."""
+@pytest.mark.parametrize(
+    "how", ["-Os -DTILE=4", "-O2 -DTILE=4", "-O2 -DTILE=4 -DNN_DSP", "-O2 -DTILE=8", "-O2 -DTILE=16", NATIVE]
+)
+@pytest.mark.parametrize("name", ["ressep1d", "conv2d_pool", "dscnn"])
+def test_all_tiles_give_the_same(name, how, tmp_path) -> None:
+    """What boards, with DSP instructions or small code, SSE2 and AVX compute; on any machine but for the last."""
     model, shape = build(name, "gradient", "all")
     float_path, int8_path = write(model, shape, tmp_path)
     x, program = inputs(shape, 50), lower(int8_path)
-    flags = f"{STRICT} -O2 -DTILE={tile} -DBLOCK={2 if tile == 4 else 4} -fsanitize=address,undefined"
+    flags = f"{STRICT} {how} -fsanitize=address,undefined -fno-sanitize-recover=all"
     got = run(compile_program(lower(float_path), tmp_path / "float", flags), x, 6)
     np.testing.assert_allclose(got, run_onnx(float_path, x), atol=1e-4)
     x8 = quantise_input(x, known(program.source.quant))
