@@ -121,17 +121,20 @@ class Candidate:
 def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -> Candidate:
     """The candidate that a point of a space describes in one arm.
 
-    The baseline arm leaves out every `grow` stage; everything else is equal, including the number of epochs.
+    The baseline arm leaves out every `grow` stage; everything else is equal, including the number of epochs. A schedule that
+    begins with `grow` has dendrites from the start; the baseline begins with `fit` there.
 
     Raises:
         RequestError: fewer than 2 epochs per stage.
     """
     words: list[str] = []
-    for word in str(point["stages"]).split():
+    for i, word in enumerate(str(point["stages"]).split()):
         if word != "grow":
             words.append(word)
         elif arm == "dendritic":
             words += [word] * int(point["cycles"])
+        elif i == 0:
+            words.append("fit")
     if epochs < _LEAST_EPOCHS * len(words):
         raise RequestError(
             f"epochs: expected at least {_LEAST_EPOCHS} for each of the {len(words)} stages, got {epochs}; raise --epochs"
@@ -151,12 +154,13 @@ def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -
 def split_epochs(words: list[str], epochs: int, *, fit_share: float | None = None) -> list[int]:
     """Split `epochs` over stages in proportion to their shares: each gets at least 2, the sum is exact.
 
+    The first stage has the share of `fit`, whatever it is.
+
     Args:
         fit_share: the first stage's share, instead of its usual one.
     """
-    shares = {**_EPOCH_SHARE, "fit": fit_share} if fit_share else _EPOCH_SHARE
-    total = sum(shares[word] for word in words)
-    split = [max(_LEAST_EPOCHS, int(epochs * shares[word] / total)) for word in words]
+    shares = [fit_share or _EPOCH_SHARE["fit"], *(_EPOCH_SHARE[word] for word in words[1:])]
+    split = [max(_LEAST_EPOCHS, int(epochs * share / sum(shares))) for share in shares]
     while sum(split) > epochs:
         split[split.index(max(split))] -= 1
     split[0 if fit_share is None else -1] += epochs - sum(split)

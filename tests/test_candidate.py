@@ -105,7 +105,7 @@ def test_every_point_makes_a_candidate_with_exactly_the_epochs_in_both_arms(seed
     grown = sum(stage.op == "grow" for stage in candidate.stages)
     wanted = str(point["stages"]).split().count("grow") * int(point["cycles"])
     assert candidate.epochs == epochs
-    assert candidate.stages[0].op == "fit"
+    assert candidate.stages[0].op == ("grow" if str(point["stages"]).startswith("grow") and arm == "dendritic" else "fit")
     assert grown == (wanted if arm == "dendritic" else 0)
 
 
@@ -115,6 +115,13 @@ def test_the_baseline_leaves_out_growing_and_nothing_else() -> None:
     assert [stage.op for stage in baseline.stages] == ["fit", "prune"]
     assert (baseline.network, baseline.training) == (dendritic.network, dendritic.training)
     assert baseline == design("baseline", stages="fit prune")
+
+
+def test_a_schedule_may_begin_with_dendrites_and_the_baseline_then_begins_with_training() -> None:
+    dendritic, baseline = (design(arm, stages="grow prune", cycles=1) for arm in ("dendritic", "baseline"))
+    assert [stage.op for stage in dendritic.stages] == ["grow", "prune"]
+    assert [stage.op for stage in baseline.stages] == ["fit", "prune"]
+    assert [stage.epochs for stage in dendritic.stages] == [stage.epochs for stage in baseline.stages]
 
 
 def test_a_stage_holds_its_own_settings_only() -> None:

@@ -103,7 +103,7 @@ def has_edges(g: Geometry) -> bool:
 
 
 def _assembled(layers: Sequence[Layer], tile: int) -> int:
-    """How many taps are assembled for all rows of weights of a layer: those of all outputs up to a limit, at least of a tile."""
+    """How many taps are assembled for all rows of weights: those of all outputs up to a limit, at least of a tile."""
     most, limit, largest = *_ASSEMBLED[tile], 0
     for g in _geometries(layers):
         taps = -(-g.group_in * g.kernel[0] * g.kernel[1] // 4) * 4

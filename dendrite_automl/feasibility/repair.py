@@ -130,5 +130,5 @@ class Repairer:
 
 def _without_last_growth(candidate: Candidate) -> Candidate:
     """Without the dendrites after which no channels are removed: they only add, so the whole fits exactly if this does."""
-    kept = max(index for index, stage in enumerate(candidate.stages) if stage.op != "grow")
+    kept = max(index for index, stage in enumerate(candidate.stages) if index == 0 or stage.op != "grow")
     return replace(candidate, stages=candidate.stages[: kept + 1])

@@ -201,6 +201,7 @@ class Surrogate:
                 row += [place / (len(knob.choices) - 1)] if knob.is_numeric else np.eye(len(knob.choices))[place].tolist()
             elif knob.name in _WORDS:
                 row += [float(bool(grown) and getattr(grown[0], knob.name) == choice) for choice in knob.choices]
+        row.append(float(gone[0].op == "grow"))  # dendrites from the start
         for word in ("shrink", "prune"):
             row.append(2 * sum(stage.ratio or 0.0 for stage in gone if stage.op == word))
         sizes = np.log10(np.maximum([cost.params, cost.macs], 1))

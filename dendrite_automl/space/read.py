@@ -54,7 +54,7 @@ _RULES: dict[str, dict[str, str]] = {
     },
 }
 _EXPECTED = {
-    "stages": "a string of stages that starts with fit, made of the words " + ", ".join(STAGE_WORDS),
+    "stages": "a string of stages that starts with fit or grow, made of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
     "share": "a number from 0 to below 1",
     "unit": "a number from 0 to 1",
@@ -249,7 +249,7 @@ def _knob(name: str, section: str, value: Any, where: str, family: str) -> Knob:
 def _follows(value: Any, rule: str) -> bool:
     if rule == "stages":
         words = value.split() if isinstance(value, str) else []
-        return words[:1] == ["fit"] and words.count("fit") == 1 and all(word in STAGE_WORDS for word in words)
+        return words[:1] in (["fit"], ["grow"]) and "fit" not in words[1:] and all(word in STAGE_WORDS for word in words)
     if rule == "weights":
         return value in CLASS_WEIGHTS
     if rule == "word":

@@ -17,6 +17,8 @@ from tests.factories import make_space, make_space_text
 WIDTHS = "[0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5]"
 SOLVED = load_space("keywords_sepconv1d")
 LISTED = re.sub(r"\[size\].*\n.*\n\n", "", SOLVED.text.replace("[network]\n", f"[network]\nwidth = {WIDTHS}\n"))
+KINDS = 'kind = ["gradient", "perforated", "low_rank", "subset", "pool", "fitted"]'
+LISTED = re.sub(r"kind = .*", KINDS, LISTED.replace(', "grow", "grow prune"]', "]"))
 SPACE = parse_space(LISTED.replace("size = 1.0", "width = 1.0").replace("size = 0.55", "width = 1.5"), where="listed")
 SPACES = {name: load_space(name) for name in available_spaces()}
 

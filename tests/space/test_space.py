@@ -172,7 +172,7 @@ def test_stages_and_learning_rate_are_always_needed(before: str) -> None:
         ("[4, 8]", "[4, 1979-05-27]", "hidden", "a number, a string or true/false"),
         ("[4, 8]", "[4, nan]", "hidden", "got nan"),
         ("[4, 8]", "inf", "hidden", "got inf"),
-        ('"fit",', '"grow",', "stages", "starts with fit"),
+        ('"fit",', '"prune",', "stages", "starts with fit or grow"),
         ('"fit",', '"fit fit",', "stages", "starts with fit"),
         ('"fit",', '"fit sleep",', "stages", "fit, shrink, prune, grow"),
         ('"fit",', '"",', "stages", "starts with fit"),
