@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.user_files import read_toml
 
 _CATALOGUE = Path(__file__).with_name("devices.toml")
 # figure -> smallest and largest plausible value; anything outside is most likely in the wrong unit
@@ -250,7 +250,7 @@ def _read_profile(name: str) -> DeviceProfile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise RequestError(f"device: cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which gives line and column

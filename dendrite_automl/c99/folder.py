@@ -26,7 +26,7 @@ from dendrite_automl.c99.stream import StreamSource, make_stream_source
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.member import TOLERANCE
 from dendrite_automl.export.artifact.stream import resolve_settings
-from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
 from dendrite_automl.result import Snapshot
 from dendrite_automl.version import __version__
 
@@ -126,8 +126,7 @@ def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) ->
     labels = [str(label) for label in description["labels"]]
     programs = {"model": lower(folder / "model.onnx"), "model_int8": lower(folder / "model.int8.onnx")}
     sources = {name: make_source(program, name=name, title=title, labels=labels) for name, program in programs.items()}
-    with np.load(folder / "vectors.npz", allow_pickle=False) as vectors:
-        inputs, logits, logits_int8 = (vectors[key] for key in ("inputs", "logits", "logits_int8"))
+    inputs, logits, logits_int8 = read_vectors(folder)
     int8 = programs["model_int8"]
     reference = run_program(int8, quantise_input(inputs, known(int8.source.quant)))
     pair = _Pair(programs=programs, sources=sources, inputs=inputs, logits=logits, logits_int8=logits_int8, reference=reference)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from dendrite_automl.comparison import Comparison, compare
+from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
 from dendrite_automl.report.compare_table import comparison_rows
@@ -180,8 +180,10 @@ def _card(run: Run, row: Row) -> dict[str, Any]:
     artifact = None
     if row["artifact"]:
         try:
-            artifact = json.loads((Path(row["artifact"]) / "artifact.json").read_text(encoding="utf-8"))
+            artifact = read_description(Path(row["artifact"]) / "artifact.json")
         except (OSError, ValueError):  # moved or damaged: the card goes without it
+            artifact = None
+        if artifact is not None and artifact["format"] != FORMAT:
             artifact = None
     candidate = run.candidates()[row["candidate"]]
     return {

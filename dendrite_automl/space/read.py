@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from dendrite_automl.space.space import (
     SearchSpace,
     Value,
 )
+from dendrite_automl.user_files import LARGEST_TOML, parse_toml, read_text
 
 _PACKAGE = Path(__file__).parent.parent
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
@@ -85,10 +85,10 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise RequestError(f'space: expected one of {", ".join(shipped)} or the path of a TOML file, got "{name_or_path}"')
     try:
-        text = path.read_text(encoding="utf-8")
-        return parse_space(text, where=str(name_or_path))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, LARGEST_TOML)
+    except (OSError, ValueError) as error:
         raise RequestError(f"{path}: expected a readable text file: {error}") from None
+    return parse_space(text, where=str(name_or_path))
 
 
 def parse_space(text: str, where: str) -> SearchSpace:
@@ -110,8 +110,8 @@ def _line_of(text: str, position: int) -> int:
 
 def _parse(text: str, where: str) -> SearchSpace:
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise SpaceError(f"{where}: expected TOML: {error}") from None
     words = {key: _text(data, key, where) for key in ("name", "description", "source", "task")}
     families = _families(data, where)

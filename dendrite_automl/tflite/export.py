@@ -17,7 +17,7 @@ from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Program, known
 from dendrite_automl.errors import AutoMLError, RequestError, Unsupported
-from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tflite.builder import map_of, order
 from dendrite_automl.tflite.check import has_micro, run_micro, to_input, to_steps
@@ -120,8 +120,7 @@ def _render(values: Mapping[str, Any]) -> str:
 
 def _try(folder: Path, program: Program, model: Model, data: bytes) -> dict[str, Any]:
     """The file in the interpreter, on the artifact's test vectors, against the integer arithmetic of the C code."""
-    with np.load(folder / "vectors.npz", allow_pickle=False) as vectors:
-        inputs, logits = vectors["inputs"], vectors["logits_int8"]
+    inputs, _, logits = read_vectors(folder)
     x, quant = quantise_input(inputs, known(program.source.quant)), known(program.target.quant)
     reference = run_program(program, x).astype(np.float64) - quant.zero
     run = run_micro(data, to_input(model, x))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dendrite_automl.budget import Budget
+from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
 from dendrite_automl.export.artifact.fit import check_fit
-from dendrite_automl.export.artifact.member import FILES, FORMAT, TOLERANCE
+from dendrite_automl.export.artifact.member import FILES, TOLERANCE
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
 from dendrite_automl.export.artifact.signature import check_signature
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
 from dendrite_automl.export.onnx.run import run_onnx
+from dendrite_automl.npz import read_npz
 from dendrite_automl.result import Snapshot
+
+_VECTORS = ("inputs", "logits", "logits_int8")
+MOST_VECTORS = 1000  # export writes 32
 
 
 def verify_artifact(
@@ -88,11 +92,10 @@ def _read_description(folder: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArtifactMismatch(f"{folder}: expected artifact.json, got no such file")
     try:
-        description: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = description["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactMismatch(f"{path}: expected an artifact's description: {error!r}") from None
-    if found != FORMAT:
+        description = read_description(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactMismatch(f"{path}: expected an artifact's description: {error}") from None
+    if (found := description["format"]) != FORMAT:
         raise RequestError(f"{path}: expected format {FORMAT}, got {found}; verify it with the version that wrote it")
     return description
 
@@ -139,12 +142,30 @@ def _check_fit(folder: Path, description: Mapping[str, Any], snapshot: Snapshot)
     return device
 
 
-def _compare_vectors(folder: Path) -> dict[str, Any]:
+def read_vectors(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """The test vectors of an artifact: inputs, and the logits of the float32 and the int8 file for them.
+
+    Raises:
+        ArtifactMismatch: they are no such arrays.
+    """
+    path = folder / "vectors.npz"
     try:
-        with (folder / "vectors.npz").open("rb") as file, np.load(file, allow_pickle=False) as vectors:
-            inputs, logits, logits_int8 = (vectors[key] for key in ("inputs", "logits", "logits_int8"))
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactMismatch(f"{folder / 'vectors.npz'}: expected inputs, logits and logits_int8: {error}") from None
+        found = read_npz(path, _VECTORS)
+    except (OSError, ValueError) as error:
+        raise ArtifactMismatch(f"{path}: expected {', '.join(_VECTORS)}: {error}") from None
+    for name in _VECTORS:
+        array = found.get(name)
+        if array is None or array.dtype != np.float32 or array.ndim < 2 or not array.size or len(array) > MOST_VECTORS:
+            got = "none" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise ArtifactMismatch(f"{path}: {name}: expected float32 arrays of up to {MOST_VECTORS} examples, got {got}")
+    inputs, logits, logits_int8 = (found[name] for name in _VECTORS)
+    if not len(inputs) == len(logits) == len(logits_int8):
+        raise ArtifactMismatch(f"{path}: expected logits for each of {len(inputs)} inputs, got another number")
+    return inputs, logits, logits_int8
+
+
+def _compare_vectors(folder: Path) -> dict[str, Any]:
+    inputs, logits, logits_int8 = read_vectors(folder)
     found = {}
     for name, expected in (("model.onnx", logits), ("model.int8.onnx", logits_int8)):
         try:
