@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dendrite_automl.candidate import CANDIDATE_IN_FILES
-from dendrite_automl.result import SNAPSHOT_IN_FILES
+from dendrite_automl.result import SNAPSHOT_IN_FILES, Snapshot
 from dendrite_automl.user_files import Each, Number, check_json, read_json
 
 FORMAT = 4
@@ -28,7 +28,7 @@ _REPORT: dict[str, Any] = {
 }
 _BYTES = ("peak_ram_bytes", "peak_ram_bytes_int8", "int8_scratch_bytes", "weights_bytes", "weights_bytes_int8", "operators")
 _IN_FILE: dict[str, Any] = {
-    "snapshot": SNAPSHOT_IN_FILES,
+    "snapshot": {**SNAPSHOT_IN_FILES, "measurement": {**SNAPSHOT_IN_FILES["measurement"], "latency_ms": _MAYBE}},
     "labels": [str],
     "sha256": Each(str),
     "accuracy": {
@@ -53,7 +53,7 @@ _IN_FILE: dict[str, Any] = {
         "latency_ms_int8": _MAYBE,
         **dict.fromkeys(("latency_basis?", "latency_basis_int8?"), _TEXT),
     },
-    "data": {"task": str, "about": str, "sha256": str, "examples": Each(_COUNT)},
+    "data": {"task": str, "about": str, "sha256": str, "examples": dict.fromkeys(("train", "val", "test"), _COUNT)},
     "preprocessing": dict,
     "provenance": {
         "candidate": CANDIDATE_IN_FILES,
@@ -86,6 +86,7 @@ def read_description(path: Path) -> Mapping[str, Any]:
 
 def _check(found: Mapping[str, Any]) -> None:
     check_json(found, _IN_FILE, "artifact.json")
+    Snapshot.from_json(found["snapshot"])
     classes, accuracy, given = len(found["labels"]), found["accuracy"], found["onnx"]["input"]
     if classes < 2:
         raise ValueError(f"artifact.json: labels: expected at least 2, got {classes}")

@@ -22,8 +22,9 @@ def read_text(path: Path, largest: int) -> str:
         OSError: it cannot be read.
         ValueError: it is not UTF-8, or has more than `largest` characters.
     """
+    size = path.stat().st_size or largest  # 0 for a pipe
     with path.open(encoding="utf-8") as file:
-        text = file.read(largest + 1)
+        text = file.read(min(size, largest) + 1)  # it takes as much memory as it is told to read
     if len(text) > largest:
         raise ValueError(f"expected at most {largest:,} characters, got more")
     return text
