@@ -80,7 +80,7 @@ def _reason(error: Exception) -> str:
 def _check(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, largest: int, check: Check | None) -> None:
     """Compare an array's header with what the file can hold, and with the limits."""
     if entry.compress_type not in _METHODS:
-        raise ValueError(f"expected an array that is stored or deflated, got another compression")
+        raise ValueError("expected an array that is stored or deflated, got another compression")
     with archive.open(entry) as member:
         shape, dtype = _read_header(member)
     if dtype.hasobject or dtype.names is not None:

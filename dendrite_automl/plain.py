@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
 _BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 _JOINERS = "\u200c\u200d"  # of letters and emoji: they do not change the direction of writing
+_MARKS = re.compile(r"([\\`\[\]<>|])")
 _FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "'")
 
@@ -28,6 +30,22 @@ def make_plain(text: str) -> str:
 def make_line(text: str) -> str:
     """The lines of a text as one, plain."""
     return make_plain(_BREAKS.sub(" ", text.strip()))
+
+
+def to_markdown(text: str) -> str:
+    """A text for a line or a cell of Markdown that makes no links, code, HTML or further cells."""
+    return _MARKS.sub(r"\\\1", make_line(text)).replace("&", "&amp;")
+
+
+def to_code(text: str) -> str:
+    """A text as inline code of Markdown, which it cannot end."""
+    return "`" + make_line(text).replace("`", "'") + "`"
+
+
+def to_json_text(value: object) -> str:
+    """JSON for people, on one line: letters as they are, but neither backquotes nor what is not plain."""
+    text = json.dumps(value, ensure_ascii=False).replace("`", "\\u0060")
+    return text if is_plain(text) else json.dumps(value).replace("`", "\\u0060")
 
 
 def is_file_name(text: str) -> bool:

@@ -69,10 +69,15 @@ def parse_json(text: str | bytes) -> Any:
     Raises:
         ValueError: it is not JSON, or is nested too deeply.
     """
+    if isinstance(text, bytes):
+        text = text.decode()
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # perhaps half of a character, which no file can hold
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return value
 
 
 @dataclass(frozen=True, slots=True)

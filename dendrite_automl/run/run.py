@@ -77,6 +77,8 @@ class Run:
     def _read_all(self) -> None:
         """Read every record once, so that damage shows when a run is opened and not later."""
         self.snapshots(), self.confirmed(), self.finishes()
+        for line in self.of_kind("trial"):
+            Candidate.from_json(line["value"])
 
     def reload(self, records: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> None:
         """Replace what was read from results.jsonl and confirmed.jsonl."""
@@ -234,9 +236,7 @@ class Run:
             predicted = {name[3:]: array for name, array in stored.items() if name.startswith("of_")}
             _check_predictions(labels, predicted)
         except (OSError, ValueError) as error:
-            raise RequestError(
-                f"run: {path}: damaged: {error}; write it again with `automl export {self.path}`"
-            ) from None
+            raise RequestError(f"run: {path}: damaged: {error}; write it again with `automl export {self.path}`") from None
         return labels, predicted
 
     def label_errors(self) -> list[dict[str, Any]]:
@@ -398,4 +398,3 @@ def check_free_space(path: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed_bytes:
         raise AutoMLError(f"out: expected at least {needed_bytes // 2**20} MiB free at {parent}, got {free // 2**20} MiB")
-

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ _RULES: dict[str, dict[str, str]] = {
         "class_weights": "weights",
     },
 }
+_MOST_KNOBS, _MOST_ANCHORS = 200, 1000  # an anchor has a value of every knob
+_LARGEST = 2.0**53  # of a number; larger whole ones may not even fit into a float
 _EXPECTED = {
     "stages": "a string of stages that starts with fit, made of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
@@ -128,10 +130,12 @@ def _parse(text: str, where: str) -> SearchSpace:
         *_size_knobs(data, families, scales, where),
         *(knob for section in ("network", "schedule", "training") for knob in _knobs(data, section, where, families)),
     )
-    names = [knob.name for knob in knobs]
-    for name in names:
-        if names.count(name) > 1:
+    names = Counter(knob.name for knob in knobs)
+    for name, count in names.items():
+        if count > 1:
             raise _wrong(where, name, "expected in one section, got it in two; remove one")
+    if len(names) > _MOST_KNOBS:
+        raise SpaceError(f"{where}: expected at most {_MOST_KNOBS} knobs, got {len(names):,}")
     for required in ("stages", "learning_rate"):
         if required not in names:
             raise _wrong(where, required, "expected this knob, got nothing; see search_spaces/README.md")
@@ -139,6 +143,8 @@ def _parse(text: str, where: str) -> SearchSpace:
     entries = data.get("anchors", [])
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise SpaceError(f"{where}: anchors: expected points, each under its own [[anchors]], got {entries!r}", entry="anchors")
+    if len(entries) > _MOST_ANCHORS:
+        raise SpaceError(f"{where}: anchors: expected at most {_MOST_ANCHORS:,} points, got {len(entries):,}")
     anchors = tuple(_anchor(entry, knobs, where) for entry in entries)
     return SearchSpace(
         families=families, input_shape=tuple(shape), knobs=knobs, scales=scales, anchors=anchors, text=text, **words
@@ -262,18 +268,18 @@ def _follows(value: Any, rule: str) -> bool:
         return _is_count(value)
     if rule == "whole":
         return _is_count(value) or (value == 0 and isinstance(value, int) and not isinstance(value, bool))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         return False
     passes = {"fraction": 0 < value < 1, "share": 0 <= value < 1, "unit": 0 <= value <= 1, "positive": value > 0}
     return {**passes, "nonnegative": value >= 0}[rule]
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= _LARGEST)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
 
 
 def _check_needed(knobs: tuple[Knob, ...], where: str) -> None:

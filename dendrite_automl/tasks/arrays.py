@@ -16,8 +16,8 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.npz import read_npz
 from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
 from dendrite_automl.tasks.task import (
-    SPLIT_SEED,
     MAX_BYTES,
+    SPLIT_SEED,
     VAL_SHARE,
     Split,
     Standardisation,

@@ -179,9 +179,7 @@ def _sources(recordings: Sequence[Recording], heads: dict[Path, WaveHead], plan:
     ]
 
 
-def _background(
-    folder: Path, plan: ClipPlan, check_clips: Callable[[int, str], None]
-) -> tuple[dict[str, list[Source]], str]:
+def _background(folder: Path, plan: ClipPlan, check_clips: Callable[[int, str], None]) -> tuple[dict[str, list[Source]], str]:
     """Clips of the background folder by split, and a note on it; empty if there are too few for every split."""
     place = folder / BACKGROUND
     if not place.is_dir():

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.tasks.task import SPLIT_SEED, TEST_SHARE, check_classes, check_members, check_names, cut_splits, stratified_split
+from dendrite_automl.tasks.task import (
+    SPLIT_SEED,
+    TEST_SHARE,
+    check_classes,
+    check_members,
+    check_names,
+    cut_splits,
+    stratified_split,
+)
 
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
            "validation": "val"}  # fmt: skip

@@ -15,7 +15,15 @@ from dendrite_automl.tasks.folders import file_names, flat_folders, split_folder
 from dendrite_automl.tasks.groups import cut_groups
 from dendrite_automl.tasks.leakage import group_notes
 from dendrite_automl.tasks.naming import LABEL, Naming
-from dendrite_automl.tasks.task import SPLIT_SEED, TEST_SHARE, VAL_SHARE, check_classes, check_members, check_names, stratified_split
+from dendrite_automl.tasks.task import (
+    SPLIT_SEED,
+    TEST_SHARE,
+    VAL_SHARE,
+    check_classes,
+    check_members,
+    check_names,
+    stratified_split,
+)
 
 _LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}  # of Speech Commands
 _EXPORT = {"training": "train", "testing": "test"}  # of Edge Impulse

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.columns import encode, fit_columns
 from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
+from dendrite_automl.tasks.logs import MOST_COLUMNS
 from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_splits, make_task
 
@@ -28,7 +29,6 @@ MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")
 _LARGEST_CSV = 2**30  # bytes; pandas needs several times as much
 _LARGEST_PARQUET = 2**31  # bytes of all values
 _ROWS_TOGETHER = 2**14
-_MOST_COLUMNS = 2**16
 _DELIMITERS = ",;\t|"
 _COMMA, _POINT = re.compile(r"\d,\d"), re.compile(r"\d\.\d")
 _MOST_FLOAT_LABELS = 20  # up to this many distinct fractional numbers are taken for classes
@@ -203,8 +203,8 @@ def _expanded_bytes(column: Any) -> int:
 
 
 def _check_names(names: list[str]) -> None:
-    if len(names) > _MOST_COLUMNS:
-        raise ValueError(f"expected at most {_MOST_COLUMNS:,} columns, got {len(names):,}")
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"expected at most {MOST_COLUMNS:,} columns, got {len(names):,}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'expected columns with different names, got "{twice}" twice')

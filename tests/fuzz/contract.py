@@ -42,7 +42,7 @@ NASTY = (
     "grün 日本",
     "a" * 300,
 )  # names that can be printed
-UNPRINTABLE = ("line\nbreak", "\r=1+1", "nul\0", "\x1b[31mred", "\u202egnp.exe", "\u2066x\u2069", "\ud800", "tab\t", "\u2028x")
+UNPRINTABLE = ("line\nbreak", "\r=1+1", "nul\0x", "\x1b[31mred", "\u202egnp.exe", "\u2066x\u2069", "\ud800", "tab\t", "\u2028x")
 
 
 def examples(count: int) -> settings:
