@@ -97,8 +97,8 @@ def _check(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, largest:
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    version = np.lib.format.read_magic(member)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(member)
     if version != _VERSION:
         raise ValueError(f"expected a plain array, got one in format {version}")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(member)  # type: ignore[no-untyped-call]
+    shape, _, dtype = np.lib.format.read_array_header_1_0(member)
     return shape, dtype

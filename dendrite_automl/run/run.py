@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
@@ -232,7 +234,7 @@ class Run:
             raise RequestError(f"run: {self.path} has no test predictions; write them with `automl export {self.path}`")
         try:
             stored = read_npz(path)
-            labels = stored.pop("labels", None)
+            labels = stored.get("labels", np.empty(0))
             predicted = {name[3:]: array for name, array in stored.items() if name.startswith("of_")}
             _check_predictions(labels, predicted)
         except (OSError, ValueError) as error:
@@ -366,13 +368,13 @@ def _as_artifact(row: Mapping[str, Any]) -> Artifact:
     )
 
 
-def _check_predictions(labels: NDArray[Any] | None, predicted: Mapping[str, NDArray[Any]]) -> None:
+def _check_predictions(labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> None:
     """Compare stored predictions with what `write_predictions` takes.
 
     Raises:
         ValueError: they are something else.
     """
-    if labels is None or labels.ndim != 1 or not len(labels):
+    if labels.ndim != 1 or not len(labels):
         raise ValueError("expected labels [samples]")
     for name, array in {"labels": labels[None], **predicted}.items():
         if array.dtype.kind not in "iu" or array.ndim != 2 or array.shape[1] != len(labels) or not len(array):

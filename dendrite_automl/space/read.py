@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -54,7 +55,7 @@ _RULES: dict[str, dict[str, str]] = {
     },
 }
 _MOST_KNOBS, _MOST_ANCHORS = 200, 1000  # an anchor has a value of every knob
-_LARGEST = 2.0**53  # of a number; larger whole ones may not even fit into a float
+_LARGEST = 2**63  # of a whole number: far larger ones do not even fit into a float
 _EXPECTED = {
     "stages": "a string of stages that starts with fit, made of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
@@ -268,14 +269,18 @@ def _follows(value: Any, rule: str) -> bool:
         return _is_count(value)
     if rule == "whole":
         return _is_count(value) or (value == 0 and isinstance(value, int) and not isinstance(value, bool))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+    if isinstance(value, bool) or not _is_number(value):
         return False
     passes = {"fraction": 0 < value < 1, "share": 0 <= value < 1, "unit": 0 <= value <= 1, "positive": value > 0}
     return {**passes, "nonnegative": value >= 0}[rule]
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= _LARGEST)
+    return isinstance(value, str) or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return abs(value) <= _LARGEST if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
 
 
 def _is_count(value: Any) -> bool:
