@@ -15,6 +15,7 @@ from dendrite_automl.c99.lower import lower
 from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.export.onnx.count import load_graph
+from dendrite_automl.measure.liveness import Operator, plan_order
 from tests.fuzz.contract import damaged, examples, read
 from tests.fuzz.folders import seal
 from tests.fuzz.memory import peak_bytes
@@ -166,3 +167,17 @@ def test_what_would_take_all_memory_or_never_end_is_refused_before_it_runs(fresh
     error, peak = peak_bytes(lambda: check(folder))
     assert isinstance(error, ArtifactMismatch)
     assert peak < 50 * 2**20
+
+
+def test_a_graph_of_many_parallel_branches_is_planned_in_limited_time() -> None:
+    """The best order of execution is not looked for without end."""
+    operators = [Operator(reads=("x",), writes=(f"a{i}",), form="compute") for i in range(100)]
+    operators += [Operator(reads=(f"a{i}",), writes=(f"b{i}",), form="compute") for i in range(100)]
+    operators += [Operator(reads=(f"b{i}",), writes=(f"c{i}",), form="compute") for i in range(100)]
+    operators += [Operator(reads=tuple(f"c{i}" for i in range(100)), writes=("y",), form="compute")]
+    sizes = {
+        "x": 6,
+        "y": 100,
+        **{f"{name}{i}": size + i % 7 for i in range(100) for name, size in (("a", 12), ("b", 36), ("c", 1))},
+    }
+    assert not read(plan_order, operators, sizes, ["x"], ["y"]).optimal

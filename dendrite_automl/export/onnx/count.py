@@ -15,7 +15,7 @@ from dendrite_automl.errors import ArtifactMismatch
 # Other operators read constants that are not weights, such as the zero of a neuron without a dendrite.
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 _LARGEST_BYTES = 2**28  # of a file
-_MOST_OPERATORS = 5000
+_MOST_OPERATORS = 2000
 _MOST_NUMBERS = 2**28  # in all tensors together, at batch 1
 WEIGHTED = ("Conv", "Gemm", "MatMul", "Mul", "Add", "BatchNormalization")
 
