@@ -77,7 +77,7 @@ def read_description(path: Path) -> Mapping[str, Any]:
         ValueError: it is damaged.
     """
     found = read_json(path)
-    check_json(found, {"format": Number(whole=True)}, "artifact.json")
+    check_json(found, {"format": object}, "artifact.json")
     if found["format"] == FORMAT:
         _check(found)
     description: Mapping[str, Any] = found

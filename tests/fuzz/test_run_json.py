@@ -39,7 +39,7 @@ def test_the_run_that_is_damaged_below_is_right(run_folder: Path) -> None:
     assert refused == []
 
 
-@examples(100)
+@examples(60)
 @given(data=st.data(), name=st.sampled_from(FILES))
 def test_a_damaged_file_is_refused_or_read(run_folder: Path, tmp_path: Path, data: st.DataObject, name: str) -> None:
     folder = copy(run_folder, tmp_path)
@@ -47,7 +47,7 @@ def test_a_damaged_file_is_refused_or_read(run_folder: Path, tmp_path: Path, dat
     use(folder)
 
 
-@examples(150)
+@examples(80)
 @given(data=st.data())
 def test_a_changed_run_json_is_refused_or_read(run_folder: Path, tmp_path: Path, data: st.DataObject) -> None:
     folder = copy(run_folder, tmp_path)
@@ -56,7 +56,7 @@ def test_a_changed_run_json_is_refused_or_read(run_folder: Path, tmp_path: Path,
     use(folder)
 
 
-@examples(150)
+@examples(80)
 @given(data=st.data(), name=st.sampled_from(["results.jsonl", "confirmed.jsonl"]))
 def test_changed_records_are_refused_or_read(run_folder: Path, tmp_path: Path, data: st.DataObject, name: str) -> None:
     folder = copy(run_folder, tmp_path)
@@ -70,7 +70,7 @@ def test_changed_records_are_refused_or_read(run_folder: Path, tmp_path: Path, d
 CELLS = st.sampled_from(["", "x", "-1", "0", "1e999", "nan", "inf", "9" * 400, "True", "../../..", "=1", "\u202e", "\0", '"'])
 
 
-@examples(100)
+@examples(60)
 @given(data=st.data(), name=st.sampled_from(["front.csv", "label_errors.csv"]))
 def test_changed_cells_are_refused_or_read(run_folder: Path, tmp_path: Path, data: st.DataObject, name: str) -> None:
     folder = copy(run_folder, tmp_path)
