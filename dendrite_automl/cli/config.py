@@ -56,7 +56,7 @@ def _checked(path: str | Path, key: str, value: Any) -> Any:
 def _flags_of_run(path: str | Path, info: Any) -> list[str]:
     """The command that run.json keeps, without the program's name."""
     command = info.get("command", "") if isinstance(info, dict) else ""
-    words = shlex.split(command, comments=False)
+    words = shlex.split(command, comments=False) if isinstance(command, str) else []
     if words[:2] != ["automl", "search"] or "#" in words:
         raise RequestError(
             f"config: {path}: expected the run of an `automl search`, got {command or 'none'!r}; data or a network in memory "

@@ -169,7 +169,7 @@ def test_what_would_take_all_memory_or_never_end_is_refused_before_it_runs(fresh
     assert peak < 50 * 2**20
 
 
-def test_a_graph_of_many_parallel_branches_is_planned_in_limited_time() -> None:
+def test_a_graph_of_many_parallel_branches_is_planned_in_limited_time(monkeypatch: Any) -> None:
     """The best order of execution is not looked for without end."""
     operators = [Operator(reads=("x",), writes=(f"a{i}",), form="compute") for i in range(100)]
     operators += [Operator(reads=(f"a{i}",), writes=(f"b{i}",), form="compute") for i in range(100)]
@@ -180,4 +180,5 @@ def test_a_graph_of_many_parallel_branches_is_planned_in_limited_time() -> None:
         "y": 100,
         **{f"{name}{i}": size + i % 7 for i in range(100) for name, size in (("a", 12), ("b", 36), ("c", 1))},
     }
+    monkeypatch.setattr("dendrite_automl.measure.liveness._STEPS", 200_000)
     assert not read(plan_order, operators, sizes, ["x"], ["y"]).optimal
