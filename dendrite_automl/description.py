@@ -95,7 +95,9 @@ def _check(found: Mapping[str, Any]) -> None:
         sizes = {len(report["classes"]), *(() if rows is None else (len(rows), *map(len, rows)))}
         if sizes != {classes}:
             raise ValueError(f"artifact.json: test: {kind}: expected {classes} classes as labels has, got {sizes}")
-    if not all(len(accuracy[name]) == 2 for name in ("test_ci95", "test_int8_ci95")):
+    intervals = [row["recall_ci95"] for report in found["test"].values() for row in report["classes"]]
+    intervals += [accuracy["test_ci95"], accuracy["test_int8_ci95"]]
+    if not all(ends is None or len(ends) == 2 for ends in intervals):
         raise ValueError("artifact.json: accuracy: expected intervals of two numbers")
     if not (len(given) == 2 and isinstance(given[1], list) and len(given[1]) > 1):
         raise ValueError(f"artifact.json: onnx: input: expected a name and a shape, got {given}")

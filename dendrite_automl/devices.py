@@ -116,7 +116,7 @@ class DeviceProfile:
         where = f'device "{self.name}"'
         for figure, (low, high) in _RANGES.items():
             value = getattr(self, figure)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e308:
                 raise RequestError(f"{where}: {figure}: expected a number, got {value!r}")
             if not low <= value <= high:
                 raise RequestError(f"{where}: {figure}: expected {low:,g} to {high:,g}, got {value:,g}; check its unit")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.plain import is_plain
 
-_MORE = 4  # times as many examples in the profile `fuzz`
+_MORE = 40  # times as many examples in the profile `fuzz`
 _SECONDS = 60  # of CPU time: what takes longer hangs
 NASTY = (
     '<script>document.title="ran"</script>',

@@ -54,6 +54,11 @@ def test_damaged_bytes_are_refused_or_right(fresh: Fresh, description: dict[str,
     use(seal(fresh(), content.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()))
 
 
+def test_an_interval_without_ends_is_refused(fresh: Fresh, description: dict[str, Any]) -> None:
+    description["test"]["int8"]["classes"][1]["recall_ci95"] = []
+    assert isinstance(use(seal(fresh(), json.dumps(description))), ArtifactMismatch)
+
+
 DEEP = {
     "nested lists": "[" * 200_000,
     "nested objects": '{"a":' * 100_000,

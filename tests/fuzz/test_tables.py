@@ -145,11 +145,9 @@ def test_a_parquet_file_that_repeats_a_long_string_a_million_times_is_refused(pl
 
 def test_rows_of_a_parquet_file_are_counted_before_they_are_read(place: Path, monkeypatch: Any) -> None:
     content = to_parquet(FRAME, place)
-    monkeypatch.setattr("dendrite_automl.tasks.task.MAX_BYTES", 4 * N * len(FRAME.columns))
-    assert isinstance(table(place, "a.parquet", content), Task)
     monkeypatch.setattr("dendrite_automl.tasks.task.MAX_BYTES", 4 * N * len(FRAME.columns) - 1)
     monkeypatch.setattr("dendrite_automl.tasks.tables._expanded_bytes", None)  # nothing is read
-    assert "GiB" in str(table(place, "a.parquet", content))
+    assert f"got {N} of {len(FRAME.columns)}" in str(table(place, "a.parquet", content))
 
 
 @examples(40)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dendrite_automl.cli.config import read_config
 from dendrite_automl.devices import get_device, load_devices
 from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.settings import read_seconds
 from dendrite_automl.space import SearchSpace, available_spaces, load_space, parse_space
 from tests.factories import make_space_text
 from tests.fuzz.contract import changed, damaged, examples, read
@@ -92,6 +93,14 @@ def test_a_damaged_run_as_config_is_refused_or_read(tmp_path: Path, value: Any, 
 def test_a_changed_device_profile_is_refused_or_read(tmp_path: Path, value: Any) -> None:
     (tmp_path / "d.toml").write_bytes(encode(to_file(value)))
     read(get_device, str(tmp_path / "d.toml"))
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "d.toml").write_text(to_file({**PROFILE, "ram_bytes": value}))
+    assert "ram_bytes: expected a number" in str(read(get_device, str(tmp_path / "d.toml")))
+    if value is not True:
+        assert "expected a duration" in str(read(read_seconds, "time", value))
 
 
 TEXTS: dict[str, Callable[[], str]] = {
