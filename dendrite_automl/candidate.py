@@ -10,6 +10,7 @@ from typing import Any
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.space import PRETRAINED, Point, SearchSpace, Value
+from dendrite_automl.user_files import Each, Number, check_json
 
 ARMS = ("dendritic", "baseline")
 # A new network learns for twice as long as one that only adapts to a changed structure.
@@ -17,6 +18,19 @@ _EPOCH_SHARE = {"fit": 2.0, "shrink": 1.0, "prune": 1.0, "grow": 1.0}
 _PRETRAINED_FIT_SHARE = 0.25  # for one that is already trained
 
 _OP_IN_FILES = "word"  # candidate ids are hashes of the JSON: its keys never change
+_VALUE = (Number(), str, bool)
+CANDIDATE_IN_FILES: dict[str, Any] = {
+    **dict.fromkeys(("arm", "space", "backbone"), str),
+    **dict.fromkeys(("network", "training"), Each(_VALUE)),
+    "stages": [
+        {
+            _OP_IN_FILES: str,
+            "epochs": Number(least=0, whole=True),
+            "ratio?": (Number(), None),
+            **dict.fromkeys(("kind?", "placement?", "activation?"), (str, None)),
+        }
+    ],
+}
 _LEAST_EPOCHS = 2  # of a stage: a dendrite cycle has two phases
 
 
@@ -102,7 +116,12 @@ class Candidate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Candidate:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError, TypeError, RequestError: it is not what `to_json` gives.
+        """
+        check_json(data, CANDIDATE_IN_FILES, "candidate")
         return cls(
             arm=data["arm"],
             space=data["space"],

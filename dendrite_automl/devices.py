@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.user_files import read_toml
 
 _CATALOGUE = Path(__file__).with_name("devices.toml")
 # figure -> smallest and largest plausible value; anything outside is most likely in the wrong unit
@@ -116,7 +116,7 @@ class DeviceProfile:
         where = f'device "{self.name}"'
         for figure, (low, high) in _RANGES.items():
             value = getattr(self, figure)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e308:
                 raise RequestError(f"{where}: {figure}: expected a number, got {value!r}")
             if not low <= value <= high:
                 raise RequestError(f"{where}: {figure}: expected {low:,g} to {high:,g}, got {value:,g}; check its unit")
@@ -250,7 +250,7 @@ def _read_profile(name: str) -> DeviceProfile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise RequestError(f"device: cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which gives line and column

@@ -1,10 +1,16 @@
 """All errors that the package raises on purpose. The CLI prints each as a single line and exits with its code."""
 
+from dendrite_automl.plain import make_line
+
 
 class AutoMLError(Exception):
     """Base of all errors of the package: the message says where, what was expected, what was found and what to do."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The message as one plain line, whatever a name or a library's message in it contains."""
+        return make_line(super().__str__())
 
 
 class RequestError(AutoMLError):

@@ -7,7 +7,31 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from dendrite_automl.plain import is_file_name
+from dendrite_automl.user_files import Number, check_json
+
 _STAGES_IN_FILES = "path"  # of results.jsonl since its first version
+_COUNT, _COST = Number(least=0, whole=True), Number(least=0)
+SNAPSHOT_IN_FILES: dict[str, Any] = {
+    "candidate": str,
+    "arm": str,
+    _STAGES_IN_FILES: [_COUNT],
+    "schedule": str,
+    "dendrites": _COUNT,
+    "seeds": [Number(whole=True)],
+    "accuracies": [Number()],
+    "accuracies_int8?": [Number()],
+    "measurement": {
+        **dict.fromkeys(("params", "macs", "flash_bytes", "peak_ram_bytes"), _COST),
+        "latency_ms?": (_COST, None),
+        "val_accuracy": Number(),
+        "val_accuracy_se?": (_COST, None),
+        "trained_epochs": _COUNT,
+        "train_seconds": Number(),
+        "trained_macs?": (_COST, None),
+        "val_accuracy_int8?": (Number(), None),
+    },
+}
 
 
 class Ending(StrEnum):
@@ -135,7 +159,16 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Snapshot:
-        """Inverse of `to_json`."""
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError, TypeError: it is not what `to_json` gives.
+        """
+        check_json(data, SNAPSHOT_IN_FILES, "snapshot")
+        if not data[_STAGES_IN_FILES]:
+            raise ValueError(f"snapshot: {_STAGES_IN_FILES}: expected a stage, got none")
+        if not is_file_name(data["candidate"]):  # files are named after it
+            raise ValueError(f"snapshot: candidate: expected letters and digits, got {data['candidate']!r}")
         fields = dict(data)
         fields["stages"] = fields.pop(_STAGES_IN_FILES)
         rows = {name: tuple(fields.get(name, ())) for name in ("stages", "seeds", "accuracies", "accuracies_int8")}

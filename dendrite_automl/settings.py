@@ -7,7 +7,6 @@ acts on a new setting has to know about it.
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def read_seconds(name: str, value: Any) -> float:
     """A number of seconds, or a string such as `90s`, `10m` or `2h`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value) if isinstance(value, str) else None
     seconds = float(match[1]) * _SECONDS[match[2]] if match else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (math.isfinite(seconds) and seconds > 0):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e308:
         raise RequestError(f"{name}: expected a duration > 0 such as 90s, 10m or 2h, got {_shown(value)}")
     return float(seconds)
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import settings
 
 settings.register_profile("dendrite_automl", deadline=None, database=None)
+settings.register_profile("fuzz", deadline=None, database=None)  # thousands of other cases each time: see tests/fuzz
 settings.load_profile("dendrite_automl")
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line
-from dendrite_automl.errors import AutoMLError, RequestError
+from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
 from dendrite_automl.tasks.features import FeatureSettings, compute_features, mel_bank
 from dendrite_automl.tasks.keywords import read_storage
 from dendrite_automl.version import __version__
+
+_MOST_SAMPLES = 2**22  # of a clip or a frame: a minute at 48 kHz is 2.9 million
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,6 +110,7 @@ def read_front_end(description: Mapping[str, Any]) -> FrontEnd | None:
     """The front end of an artifact's description; None if its task is not an audio task.
 
     Raises:
+        ArtifactMismatch: the description is damaged.
         AutoMLError: the libraries that computed the features are not installed.
     """
     prepared = description["preprocessing"]
@@ -116,7 +119,10 @@ def read_front_end(description: Mapping[str, Any]) -> FrontEnd | None:
     if importlib.util.find_spec("librosa") is None:
         raise AutoMLError('features of recordings need librosa, here as in training; install "dendrite-automl[audio]"')
     if "audio" in prepared:
-        return _from_settings(prepared)
+        try:
+            return _from_settings(prepared)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RequestError) as error:
+            raise ArtifactMismatch(f"artifact.json: preprocessing: expected features of recordings: {error!r}") from None
     return _of_keywords() if description["data"]["task"] == "keywords" else None
 
 
@@ -138,6 +144,10 @@ def need_front_end(description: Mapping[str, Any], where: object) -> FrontEnd:
 
 def _from_settings(prepared: Mapping[str, Any]) -> FrontEnd:
     s, samples = FeatureSettings.from_json(prepared["features"]), int(prepared["audio"]["clip_samples"])
+    scale = {name: np.array(prepared["standardise"][name], float) for name in ("mean", "std")}
+    sizes = (samples, s.fft_samples, s.rows, s.frames(samples), s.mel_filters)
+    if not 1 <= samples <= _MOST_SAMPLES or max(sizes) > _MOST_SAMPLES or any(of.shape != (s.rows,) for of in scale.values()):
+        raise ValueError(f"{samples} samples, {s.fft_samples} of a frame, {s.mel_filters} filters, {s.rows} rows")
     n = np.arange(s.frame_samples)
     return FrontEnd(
         rate=s.rate_hz,
@@ -151,8 +161,8 @@ def _from_settings(prepared: Mapping[str, Any]) -> FrontEnd:
         bank=mel_bank(s),
         power_factor=1 / s.fft_samples,
         floor=s.log_floor,
-        shift=np.array(prepared["standardise"]["mean"], float),
-        scale=np.array(prepared["standardise"]["std"], float),
+        shift=scale["mean"],
+        scale=scale["std"],
         cosines=_cosines(s.coefficients, s.mel_filters) if s.coefficients else None,
         wrap=s.wrap,
         energy=s.energy,

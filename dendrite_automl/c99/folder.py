@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +24,8 @@ from dendrite_automl.c99.stream import StreamSource, make_stream_source
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.member import TOLERANCE
 from dendrite_automl.export.artifact.stream import resolve_settings
-from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
+from dendrite_automl.plain import to_json_text, to_markdown
 from dendrite_automl.result import Snapshot
 from dendrite_automl.version import __version__
 
@@ -126,8 +125,7 @@ def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) ->
     labels = [str(label) for label in description["labels"]]
     programs = {"model": lower(folder / "model.onnx"), "model_int8": lower(folder / "model.int8.onnx")}
     sources = {name: make_source(program, name=name, title=title, labels=labels) for name, program in programs.items()}
-    with np.load(folder / "vectors.npz", allow_pickle=False) as vectors:
-        inputs, logits, logits_int8 = (vectors[key] for key in ("inputs", "logits", "logits_int8"))
+    inputs, logits, logits_int8 = read_vectors(folder)
     int8 = programs["model_int8"]
     reference = run_program(int8, quantise_input(inputs, known(int8.source.quant)))
     pair = _Pair(programs=programs, sources=sources, inputs=inputs, logits=logits, logits_int8=logits_int8, reference=reference)
@@ -144,6 +142,7 @@ def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) ->
         "version": __version__,
         "name": None,
         "title": title,
+        "heading": to_markdown(title),
         "features": front is not None,
         "inputs": programs["model"].source.size,
         "vectors": len(inputs),
@@ -231,14 +230,14 @@ def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any]) 
         "measured_with": measured_with(),
         "dendrites": any("sets" in source.kernels for source in pair.sources.values()),
         "input_shape": " x ".join(map(str, pair.programs["model"].source.shape)),
-        "preprocessing": json.dumps(description["preprocessing"], ensure_ascii=False),
-        "labels": ", ".join(re.sub(r"([*_`|<>\\])", r"\\\1", str(label)) for label in description["labels"]),
+        "preprocessing": to_json_text(description["preprocessing"]),
+        "labels": ", ".join(map(to_markdown, description["labels"])),
         "agree_float": f"{int((best == pair.logits.argmax(1)).sum())} of {len(best)}",
         "agree_int8": f"{int((best == pair.logits_int8.argmax(1)).sum())} of {len(best)}",
         "steps_apart": round(apart),
         "step": quant.scale,
-        "licence": description["licence"],
-        "patent": description.get("patent"),
+        "licence": to_markdown(description["licence"]),
+        "patent": to_markdown(description.get("patent") or ""),
     }
     if front is not None:
         flash, ram = estimate_features(front)

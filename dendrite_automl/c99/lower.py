@@ -15,6 +15,7 @@ from dendrite_automl.c99.neurons import Added, Channel, Expression, Product, Row
 from dendrite_automl.c99.program import Geometry, Pool, Program, Shift, Weights
 from dendrite_automl.c99.shapes import LARGEST_SPREAD, pair_of
 from dendrite_automl.c99.tensors import SQUASHES, Tensors
+from dendrite_automl.errors import ArtifactMismatch
 
 _POOLS: dict[str, Literal["max", "mean", "spread"]] = {
     "MaxPool": "max",
@@ -31,9 +32,12 @@ def lower(path: Path) -> Program:
 
     Raises:
         Unsupported: names the first operator that is not supported.
-        ArtifactMismatch: it is not an ONNX file.
+        ArtifactMismatch: it is not an ONNX file, or one whose operators are not put together as in those of an artifact.
     """
-    return _Lowering(path, read_graph(path)).run()
+    try:
+        return _Lowering(path, read_graph(path)).run()
+    except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, AssertionError) as error:
+        raise ArtifactMismatch(f"{path}: expected a network as `automl export` writes it, got another: {error!r}") from error
 
 
 class _Lowering(Tensors):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import jinja2
 import numpy as np
 from numpy.typing import NDArray
+
+from dendrite_automl.plain import make_line
 
 
 def environment() -> jinja2.Environment:
@@ -46,8 +47,8 @@ def wrap(texts: Iterable[str], width: int = 120) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text that is safe inside a comment: one line that cannot end it."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", text).replace("*/", "* /").replace("/*", "/ *")
+    """Text that is safe inside a comment: one line that cannot end it, and is read in the order in which it stands."""
+    return make_line(" ".join(text.split())).replace("*/", "* /").replace("/*", "/ *")
 
 
 def c_string(text: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import json
 import shlex
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.settings import flag_of, known_settings
+from dendrite_automl.user_files import read_json, read_toml
 
 
 def read_config(path: str | Path, parse: Callable[[Sequence[str]], dict[str, Any]]) -> dict[str, Any]:
@@ -27,10 +26,9 @@ def read_config(path: str | Path, parse: Callable[[Sequence[str]], dict[str, Any
         RequestError: no such file, an unknown flag, a value that no flag can have, or a run that no flags can repeat.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
         if Path(path).suffix == ".json":
-            return parse(_flags_of_run(path, json.loads(text)))
-        entries = tomllib.loads(text)
+            return parse(_flags_of_run(path, read_json(Path(path))))
+        entries = read_toml(Path(path))
     except (OSError, ValueError) as error:  # bad JSON, TOML and UTF-8 are ValueErrors
         raise RequestError(f"config: {path}: expected a TOML file, or a run.json: {error}") from None
     names = {flag_of(name): name for name in known_settings()} | {name: name for name in ("mlflow", "register", "json")}
@@ -58,7 +56,7 @@ def _checked(path: str | Path, key: str, value: Any) -> Any:
 def _flags_of_run(path: str | Path, info: Any) -> list[str]:
     """The command that run.json keeps, without the program's name."""
     command = info.get("command", "") if isinstance(info, dict) else ""
-    words = shlex.split(command, comments=False)
+    words = shlex.split(command, comments=False) if isinstance(command, str) else []
     if words[:2] != ["automl", "search"] or "#" in words:
         raise RequestError(
             f"config: {path}: expected the run of an `automl search`, got {command or 'none'!r}; data or a network in memory "

@@ -93,12 +93,13 @@ def _log_best(row: dict[str, Any], name: str | None) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    from dendrite_automl.export.artifact.verify import read_vectors
+
     keys = (*_METRICS, "test_accuracy", "test_accuracy_int8")
     mlflow.log_metrics({f"best_{key}": float(row[key]) for key in keys if row[key] is not None})
     folder = Path(row["artifact"])
-    with np.load(folder / "vectors.npz") as vectors:
-        shapes = {key: (1, *vectors[key].shape[1:]) for key in ("inputs", "logits")}  # the file's batch is 1
-    one, other = (Schema([TensorSpec(np.dtype(np.float32), shapes[key])]) for key in ("inputs", "logits"))
+    inputs, logits, _ = read_vectors(folder)
+    one, other = (Schema([TensorSpec(np.dtype(np.float32), (1, *array.shape[1:]))]) for array in (inputs, logits))  # batch of 1
     signature = ModelSignature(one, other)
     model = onnx.load(folder / "model.onnx")
     mlflow.onnx.log_model(

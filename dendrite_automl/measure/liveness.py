@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _STATES = 5_000  # sets of executed operators to examine before the search for the best order gives up
+_STEPS = 20_000_000  # looks at an operator: a graph of hundreds of parallel branches would take hours for those sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ class _Graph:
                 self._users[buffer] |= 1 << i
         self._kept = {owner[name] for name in outputs}
         self.start = sum(self._bytes[name] for name in inputs)
+        self._steps = 0
 
     def least(self, i: int) -> int:
         """What operator `i` needs in any order: what it reads, and what it produces unless it may work in place."""
@@ -130,6 +132,8 @@ class _Graph:
                 return None, False
             seen.add(done)
             for i in self._ready(done):
+                if self._steps > _STEPS:
+                    return None, False
                 step, after = self._run(i, done, live)
                 reached, path = max(peak, step), [i]
                 ahead, after = self._settle(done | 1 << i, after, reached, path)
@@ -151,6 +155,7 @@ class _Graph:
                 return done, live
 
     def _ready(self, done: int) -> list[int]:
+        self._steps += len(self._operators)
         return [i for i, needs in enumerate(self._needs) if not done >> i & 1 and needs & ~done == 0]
 
     def _run(self, i: int, done: int, live: int) -> tuple[int, int]:

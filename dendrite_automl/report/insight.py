@@ -42,7 +42,7 @@ def hypervolume_course(run: Run) -> dict[str, list[tuple[int, float]]]:
     fronts: dict[str, list[dict[str, Any]]] = {arm: [] for arm in course}
     for snapshot in run.snapshots():
         points = course[snapshot.arm]
-        epochs = points[-1][0] + candidates[snapshot.candidate].stages[snapshot.stage].epochs * len(snapshot.seeds)
+        epochs = points[-1][0] + run.epochs_of(snapshot, candidates[snapshot.candidate])
         if goal.budget.fits(row := snapshot.values()):
             fronts[snapshot.arm] = pareto_front([*fronts[snapshot.arm], row], goal.objectives)
         points.append((epochs, hypervolume(fronts[snapshot.arm], goal.objectives, reference)))

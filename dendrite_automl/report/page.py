@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ import jinja2
 from markupsafe import Markup
 
 from dendrite_automl.comparison import Comparison, compare
+from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
+from dendrite_automl.plain import make_plain
 from dendrite_automl.report.compare_table import comparison_rows
 from dendrite_automl.report.drawing import Line, Mark, Plot
 from dendrite_automl.report.insight import cycles_of, hypervolume_course, knob_importance
@@ -44,6 +45,7 @@ def make_page(run: Run) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here),
         autoescape=True,
+        finalize=_plain,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -75,6 +77,11 @@ def make_page(run: Run) -> str:
         style=Markup((here / "page.css").read_text(encoding="utf-8")),  # our own text: no user input in it
         script=Markup((here / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def _plain(value: Any) -> Any:
+    """What a user's data bring, with marks that would change the direction of the text around it escaped."""
+    return make_plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _roles(run: Run) -> dict[str, str]:
@@ -180,8 +187,10 @@ def _card(run: Run, row: Row) -> dict[str, Any]:
     artifact = None
     if row["artifact"]:
         try:
-            artifact = json.loads((Path(row["artifact"]) / "artifact.json").read_text(encoding="utf-8"))
+            artifact = read_description(Path(row["artifact"]) / "artifact.json")
         except (OSError, ValueError):  # moved or damaged: the card goes without it
+            artifact = None
+        if artifact is not None and artifact["format"] != FORMAT:
             artifact = None
     candidate = run.candidates()[row["candidate"]]
     return {

@@ -47,7 +47,7 @@ def plot_front(
     panels[0].set_ylabel(f"validation {metric.replace('_', ' ')} (%)")
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(loc="lower right")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     figure.savefig(path, dpi=150)
 
 

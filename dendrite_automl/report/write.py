@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from dendrite_automl.plain import make_line
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
 from dendrite_automl.run import Journal, Run
@@ -21,7 +23,7 @@ def write_report(journal: Journal) -> list[Path]:
     page = make_page(run)
     goal = run.info.goal
     front = reported_front(run, goal).members
-    title = f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}"
+    title = make_line(f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}")
     reported = reported_rows(run, goal)
     plots = [run.path / "front.png", run.path / "front.svg"]
     for path in plots:
@@ -54,16 +56,17 @@ def latex_table(run: Run) -> str:
     finished = sum(bool(row["finished"]) for row in run.front_rows())
     about = f"Networks within {run.info.goal.budget} for {run.info.data.name}; standard errors over seeds."
     about += f" After the search, {finished} of them were trained for longer." if finished else ""
+    label = f"tab:{re.sub(r'[^A-Za-z0-9.-]', '-', run.path.name)}"
     text: str = pandas.DataFrame(columns).to_latex(
-        index=False, escape=True, caption=_escape(about), label=f"tab:{run.path.name}", column_format="llrrrrrl"
+        index=False, escape=True, caption=_escape(about), label=label, column_format="llrrrrrl"
     )
     return text.replace("±", r"$\pm$").replace(" > ", r" $>$ ")
 
 
 def _escape(text: str) -> str:
     """Escape the caption: pandas escapes only the cells."""
-    for sign in "&%$#_{}":
-        text = text.replace(sign, f"\\{sign}")
+    signs = {**{sign: f"\\{sign}" for sign in "&%$#_{}"}, "\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}"}
+    text = "".join(signs.get(sign, sign) for sign in make_line(text))
     return text.replace("<=", r"$\le$")
 
 

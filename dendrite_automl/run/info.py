@@ -7,12 +7,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from dendrite_automl.budget import Budget
+from dendrite_automl.candidate import ARMS
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.metrics import METRICS
+from dendrite_automl.user_files import Each, Number, check_json
 
 FORMAT = 2
+_TEXT, _COUNT = (str, None), Number(least=0, whole=True)
+_SCALAR = (Number(), str, bool, None)
+_IN_FILE: dict[str, Any] = {
+    "request": {
+        "arms": [str],
+        "objectives": str,
+        "metric?": _TEXT,
+        "front_size?": (_COUNT, None),
+        **dict.fromkeys(("trials?", "seed?", "epochs?", "replicates?"), (_COUNT, None)),
+    },
+    "budget": Each(Number()),
+    "device?": (dict, None),
+    "space": {"name": str, "text": str, "sha256?": _TEXT, "code_sha256?": _TEXT},
+    "data": {
+        **dict.fromkeys(("name", "about", "sha256"), str),
+        "notes?": [str],
+        "val_examples?": ([_COUNT], None),
+    },
+    "versions": Each(_SCALAR),
+    "reference": Each(Number()),
+    "created": str,
+    "command": str,
+    **dict.fromkeys(("teacher?", "finish_teacher?", "ray_folder?"), _TEXT),
+    **dict.fromkeys(("optimism?", "seconds?"), (Number(), None)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +175,13 @@ class RunInfo:
         """Inverse of `to_json`; what earlier versions did not write gets its default.
 
         Raises:
-            KeyError, TypeError: the file is damaged.
+            KeyError, TypeError, ValueError: the file is damaged.
             RequestError: another format, or an impossible value.
         """
         if data["format"] != FORMAT:
             raise RequestError(f"expected format {FORMAT}, got {data['format']}; use the version that wrote it")
+        check_json(data, _IN_FILE, "run.json")
+        _check_request(data)
         space, about = dict(data["space"]), data["data"]
         return cls(
             settings=tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in data["request"].items()),
@@ -176,3 +205,17 @@ class RunInfo:
             optimism=data.get("optimism"),
             seconds=data.get("seconds") or 0.0,
         )
+
+
+def _check_request(data: Mapping[str, Any]) -> None:
+    """Refuse what no search can have been asked for.
+
+    Raises:
+        ValueError, RequestError: an arm or an objective that does not exist, or a corner that hypervolume has no box from.
+    """
+    if not set(data["request"]["arms"]) <= set(ARMS) or not data["request"]["arms"]:
+        raise ValueError(f"run.json: arms: expected some of {', '.join(ARMS)}, got {data['request']['arms']}")
+    for objective in parse_objectives(data["request"]["objectives"]):
+        worst = data["reference"].get(objective.name)
+        if worst is None or not (0 <= worst < 1 if objective.direction == "max" else worst > 0):
+            raise ValueError(f"run.json: reference: {objective.name}: got {worst}")

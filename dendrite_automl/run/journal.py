@@ -22,8 +22,9 @@ from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run.finished import FINISHED
 from dendrite_automl.run.info import RunInfo
+from dendrite_automl.run.records import parse_records
 from dendrite_automl.run.repeats import REPEATS, Repeats
-from dendrite_automl.run.run import CONFIRMED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run, parse_records
+from dendrite_automl.run.run import CONFIRMED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run
 from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, LABEL_ERROR_COLUMNS, to_csv
 
 

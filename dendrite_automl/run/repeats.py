@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.run.run import Run
+from dendrite_automl.user_files import read_json
 
 REPEATS = "repeat.json"
 _FORMAT = 1
@@ -44,7 +44,7 @@ class Repeats:
         if not is_repeated(path):
             raise RequestError(f"repeat: expected a folder of repeats, with a {REPEATS}; got {path}")
         try:
-            data = json.loads((path / REPEATS).read_text(encoding="utf-8"))
+            data = read_json(path / REPEATS)
             if data["format"] != _FORMAT:
                 raise RequestError(f"expected format {_FORMAT}, got {data['format']}; use the version that wrote it")
             count, first = int(data["repeats"]), int(data["request"]["seed"])
@@ -59,7 +59,7 @@ class Repeats:
             )
         except RequestError as error:
             raise RequestError(f"repeat: {path / REPEATS}: {error}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise RequestError(f"repeat: {path / REPEATS}: damaged: {error!r}") from None
 
     @property

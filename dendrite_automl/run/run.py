@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import html
-import json
 import shutil
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +16,14 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import accuracy_name, hypervolume
+from dendrite_automl.npz import read_npz
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run.finished import FINISHED, Finished, final_front
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend
+from dendrite_automl.run.records import check_trials, parse_records
 from dendrite_automl.run.tables import FRONT_COLUMNS, read_front, read_label_errors
+from dendrite_automl.user_files import read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -66,13 +66,21 @@ class Run:
                 raise RequestError(f"run: expected the folder of one search, got repeats: {path}; choose one, such as {path}/1")
             raise RequestError(f"run: expected the folder of a search, with a run.json; got {path}")
         try:
-            info = RunInfo.from_json(json.loads((path / "run.json").read_text(encoding="utf-8")))
+            info = RunInfo.from_json(read_json(path / "run.json"))
             records, confirmations = (parse_records((path / name).read_bytes()) for name in (RESULTS, CONFIRMED))
+            run = cls(path, info, records, confirmations)
+            run._read_all()
         except RequestError as error:
             raise RequestError(f"run: {path}: {error}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise RequestError(f"run: {path}: damaged run.json, {RESULTS} or {CONFIRMED}: {error!r}") from None
-        return cls(path, info, records, confirmations)
+        return run
+
+    def _read_all(self) -> None:
+        """Read every record once, so that damage shows when a run is opened and not later."""
+        self.snapshots(), self.confirmed(), self.finishes()
+        for line in self.of_kind("trial"):
+            Candidate.from_json(line["value"])
 
     def reload(self, records: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> None:
         """Replace what was read from results.jsonl and confirmed.jsonl."""
@@ -148,7 +156,15 @@ class Run:
         return found
 
     def candidates(self) -> dict[str, Candidate]:
-        """All candidates that were started, by id."""
+        """All candidates that were started, by id.
+
+        Raises:
+            RequestError: other lines are of candidates that were not.
+        """
+        try:
+            check_trials(self.records)
+        except ValueError as error:
+            raise RequestError(f"run: {self.path}: damaged {RESULTS}: {error}") from None
         return {line["candidate"]: Candidate.from_json(line["value"]) for line in self.of_kind("trial")}
 
     def trained_epochs(self) -> dict[str, int]:
@@ -156,10 +172,20 @@ class Run:
         candidates = self.candidates()
         epochs = dict.fromkeys(self.info.arms, 0)
         for snapshot in self.snapshots():
-            epochs[snapshot.arm] += candidates[snapshot.candidate].stages[snapshot.stage].epochs * len(snapshot.seeds)
+            epochs[snapshot.arm] += self.epochs_of(snapshot, candidates[snapshot.candidate])
         for line in self.of_kind("end"):
             epochs[candidates[line["candidate"]].arm] += line.get("epochs", 0)
         return epochs
+
+    def epochs_of(self, snapshot: Snapshot, candidate: Candidate) -> int:
+        """Epochs of the last stage of a snapshot, of every replicate.
+
+        Raises:
+            RequestError: its candidate has no such stage.
+        """
+        if snapshot.stage >= len(candidate.stages):
+            raise RequestError(f"run: {self.path}: damaged {RESULTS}: {snapshot.id}: expected a stage of its candidate")
+        return candidate.stages[snapshot.stage].epochs * len(snapshot.seeds)
 
     def trained_macs(self) -> dict[str, int] | None:
         """Multiply-accumulates of that training in each arm (see `Measurement`); None if some were not counted."""
@@ -176,7 +202,7 @@ class Run:
         macs = dict.fromkeys(self.candidates(), 0)
         total = {snapshot.id: snapshot.measurement.trained_macs for snapshot in self.snapshots()}
         for snapshot in self.snapshots():
-            spent, before = total[snapshot.id], total[snapshot.base] if snapshot.base else 0
+            spent, before = total[snapshot.id], total.get(snapshot.base) if snapshot.base else 0
             if spent is None or before is None:
                 return None
             macs[snapshot.candidate] += spent - before
@@ -207,11 +233,13 @@ class Run:
         if not path.is_file():
             raise RequestError(f"run: {self.path} has no test predictions; write them with `automl export {self.path}`")
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:  # np.load leaves a damaged file open
-                return stored["labels"], {name[3:]: stored[name] for name in stored.files if name.startswith("of_")}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            text = f"damaged: {error}".splitlines()[0]
-            raise RequestError(f"run: {path}: {text}; write it again with `automl export {self.path}`") from None
+            stored = read_npz(path)
+            labels = stored.get("labels", np.empty(0))
+            predicted = {name[3:]: array for name, array in stored.items() if name.startswith("of_")}
+            _check_predictions(labels, predicted)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"run: {path}: damaged: {error}; write it again with `automl export {self.path}`") from None
+        return labels, predicted
 
     def label_errors(self) -> list[dict[str, Any]]:
         """Suspected label errors as written by the last export, the least probable label first; see `find_suspects`.
@@ -229,8 +257,13 @@ class Run:
         Raises:
             RequestError: the search has not reached its front yet, or front.csv is damaged.
         """
-        rows = read_front(self.path)
+        rows, known = read_front(self.path), {snapshot.id: snapshot.candidate for snapshot in self.snapshots()}
         for row in rows:
+            if known.get(row["snapshot"]) != row["candidate"] or row["arm"] not in self.info.arms:
+                raise RequestError(
+                    f"run: {self.path / 'front.csv'}: damaged: expected snapshots of this run, got {row['snapshot']}; "
+                    "write it again with --resume"
+                )
             row["artifact"] = str((self.path / row["artifact"]).resolve()) if row["artifact"] else None
         return rows
 
@@ -335,6 +368,19 @@ def _as_artifact(row: Mapping[str, Any]) -> Artifact:
     )
 
 
+def _check_predictions(labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> None:
+    """Compare stored predictions with what `write_predictions` takes.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError("expected labels [samples]")
+    for name, array in {"labels": labels[None], **predicted}.items():
+        if array.dtype.kind not in "iu" or array.ndim != 2 or array.shape[1] != len(labels) or not len(array):
+            raise ValueError(f"{name}: expected classes [replicates, {len(labels)}], got {array.dtype} {list(array.shape)}")
+
+
 def load_run(path: str | Path) -> Run:
     """Open the folder of an earlier search.
 
@@ -354,11 +400,3 @@ def check_free_space(path: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed_bytes:
         raise AutoMLError(f"out: expected at least {needed_bytes // 2**20} MiB free at {parent}, got {free // 2**20} MiB")
-
-
-def parse_records(content: bytes) -> list[dict[str, Any]]:
-    """All whole lines; each must state its kind."""
-    records = [json.loads(line) for line in content.split(b"\n")[:-1]]
-    for record in records:
-        record["record"]
-    return records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dendrite_automl.space.space import (
     SearchSpace,
     Value,
 )
+from dendrite_automl.user_files import LARGEST_TOML, parse_toml, read_text
 
 _PACKAGE = Path(__file__).parent.parent
 # What a [schedule] or [training] section may hold, and what each value must be. [network] belongs to the backbone.
@@ -53,6 +54,8 @@ _RULES: dict[str, dict[str, str]] = {
         "class_weights": "weights",
     },
 }
+_MOST_KNOBS, _MOST_ANCHORS = 200, 1000  # an anchor has a value of every knob
+_LARGEST = 2**63  # of a whole number: far larger ones do not even fit into a float
 _EXPECTED = {
     "stages": "a string of stages that starts with fit or grow, made of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
@@ -85,10 +88,10 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise RequestError(f'space: expected one of {", ".join(shipped)} or the path of a TOML file, got "{name_or_path}"')
     try:
-        text = path.read_text(encoding="utf-8")
-        return parse_space(text, where=str(name_or_path))
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, LARGEST_TOML)
+    except (OSError, ValueError) as error:
         raise RequestError(f"{path}: expected a readable text file: {error}") from None
+    return parse_space(text, where=str(name_or_path))
 
 
 def parse_space(text: str, where: str) -> SearchSpace:
@@ -110,8 +113,8 @@ def _line_of(text: str, position: int) -> int:
 
 def _parse(text: str, where: str) -> SearchSpace:
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise SpaceError(f"{where}: expected TOML: {error}") from None
     words = {key: _text(data, key, where) for key in ("name", "description", "source", "task")}
     families = _families(data, where)
@@ -128,10 +131,12 @@ def _parse(text: str, where: str) -> SearchSpace:
         *_size_knobs(data, families, scales, where),
         *(knob for section in ("network", "schedule", "training") for knob in _knobs(data, section, where, families)),
     )
-    names = [knob.name for knob in knobs]
-    for name in names:
-        if names.count(name) > 1:
+    names = Counter(knob.name for knob in knobs)
+    for name, count in names.items():
+        if count > 1:
             raise _wrong(where, name, "expected in one section, got it in two; remove one")
+    if len(names) > _MOST_KNOBS:
+        raise SpaceError(f"{where}: expected at most {_MOST_KNOBS} knobs, got {len(names):,}")
     for required in ("stages", "learning_rate"):
         if required not in names:
             raise _wrong(where, required, "expected this knob, got nothing; see search_spaces/README.md")
@@ -139,6 +144,8 @@ def _parse(text: str, where: str) -> SearchSpace:
     entries = data.get("anchors", [])
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise SpaceError(f"{where}: anchors: expected points, each under its own [[anchors]], got {entries!r}", entry="anchors")
+    if len(entries) > _MOST_ANCHORS:
+        raise SpaceError(f"{where}: anchors: expected at most {_MOST_ANCHORS:,} points, got {len(entries):,}")
     anchors = tuple(_anchor(entry, knobs, where) for entry in entries)
     return SearchSpace(
         families=families, input_shape=tuple(shape), knobs=knobs, scales=scales, anchors=anchors, text=text, **words
@@ -262,18 +269,22 @@ def _follows(value: Any, rule: str) -> bool:
         return _is_count(value)
     if rule == "whole":
         return _is_count(value) or (value == 0 and isinstance(value, int) and not isinstance(value, bool))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not _is_number(value):
         return False
     passes = {"fraction": 0 < value < 1, "share": 0 <= value < 1, "unit": 0 <= value <= 1, "positive": value > 0}
     return {**passes, "nonnegative": value >= 0}[rule]
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, str) or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return abs(value) <= _LARGEST if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
 
 
 def _check_needed(knobs: tuple[Knob, ...], where: str) -> None:

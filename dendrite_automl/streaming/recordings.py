@@ -78,7 +78,7 @@ def read_windows(path: Path, samples: int, step: int) -> Iterator[NDArray[np.flo
                 if count > 0:
                     yield held[: 1 + (count - 1) * step + samples]
                     held = held[count * step :]
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise RequestError(f"stream: {path}: expected a sound file, got one that cannot be decoded: {error}") from None
 
 

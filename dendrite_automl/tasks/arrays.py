@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.npz import read_npz
 from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
 from dendrite_automl.tasks.task import (
+    MAX_BYTES,
     SPLIT_SEED,
     VAL_SHARE,
     Split,
@@ -31,6 +31,7 @@ from dendrite_automl.tasks.task import (
 
 _NEEDED = ("X_train", "y_train", "X_test", "y_test")
 _USED = (*_NEEDED, "X_val", "y_val", "groups_train", "classes")
+_LARGEST_BYTES = 4 * MAX_BYTES  # of all arrays of a file, as they are stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,29 +89,35 @@ def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: s
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that are used; only the names of others count."""
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise RequestError(f"data: expected a file, got {path}; check the path")
+
+    def check(key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        _check_kind(key, shape, dtype, path.name)
+
     try:
-        with path.open("rb") as file:  # np.load does not close a damaged file that it opened itself
+        with path.open("rb") as file:
             head = file.read(6)
-            if not head.startswith((b"PK", b"\x93NUMPY")):
-                raise RequestError(f"{path.name}: expected an .npz file, got one of another kind")
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise RequestError(f"{path.name}: expected an .npz with {', '.join(_NEEDED)}, got a single array")
-            with loaded as data:
-                return {key: _read_array(data, key, path.name) for key in data.files}
-    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise RequestError(f"{path.name}: expected an .npz file of plain arrays: {error}".splitlines()[0]) from None
+        if head.startswith(b"\x93NUMPY"):
+            raise RequestError(f"{path.name}: expected an .npz with {', '.join(_NEEDED)}, got a single array")
+        if not head.startswith(b"PK"):
+            raise RequestError(f"{path.name}: expected an .npz file, got one of another kind")
+        return read_npz(path, _USED, largest=_LARGEST_BYTES, check=check)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path.name}: expected an .npz file of plain arrays: {error}") from None
 
 
-def _read_array(data: Mapping[str, Any], key: str, where: str) -> NDArray[Any]:
-    """One array of the file; arrays that are not used are not read, only their names count."""
-    try:
-        return np.asarray(data[key]) if key in _USED else np.empty(0)
-    except ValueError as error:
-        raise RequestError(f"{where}: {key}: expected a plain array: {error}".splitlines()[0]) from None
+def _check_kind(key: str, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
+    """Refuse inputs that no network takes, or too many of them: before they are read, too."""
+    if not key.startswith("X_"):
+        return
+    if len(shape) not in (2, 3, 4) or dtype.kind not in "fiub" or 0 in shape:
+        raise RequestError(
+            f"{where}: {key}: expected numbers [N, features], [N, channels, time] or [N, channels, height, width],"
+            f" got {dtype} of shape {shape}"
+        )
+    check_size(shape[0], shape[1:], f"{where}: {key}", "use fewer or smaller examples")
 
 
 def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, reread: Callable[[], Mapping[str, Any]]) -> Task:
@@ -234,14 +241,9 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
         if key not in arrays:
             raise RequestError(f"{where}: expected {key} together with its counterpart, got {', '.join(arrays)}")
     x, y = np.asarray(arrays[f"X_{split}"]), _texts(arrays[f"y_{split}"])
-    if x.ndim not in (2, 3, 4) or x.dtype.kind not in "fiub" or 0 in x.shape:
-        raise RequestError(
-            f"{where}: X_{split}: expected numbers [N, features], [N, channels, time] or [N, channels, height, width],"
-            f" got {x.dtype} of shape {x.shape}"
-        )
+    _check_kind(f"X_{split}", x.shape, x.dtype, where)
     if y.shape != (len(x),):
         raise RequestError(f"{where}: y_{split}: expected {len(x)} labels, one for each of X_{split}, got shape {y.shape}")
-    check_size(len(x), x.shape[1:], f"{where}: X_{split}", "use fewer or smaller examples")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if not np.isfinite(x).all():

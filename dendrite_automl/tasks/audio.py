@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,10 +63,17 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     recordings = find_recordings(folder, SUFFIXES, naming)
     heads = read_heads([one.path for one in recordings], folder)
     plan = _make_plan(options, settings, [heads[one.path] for one in recordings if one.split == "train"], folder)
+    advice = "take a longer --stride" if options.anywhere is None else "take fewer windows with --anywhere"
+
+    def check_clips(clips: int, split: str) -> None:
+        check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", advice)
+
+    for split in _SPANS:  # before a position is kept of each of them: a header may claim any length
+        check_clips(sum(len(plan.starts(heads[one.path])) for one in recordings if one.split == split), split)
     parts = {split: _sources(recordings, heads, plan, split) for split in _SPANS}
     lengths = _length_notes([source for part in parts.values() for source in part], plan)
     notes = [*speaker_notes(recordings, naming.group), *(lengths if options.anywhere is None else lengths[:1])]
-    background, note = _background(folder, plan)
+    background, note = _background(folder, plan, check_clips)
     notes.append(note)
     for split, sources in background.items():
         parts[split] += sources
@@ -74,10 +81,8 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         parts = {split: place_anywhere(sources, options.anywhere, BACKGROUND) for split, sources in parts.items()}
         notes.append(_anywhere_note(parts["train"], plan))
     classes = class_names([source.label for source in parts["train"]])
-    advice = "take a longer --stride" if options.anywhere is None else "take fewer windows with --anywhere"
     for split, sources in parts.items():
-        clips = sum(len(source.starts) for source in sources)
-        check_size(clips, feature_shape(plan, settings), f"{folder}: {split}", advice)
+        check_clips(sum(len(source.starts) for source in sources), split)
     tested = parts["test"]
     read = {split: read_features(parts[split], plan, settings, classes, folder) for split in ("train", "val")}
     heard: dict[str, Split] = {}
@@ -174,7 +179,7 @@ def _sources(recordings: Sequence[Recording], heads: dict[Path, WaveHead], plan:
     ]
 
 
-def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], str]:
+def _background(folder: Path, plan: ClipPlan, check_clips: Callable[[int, str], None]) -> tuple[dict[str, list[Source]], str]:
     """Clips of the background folder by split, and a note on it; empty if there are too few for every split."""
     place = folder / BACKGROUND
     if not place.is_dir():
@@ -183,6 +188,7 @@ def _background(folder: Path, plan: ClipPlan) -> tuple[dict[str, list[Source]], 
     heads = read_heads([place / name for name in names], folder)
     end_to_end = replace(plan, stride_samples=plan.samples)
     parts: dict[str, list[Source]] = {split: [] for split in _SPANS}
+    check_clips(sum(len(end_to_end.starts(head)) for head in heads.values()), BACKGROUND)
     for path, head in heads.items():
         for split, span in _SPANS.items():
             starts = tuple(start for start in end_to_end.starts(head, span) if start >= round(span[0] * head.frames))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dendrite_automl.npz import read_npz
+from dendrite_automl.tasks.task import MAX_BYTES
+
+_LARGEST_BYTES = 2 * MAX_BYTES
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -43,11 +45,10 @@ def load_or_compute(key: str, shapes: Mapping[str, tuple[int, ...]], compute: Ca
 
 def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Arrays | None:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:  # a zip: damage shows in its checksums
-            arrays = {name: np.asarray(data[name]) for name in shapes}
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError):
+        arrays = read_npz(path, shapes, largest=_LARGEST_BYTES)  # a zip: damage shows in its checksums
+    except (OSError, ValueError):
         return None
-    return arrays if all(arrays[name].shape == shape for name, shape in shapes.items()) else None
+    return arrays if {name: array.shape for name, array in arrays.items()} == dict(shapes) else None
 
 
 def _write(path: Path, arrays: Arrays) -> None:

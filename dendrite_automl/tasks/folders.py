@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.tasks.task import SPLIT_SEED, TEST_SHARE, check_classes, check_members, cut_splits, stratified_split
+from dendrite_automl.tasks.task import (
+    SPLIT_SEED,
+    TEST_SHARE,
+    check_classes,
+    check_members,
+    check_names,
+    cut_splits,
+    stratified_split,
+)
 
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "val": "val", "valid": "val",
            "validation": "val"}  # fmt: skip
@@ -122,8 +130,7 @@ def _list_classes(folder: Path, suffixes: tuple[str, ...]) -> tuple[LabelledFile
     labels: list[str] = []
     others = 0
     for path in folders:
-        if not path.name.isprintable():  # control characters, and bytes that are not UTF-8
-            raise RequestError(f"{folder}: expected class folders with printable names, got {path.name!r}; rename it")
+        check_names([path.name], str(folder))
         names = file_names(path)
         mine = [name for name in names if name.lower().endswith(suffixes)]
         if not mine:

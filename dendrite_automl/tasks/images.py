@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ OPTIONS = ("image_size", "colour", "label_pattern", "groups")
 _GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 _SMALL = 64  # images of one size up to this many pixels per side keep it
 _DEFAULT_SIZE = (32, 32)
+# What Pillow raises on damaged files, in their EXIF data too.
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, struct.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +167,6 @@ def _opened(file: Path) -> Iterator[Image]:
                 yield image
     except UnidentifiedImageError:
         raise RequestError(f"{file}: expected a PNG or JPEG image, got something else; remove it") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except (*_BROKEN, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(f"{file}: expected a readable image: {reason}; remove it") from None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 MAX_FILE_BYTES = 2**30  # a table is parsed whole
+MOST_COLUMNS = 2**16
 _UNITS = {"": 1.0, "_s": 1.0, "_ms": 1e3, "_us": 1e6, "_ns": 1e9}  # of a column of times, by its name's suffix; per second
 _TIMES = tuple(name + unit for name in ("time", "timestamp") for unit in _UNITS)
 _MISSING = ["", "nan", "NaN", "NAN"]  # not pandas' longer list: "None" and "null" may be names of classes
@@ -78,6 +79,8 @@ def read_frame(path: Path, where: str) -> DataFrame:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline(1_000_000)
         separator = max(",;\t", key=first.count)
+        if first.count(separator) >= MOST_COLUMNS:
+            raise ValueError(f"expected at most {MOST_COLUMNS:,} columns, got {first.count(separator) + 1:,}")
         nameless = bool(first.strip()) and all(map(_is_number_text, first.split(separator)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about lines longer than the header: they show as columns of text or nothing

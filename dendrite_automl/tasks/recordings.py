@@ -15,7 +15,15 @@ from dendrite_automl.tasks.folders import file_names, flat_folders, split_folder
 from dendrite_automl.tasks.groups import cut_groups
 from dendrite_automl.tasks.leakage import group_notes
 from dendrite_automl.tasks.naming import LABEL, Naming
-from dendrite_automl.tasks.task import SPLIT_SEED, TEST_SHARE, VAL_SHARE, check_classes, check_members, stratified_split
+from dendrite_automl.tasks.task import (
+    SPLIT_SEED,
+    TEST_SHARE,
+    VAL_SHARE,
+    check_classes,
+    check_members,
+    check_names,
+    stratified_split,
+)
 
 _LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}  # of Speech Commands
 _EXPORT = {"training": "train", "testing": "test"}  # of Edge Impulse
@@ -119,8 +127,7 @@ def _named(recordings: list[Recording], naming: Naming, folder: Path) -> list[Re
     named = []
     for one, found in zip(recordings, fields, strict=True):
         label = found[LABEL] if naming.has_label else one.label
-        if not label.isprintable():
-            raise RequestError(f"{folder}: expected printable class names, got {label!r}; rename {one.path.name!r}")
+        check_names([label], f"{folder}: {one.path.name}")
         named.append(replace(one, label=label, named_group=found[naming.group] if naming.group is not None else None))
     return named
 
@@ -148,8 +155,7 @@ def _in_classes(folder: Path, suffixes: tuple[str, ...]) -> list[Recording]:
     folders = [path for path in sub_folders(folder) if not path.name.startswith("_")]
     check_classes(len(folders), f"{folder}: one sub-folder per class")
     for path in folders:
-        if not path.name.isprintable():  # control characters, and bytes that are not UTF-8
-            raise RequestError(f"{folder}: expected class folders with printable names, got {path.name!r}; rename it")
+        check_names([path.name], str(folder))
         names = _files(path, suffixes)
         if not names:
             raise RequestError(f"{path}: expected {' or '.join(suffixes)} files of this class, got none; remove the folder")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dendrite_automl.errors import RequestError
 from dendrite_automl.tasks.columns import encode, fit_columns
 from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
+from dendrite_automl.tasks.logs import MOST_COLUMNS
 from dendrite_automl.tasks.reading import ReadOptions
 from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_splits, make_task
 
@@ -26,6 +27,8 @@ SUFFIXES = (".csv", ".parquet")
 OPTIONS = ("target",)
 MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>")
 _LARGEST_CSV = 2**30  # bytes; pandas needs several times as much
+_LARGEST_PARQUET = 2**31  # bytes of all values
+_ROWS_TOGETHER = 2**14
 _DELIMITERS = ",;\t|"
 _COMMA, _POINT = re.compile(r"\d,\d"), re.compile(r"\d\.\d")
 _MOST_FLOAT_LABELS = 20  # up to this many distinct fractional numbers are taken for classes
@@ -92,7 +95,7 @@ def load_frame(file: Path) -> DataFrame:
 
     try:
         frame = _read_csv(file) if file.suffix.lower() == ".csv" else _read_parquet(file)
-    except (OSError, ValueError, OverflowError, MemoryError, NotImplementedError, pandas.errors.ParserWarning) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, csv.Error, pandas.errors.ParserWarning) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RequestError(f"{file.name}: expected a readable {file.suffix[1:].lower()} table: {reason}") from None
     if frame.empty:
@@ -145,17 +148,63 @@ def _read_csv(file: Path) -> DataFrame:
 
 
 def _read_parquet(file: Path) -> DataFrame:
-    import pandas
+    import pyarrow
+
+    try:
+        return _read_flat(file)
+    except (pyarrow.ArrowException, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_flat(file: Path) -> DataFrame:
+    """A Parquet file; lists and the like, which no column can be made of, are read as empty lists.
+
+    A file of a kilobyte may hold one value billions of times. Hence values are counted before any is stored twice.
+    """
+    import pyarrow
     import pyarrow.parquet as parquet
 
-    with parquet.ParquetFile(file) as table:
-        facts, names = table.metadata, list(table.schema_arrow.names)
+    schema = parquet.read_schema(file)
+    names = list(schema.names)
     _check_names(names)
-    check_size(facts.num_rows, (len(names),), file.name, "use fewer rows or columns")
-    return pandas.read_parquet(file, engine="pyarrow")
+    texts = [name for name, kind in zip(names, schema.types, strict=True) if _is_text(kind)]
+    with parquet.ParquetFile(file, read_dictionary=texts) as table:
+        facts = table.metadata
+        check_size(facts.num_rows, (len(names),), file.name, "use fewer rows or columns")
+        flat = [name for name, kind in zip(names, schema.types, strict=True) if not pyarrow.types.is_nested(kind)]
+        largest = _LARGEST_PARQUET
+        for batch in table.iter_batches(_ROWS_TOGETHER, columns=flat, use_threads=False):
+            largest -= sum(map(_expanded_bytes, batch.columns))
+            if largest < 0:
+                raise ValueError(f"expected at most {_LARGEST_PARQUET // 2**20:,} MiB of values, got more")
+    frame: DataFrame = parquet.read_table(file, columns=flat).to_pandas()
+    for place, name in enumerate(names):
+        if name not in flat:
+            frame.insert(min(place, frame.shape[1]), name, [[] for _ in range(len(frame))])
+    return frame
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow
+
+    types = pyarrow.types
+    return any(is_one(kind) for is_one in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+
+
+def _expanded_bytes(column: Any) -> int:
+    """Bytes of a column with each string as often as it occurs."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    if not pyarrow.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = compute.binary_length(column.dictionary)
+    return 8 * len(column) + int(compute.sum(compute.cast(lengths, "int64").take(column.indices)).as_py() or 0)
 
 
 def _check_names(names: list[str]) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise ValueError(f"expected at most {MOST_COLUMNS:,} columns, got {len(names):,}")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f'expected columns with different names, got "{twice}" twice')

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.plain import is_plain, make_line, make_plain
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 KINDS = {1: "vector", 2: "sequence", 3: "image"}
@@ -92,12 +93,13 @@ def make_task(
     """A task from checked splits, with its fingerprint.
 
     Raises:
-        RequestError: fewer than 2 or more than `MAX_CLASSES` classes.
+        RequestError: fewer than 2 or more than `MAX_CLASSES` classes, or one whose name is not plain.
     """
     check_classes(len(classes), name)
+    check_names(classes, name)
     return Task(
-        name=name,
-        about=about,
+        name=make_line(name),
+        about=make_line(about),
         input_shape=tuple(train.x.shape[1:]),
         classes=classes,
         train=train,
@@ -105,8 +107,8 @@ def make_task(
         preprocessing=preprocessing,
         fingerprint=_fingerprint(train, val),
         open_test=open_test,
-        notes=notes,
-        names=names or {},
+        notes=tuple(map(make_line, notes)),
+        names={split: [make_plain(one) for one in found] for split, found in (names or {}).items()},
     )
 
 
@@ -123,6 +125,17 @@ def check_classes(count: int, where: str) -> None:
             f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; are the labels identifiers or measured values? "
             "(regression is out of scope)"
         )
+
+
+def check_names(classes: Iterable[str], where: str) -> None:
+    """Refuse names of classes that cannot be shown as they are: they get into code, tables and pages.
+
+    Raises:
+        RequestError: a name has a line break, a control character or a mark that changes the direction of writing.
+    """
+    for name in classes:
+        if not is_plain(name):
+            raise RequestError(f"{where}: expected class names of printable characters, got {name!r}; rename it")
 
 
 def check_size(examples: int, shape: tuple[int, ...], where: str, advice: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-_LONGEST_FRAMES = 2**40  # more is a header that does not know the length
+_LONGEST_FRAMES = 2**34  # four days at 48 kHz; more is a header that does not know the length
+_LARGEST_BYTES = 2**30  # of one clip, all channels at the rate of the file
 _SLACK_FRAMES = {".mp3": 1152}  # one block: lengths and positions are no more exact than that
 _NEAR_SILENCE = 1e-3  # RMS, -60 dB of full scale
 _SILENCE = 2 / 32768  # peak to peak: two steps of 16 bits
@@ -46,7 +47,7 @@ class ClipPlan:
     samples: int
     stride_samples: int | None = None
 
-    def starts(self, head: WaveHead, span: tuple[float, float] = (0.0, 1.0)) -> list[int]:
+    def starts(self, head: WaveHead, span: tuple[float, float] = (0.0, 1.0)) -> Sequence[int]:
         """First frame of each clip, at the recording's own rate; negative if zeros are put before a short recording.
 
         Args:
@@ -56,7 +57,7 @@ class ClipPlan:
         size = self.native(self.samples, head)
         if last - first < size or self.stride_samples is None:
             return [first + (last - first - size) // 2]
-        return list(range(first, last - size + 1, max(1, self.native(self.stride_samples, head))))
+        return range(first, last - size + 1, max(1, self.native(self.stride_samples, head)))
 
     def native(self, samples: int, head: WaveHead) -> int:
         """Frames of a recording that correspond to a number of samples at the plan's rate."""
@@ -86,17 +87,19 @@ def read_head(path: Path) -> WaveHead:
     return WaveHead(rate_hz=info.samplerate, frames=info.frames)
 
 
-def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) -> Iterator[NDArray[np.float32]]:
+def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: Sequence[int]) -> Iterator[NDArray[np.float32]]:
     """Clips [samples] in [-1, 1]: the mean of all channels, resampled to the plan's rate, zeros around a short recording.
 
     Raises:
-        BrokenWave: it cannot be decoded, is shorter than its header says, or holds NaN or infinity.
+        BrokenWave: it cannot be decoded, is shorter than its header says, holds NaN or infinity, or a clip of it is too large.
     """
     import soundfile
 
     size = plan.native(plan.samples, head)
     try:
         with soundfile.SoundFile(str(path)) as file:
+            if 4 * size * file.channels > _LARGEST_BYTES:
+                raise BrokenWave(f"a clip of {file.channels} channels at {head.rate_hz:,} Hz is too large")
             for start in starts:
                 file.seek(max(0, start))
                 frames = file.read(min(size, head.frames), dtype="float32", always_2d=True)  # [frames, channels]
@@ -109,7 +112,7 @@ def read_clips(path: Path, head: WaveHead, plan: ClipPlan, starts: list[int]) ->
                 begin = max(0, -start)
                 wave[begin : begin + len(frames)] = frames[: size - begin].mean(1)
                 yield _at_rate(wave, head.rate_hz, plan)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise BrokenWave(_reason(error, path)) from None
 
 

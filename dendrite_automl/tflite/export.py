@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +15,8 @@ from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Program, known
 from dendrite_automl.errors import AutoMLError, RequestError, Unsupported
-from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
+from dendrite_automl.plain import to_json_text, to_markdown
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tflite.builder import map_of, order
 from dendrite_automl.tflite.check import has_micro, run_micro, to_input, to_steps
@@ -83,9 +82,7 @@ def _describe(folder: Path, description: Mapping[str, Any], program: Program, mo
     snapshot, source, target = Snapshot.from_json(description["snapshot"]), known(model.source.quant), known(model.target.quant)
     return {
         "mark": f"{_MARK} {__version__}",
-        "title": re.sub(
-            r"\s+", " ", f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters"
-        ),
+        "title": to_markdown(f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters"),
         "accuracy_int8": description["accuracy"]["test_int8"],
         "file": f"{len(data):,}",
         "shape": " x ".join(map(str, model.source.shape)),
@@ -95,10 +92,10 @@ def _describe(folder: Path, description: Mapping[str, Any], program: Program, mo
         "target": target,
         "kernels": [KERNELS[code].name for code in model.codes],
         "operations": len(model.operations),
-        "labels": ", ".join(re.sub(r"([*_`|<>\\])", r"\\\1", str(label)) for label in description["labels"]),
-        "preprocessing": json.dumps(description["preprocessing"], ensure_ascii=False),
-        "licence": description["licence"],
-        "patent": description.get("patent"),
+        "labels": ", ".join(map(to_markdown, description["labels"])),
+        "preprocessing": to_json_text(description["preprocessing"]),
+        "licence": to_markdown(description["licence"]),
+        "patent": to_markdown(description.get("patent") or ""),
         "run": _try(folder, program, model, data) if has_micro() else None,
     }
 
@@ -120,8 +117,7 @@ def _render(values: Mapping[str, Any]) -> str:
 
 def _try(folder: Path, program: Program, model: Model, data: bytes) -> dict[str, Any]:
     """The file in the interpreter, on the artifact's test vectors, against the integer arithmetic of the C code."""
-    with np.load(folder / "vectors.npz", allow_pickle=False) as vectors:
-        inputs, logits = vectors["inputs"], vectors["logits_int8"]
+    inputs, _, logits = read_vectors(folder)
     x, quant = quantise_input(inputs, known(program.source.quant)), known(program.target.quant)
     reference = run_program(program, x).astype(np.float64) - quant.zero
     run = run_micro(data, to_input(model, x))

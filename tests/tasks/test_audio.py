@@ -340,7 +340,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "class without files": (spoil("empty/readme.txt", b"x"), {}, "empty: expected .wav or .flac or .ogg or .mp3 files of this"),
     "class with one recording": (keep_one, {}, 'expected at least 3 examples of each class, got 1 of "low"'),
     "very many classes": (many_classes, {}, "expected at most 1,000 classes, got 1,502"),
-    "odd class name": (lambda folder: (folder / "low").rename(folder / "l\no"), {}, "expected class folders with printable"),
+    "odd class name": (lambda folder: (folder / "low").rename(folder / "l\no"), {}, "expected class names of printable"),
     "empty file": (spoil("low/0.wav", b""), {}, "1 that cannot be read: low/0.wav ("),
     "text": (spoil("low/0.wav", b"hello" * 100), {}, "1 that cannot be read: low/0.wav ("),
     "cut head": (spoil("low/0.wav", b"RIFF\x00\x00\x00\x00WAVEfmt "), {}, "1 that cannot be read: low/0.wav ("),

@@ -172,7 +172,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "an empty class": (lambda f: (make_folder(f) / "none").mkdir(), "none: expected .png or .jpg or .jpeg files"),
     "all the same": (lambda f: [draw(f / c / f"{i}.png", 9) for c in "ab" for i in range(5)], ""),
     "two kinds": (lambda f: (make_folder(f) / "dog" / "a.wav").touch(), "expected files of one kind in the class folders"),
-    "a name of bytes": (lambda f: os.mkdir(os.fsencode(make_folder(f)) + b"/\xff"), "with printable names, got '\\udcff'"),
+    "a name of bytes": (lambda f: os.mkdir(os.fsencode(make_folder(f)) + b"/\xff"), "printable characters, got '\\udcff'"),
     "train alone": (lambda f: make_folder(f / "train"), "or train and test"),
     "train beside a class": (lambda f: [make_folder(f / name) for name in ("train", "test", "dog")], "got dog, test, train"),
     "a class of test alone": (

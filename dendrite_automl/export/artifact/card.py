@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from dendrite_automl.plain import make_line, to_code, to_json_text, to_markdown
 
 _RUN = """\
 import json, numpy as np, onnxruntime
@@ -41,14 +42,14 @@ def _head(d: Description) -> str:
     return f"""\
 # {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {len(d["labels"])} classes, {figures["params"]:,} parameters
 
-A classifier for the task `{data["task"]}`: an input of {shape} numbers gives one logit per class.
-`model.onnx` is float32, `model.int8.onnx` is the same network in 8 bits. Data: {data["about"]}."""
+A classifier for the task {to_code(data["task"])}: an input of {shape} numbers gives one logit per class.
+`model.onnx` is float32, `model.int8.onnx` is the same network in 8 bits. Data: {to_markdown(data["about"])}."""
 
 
 def _quality(d: Description) -> str:
     accuracy, int8 = d["accuracy"], d["int8"]
     error = "" if accuracy["val_standard_error"] is None else f" ± {_percent(accuracy['val_standard_error'])} (standard error)"
-    metric = "" if accuracy["val_metric"] == "accuracy" else f" {accuracy['val_metric'].replace('_', ' ')}"
+    metric = "" if accuracy["val_metric"] == "accuracy" else f" {to_markdown(accuracy['val_metric'].replace('_', ' '))}"
     return f"""\
 ## How well it does
 
@@ -132,7 +133,7 @@ def _sizes(d: Description) -> str:
             digits = ".3g" if name == "latency_ms" else ",.10g"
             smaller = f"{int8[name]:{digits}}" if name in int8 else ""
             rows.append(f"| {title} | {float32[name]:{digits}} | {smaller} | {limit} |")
-    where = f" on {fit['device']}" if fit["device"] else ""
+    where = f" on {to_markdown(fit['device'])}" if fit["device"] else ""
     verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"
     return "\n".join(
         ["## What it costs", "", f"| | float32 | int8 | limit{where} |", "|---|--:|--:|--:|", *rows, "", f"{verdict}."]
@@ -141,7 +142,7 @@ def _sizes(d: Description) -> str:
 
 def _latency_basis(needs: Mapping[str, Any]) -> str:
     basis, basis_int8 = (needs.get(name) or "estimated" for name in ("latency_basis", "latency_basis_int8"))
-    return basis if basis == basis_int8 else f"{basis}; int8: {basis_int8}"
+    return to_markdown(basis if basis == basis_int8 else f"{basis}; int8: {basis_int8}")
 
 
 def _latency_limits(d: Description) -> list[str]:
@@ -182,28 +183,28 @@ def _limits(d: Description) -> str:
 def _making(d: Description) -> str:
     provenance, measured = d["provenance"], d["snapshot"]["measurement"]
     design = provenance["candidate"]
-    knobs = ", ".join(f"{name}={value}" for name, value in {**design["network"], **design["training"]}.items())
+    knobs = to_markdown(", ".join(f"{name}={value}" for name, value in {**design["network"], **design["training"]}.items()))
     seed, finish = provenance.get("replicate_seed"), provenance.get("finish")
     trained = "" if finish is None else _long_training(finish)
     runs = "search and confirmation together" if finish is None else "those of the long training"
     return f"""\
 ## How it was made
 
-- **design**: backbone `{design["backbone"]}` of the space `{design["space"]}`, {design["arm"]} arm: {knobs}
-- **schedule**: `{d["snapshot"]["schedule"]}`, {measured["trained_epochs"]:,} epochs over all replicates of the search
+- **design**: backbone {to_code(design["backbone"])} of the space {to_code(design["space"])}, {design["arm"]} arm: {knobs}
+- **schedule**: {to_code(d["snapshot"]["schedule"])}, {measured["trained_epochs"]:,} epochs over all replicates of the search
 {trained}- **selection**: of {_times(d["accuracy"]["chosen_of"])}, {runs}, the one that did best on \
 validation{"" if seed is None else f" (seed {seed})"}
 - **data**: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples; \
-SHA-256 of train and validation `{d["data"]["sha256"][:16]}…`
+SHA-256 of train and validation {to_code(d["data"]["sha256"][:16] + "…")}
 
 ```
-{provenance.get("command", "")}
+{make_line(provenance.get("command") or "").replace("```", "'''")}
 ```"""
 
 
 def _long_training(finish: Mapping[str, Any]) -> str:
     how = f"distill={finish['distill']:g}, temperature={finish['temperature']:g}" if finish["distill"] else "no teacher"
-    teacher = "" if finish["teacher"] is None else f", from a teacher: {finish['teacher']}"
+    teacher = "" if finish["teacher"] is None else f", from a teacher: {to_markdown(finish['teacher'])}"
     return (
         f"- **finish**: this very network went through the same schedule in {finish['epochs']:,} epochs per replicate, with "
         f"{len(finish['seeds'])} fresh seeds and {how}{teacher}\n"
@@ -212,7 +213,7 @@ def _long_training(finish: Mapping[str, Any]) -> str:
 
 def _running(d: Description) -> str:
     free = "; the batch size is free" if d["onnx"]["input"][1][0] == "batch" else "; the batch size is always 1"
-    preprocessing = json.dumps(d["preprocessing"])
+    preprocessing = to_json_text(d["preprocessing"])
     if len(preprocessing) > _LONGEST:
         preprocessing = f"{preprocessing[:_LONGEST]}…` (all of it is in artifact.json)"
     else:
@@ -231,13 +232,13 @@ data to the input: `{preprocessing}.
 
 
 def _terms(d: Description) -> str:
-    patent = f"\n\n**Patent**: {d['patent']}." if d["patent"] else ""
-    return f"## Terms\n\nLicence: {d['licence']}.{patent}"
+    patent = f"\n\n**Patent**: {to_markdown(d['patent'])}." if d.get("patent") else ""
+    return f"## Terms\n\nLicence: {to_markdown(d['licence'])}.{patent}"
 
 
 def _code(label: str) -> str:
     """A class name as inline code that cannot break a table, whatever it contains."""
-    return "`" + " ".join(label.replace("`", "'").replace("|", "\\|").split()) + "`"
+    return to_code(label).replace("|", "\\|")
 
 
 def _percent(value: float | None) -> str:

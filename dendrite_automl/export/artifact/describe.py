@@ -13,9 +13,10 @@ from typing import Any
 import onnx
 
 from dendrite_automl.dendrites import find_kind
+from dendrite_automl.description import FORMAT
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.export.artifact.fit import check_fit
-from dendrite_automl.export.artifact.member import FORMAT, TOLERANCE, VECTORS, BundleContext, Exported, Member
+from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
 from dendrite_automl.export.onnx.count import PRODUCTS, count_layers

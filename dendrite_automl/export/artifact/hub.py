@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -16,6 +14,7 @@ from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.member import FILES
 from dendrite_automl.export.artifact.seal import SEAL
 from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.plain import to_json_text
 from dendrite_automl.run import Run
 from dendrite_automl.run.recommended import MOST_ACCURATE
 
@@ -108,8 +107,7 @@ def _yaml(value: Any) -> list[str]:
         blocks = [("- ", _yaml(item)) for item in value]
         return [f"{mark if i == 0 else '  '}{line}" for mark, lines in blocks for i, line in enumerate(lines)]
     if not isinstance(value, dict):
-        text = json.dumps(value, ensure_ascii=False)
-        return [re.sub(r"[\x7f-\x9f\u2028\u2029\ufeff]", lambda found: f"\\u{ord(found[0]):04x}", text)]  # not to be in YAML
+        return [to_json_text(value)]
     lines = []
     for name, item in value.items():
         inner = _yaml(item)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # an artifact is checked without torch
 
 TOLERANCE = 1e-4  # largest logit difference between torch and the file; relative if the largest logit is above 1
 VECTORS = 32
-FORMAT = 4
 FILES = ("model.onnx", "model.int8.onnx", "vectors.npz", "CARD.md", "artifact.json")  # in addition to the seal
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dendrite_automl.budget import Budget
+from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
 from dendrite_automl.export.artifact.fit import check_fit
-from dendrite_automl.export.artifact.member import FILES, FORMAT, TOLERANCE
+from dendrite_automl.export.artifact.member import FILES, TOLERANCE
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
 from dendrite_automl.export.artifact.signature import check_signature
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
 from dendrite_automl.export.onnx.run import run_onnx
+from dendrite_automl.npz import read_npz
 from dendrite_automl.result import Snapshot
+
+_VECTORS = ("inputs", "logits", "logits_int8")
+MOST_VECTORS, _MOST_MACS = 256, 10**10  # export writes 32
 
 
 def verify_artifact(
@@ -48,19 +53,33 @@ def verify_artifact(
     signed = None if signature is None or key is None else check_signature(folder, Path(signature), Path(key))
     description = open_artifact(folder)
     snapshot = _check_description(folder, description)
-    params, macs = count_onnx(folder / "model.onnx")
     measured = snapshot.measurement
+    with _countable(folder):
+        params, macs = count_onnx(folder / "model.onnx")
     if (params, macs) != (measured.params, measured.macs):
         raise ArtifactMismatch(
             f"{folder}: expected {measured.params} parameters and {measured.macs} MACs, model.onnx has {params} and {macs}"
         )
-    if (stored := count_stored_int8(folder / "model.int8.onnx")) != measured.params:
+    if macs > _MOST_MACS:
+        raise ArtifactMismatch(f"{folder}: expected a network of at most {_MOST_MACS:,} MACs, model.onnx has {macs:,}")
+    with _countable(folder):
+        stored = count_stored_int8(folder / "model.int8.onnx")
+    if stored != measured.params:
         raise ArtifactMismatch(f"{folder}: expected {measured.params} parameters, model.int8.onnx has {stored}")
     _check_footprint(folder, description)
     errors = _compare_vectors(folder)
     device = _check_fit(folder, description, snapshot)
     known = {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device}
     return {**known, **errors, "signature": signed}
+
+
+@contextmanager
+def _countable(folder: Path) -> Iterator[None]:
+    """Other networks than this package writes cannot be counted: weights that are computed, scales that are not stored."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, ArithmeticError, StopIteration) as error:
+        raise ArtifactMismatch(f"{folder}: expected networks as `automl export` writes them, got others: {error!r}") from None
 
 
 def open_artifact(folder: Path) -> Mapping[str, Any]:
@@ -88,11 +107,10 @@ def _read_description(folder: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ArtifactMismatch(f"{folder}: expected artifact.json, got no such file")
     try:
-        description: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found = description["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactMismatch(f"{path}: expected an artifact's description: {error!r}") from None
-    if found != FORMAT:
+        description = read_description(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactMismatch(f"{path}: expected an artifact's description: {error}") from None
+    if (found := description["format"]) != FORMAT:
         raise RequestError(f"{path}: expected format {FORMAT}, got {found}; verify it with the version that wrote it")
     return description
 
@@ -112,7 +130,9 @@ def _check_description(folder: Path, description: Mapping[str, Any]) -> Snapshot
 def _check_footprint(folder: Path, description: Mapping[str, Any]) -> None:
     """Check that RAM and flash of both files are as the description records them."""
     said = description.get("footprint")
-    for name, value in asdict(measure_footprint(folder / "model.onnx", folder / "model.int8.onnx")).items():
+    with _countable(folder):
+        found = asdict(measure_footprint(folder / "model.onnx", folder / "model.int8.onnx"))
+    for name, value in found.items():
         if not isinstance(said, Mapping) or said.get(name) != value:
             got = said.get(name) if isinstance(said, Mapping) else None
             raise ArtifactMismatch(
@@ -139,16 +159,34 @@ def _check_fit(folder: Path, description: Mapping[str, Any], snapshot: Snapshot)
     return device
 
 
-def _compare_vectors(folder: Path) -> dict[str, Any]:
+def read_vectors(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """The test vectors of an artifact: inputs, and the logits of the float32 and the int8 file for them.
+
+    Raises:
+        ArtifactMismatch: they are no such arrays.
+    """
+    path = folder / "vectors.npz"
     try:
-        with (folder / "vectors.npz").open("rb") as file, np.load(file, allow_pickle=False) as vectors:
-            inputs, logits, logits_int8 = (vectors[key] for key in ("inputs", "logits", "logits_int8"))
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtifactMismatch(f"{folder / 'vectors.npz'}: expected inputs, logits and logits_int8: {error}") from None
+        found = read_npz(path, _VECTORS)
+    except (OSError, ValueError) as error:
+        raise ArtifactMismatch(f"{path}: expected {', '.join(_VECTORS)}: {error}") from None
+    for name in _VECTORS:
+        array = found.get(name)
+        if array is None or array.dtype != np.float32 or array.ndim < 2 or not array.size or len(array) > MOST_VECTORS:
+            got = "none" if array is None else f"{array.dtype} {list(array.shape)}"
+            raise ArtifactMismatch(f"{path}: {name}: expected float32 arrays of up to {MOST_VECTORS} examples, got {got}")
+    inputs, logits, logits_int8 = (found[name] for name in _VECTORS)
+    if not len(inputs) == len(logits) == len(logits_int8):
+        raise ArtifactMismatch(f"{path}: expected logits for each of {len(inputs)} inputs, got another number")
+    return inputs, logits, logits_int8
+
+
+def _compare_vectors(folder: Path) -> dict[str, Any]:
+    inputs, logits, logits_int8 = read_vectors(folder)
     found = {}
     for name, expected in (("model.onnx", logits), ("model.int8.onnx", logits_int8)):
         try:
-            computed = run_onnx(folder / name, inputs)
+            computed = run_onnx(folder / name, inputs, together=1)
         except (AutoMLError, ValueError) as error:
             raise ArtifactMismatch(f"{folder}: expected the test vectors to run through {name}: {error}") from None
         if computed.shape != expected.shape:

@@ -31,24 +31,27 @@ def save_model(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str]) 
     onnx.save(model, path)
 
 
-def run_onnx(path: Path, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_onnx(path: Path, x: NDArray[np.float32], *, together: int = 512) -> NDArray[np.float32]:
     """Logits [N, classes] of an ONNX file in onnxruntime, one thread; example by example if its batch size is fixed at 1.
+
+    Args:
+        together: examples that run at the same time, at most.
 
     Raises:
         AutoMLError: the file cannot be loaded or run.
     """
-    [logits] = run_outputs(path, x)
+    [logits] = run_outputs(path, x, together=together)
     return logits
 
 
-def run_outputs(path: Path, x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def run_outputs(path: Path, x: NDArray[np.float32], *, together: int = 512) -> list[NDArray[np.float32]]:
     """All outputs of a file, each [N, …]; otherwise as `run_onnx`."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        size = 1 if session.get_inputs()[0].shape[0] == 1 else 512
+        size = 1 if session.get_inputs()[0].shape[0] == 1 else together
         parts = [session.run(None, {INPUT: part}) for part in np.array_split(x, -(-len(x) // size))]
     except Exception as error:  # onnxruntime raises classes of its own that share only Exception
         raise AutoMLError(f"{path}: expected an ONNX file that onnxruntime can run: {str(error).splitlines()[0]}") from None

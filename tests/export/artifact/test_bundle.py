@@ -17,11 +17,12 @@ from torch import nn
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
+from dendrite_automl.description import FORMAT
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.card import make_card
-from dendrite_automl.export.artifact.member import FORMAT, BundleContext, Member, Validation
+from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
 from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
 from dendrite_automl.measure import count_by_kind, folded_copy, measure_cost

@@ -1,0 +1,103 @@
+"""artifact.json: what it must hold for everything that is made from it, such as cards, pages and code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dendrite_automl.candidate import CANDIDATE_IN_FILES
+from dendrite_automl.result import SNAPSHOT_IN_FILES, Snapshot
+from dendrite_automl.user_files import Each, Number, check_json, read_json
+
+FORMAT = 4
+_SHARE, _COUNT = Number(), Number(least=0, whole=True)
+_MAYBE, _TEXT = (_SHARE, None), (str, None)
+_INTERVAL = [_SHARE]
+_REPORT: dict[str, Any] = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy?", "macro_f1?"), _SHARE),
+    "classes": [
+        {
+            "class": str,
+            "examples": _COUNT,
+            **dict.fromkeys(("recall", "precision"), _MAYBE),
+            "recall_ci95": (_INTERVAL, None),
+        }
+    ],
+    "confusion_matrix": ([[_COUNT]], None),
+}
+_BYTES = ("peak_ram_bytes", "peak_ram_bytes_int8", "int8_scratch_bytes", "weights_bytes", "weights_bytes_int8", "operators")
+_IN_FILE: dict[str, Any] = {
+    "snapshot": {**SNAPSHOT_IN_FILES, "measurement": {**SNAPSHOT_IN_FILES["measurement"], "latency_ms": _MAYBE}},
+    "labels": [str],
+    "sha256": Each(str),
+    "accuracy": {
+        "val_metric": str,
+        **dict.fromkeys(("val", "test", "test_int8"), _SHARE),
+        **dict.fromkeys(("val_standard_error", "val_at_selection", "val_before_finish"), _MAYBE),
+        **dict.fromkeys(("val_replicates", "chosen_of", "test_examples"), _COUNT),
+        **dict.fromkeys(("test_ci95", "test_int8_ci95"), _INTERVAL),
+    },
+    "test": {"float32": _REPORT, "int8": _REPORT},
+    "int8": {
+        "made_by": str,
+        "epochs": _COUNT,
+        **dict.fromkeys(("val_accuracy", "val_accuracy_float", "val_accuracy_calibrated", "val_loss"), _SHARE),
+        "val_accuracy_fine_tuned": _MAYBE,
+    },
+    "fit": {"device": _TEXT, "fits": bool, "limits": Each({"limit": _SHARE, "value": _MAYBE, "fits": bool})},
+    "parity": {"vectors": _COUNT},
+    "onnx": {"opset": _COUNT, "input": [(str, [(_COUNT, str)])]},
+    "footprint": {
+        **dict.fromkeys((*_BYTES, "runtime_flash_bytes", "runtime_ram_bytes"), Number(least=0)),
+        "latency_ms_int8": _MAYBE,
+        **dict.fromkeys(("latency_basis?", "latency_basis_int8?"), _TEXT),
+    },
+    "data": {"task": str, "about": str, "sha256": str, "examples": dict.fromkeys(("train", "val", "test"), _COUNT)},
+    "preprocessing": dict,
+    "provenance": {
+        "candidate": CANDIDATE_IN_FILES,
+        "command?": _TEXT,
+        "replicate_seed?": (Number(whole=True), None),
+        "finish?": (
+            {"epochs": _COUNT, "distill": _SHARE, "temperature": _SHARE, "teacher": _TEXT, "seeds": [Number(whole=True)]},
+            None,
+        ),
+    },
+    "licence": str,
+    "patent?": _TEXT,
+}
+
+
+def read_description(path: Path) -> Mapping[str, Any]:
+    """An artifact.json, of this format or another.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    found = read_json(path)
+    check_json(found, {"format": object}, "artifact.json")
+    if found["format"] == FORMAT:
+        _check(found)
+    description: Mapping[str, Any] = found
+    return description
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    check_json(found, _IN_FILE, "artifact.json")
+    Snapshot.from_json(found["snapshot"])
+    classes, accuracy, given = len(found["labels"]), found["accuracy"], found["onnx"]["input"]
+    if classes < 2:
+        raise ValueError(f"artifact.json: labels: expected at least 2, got {classes}")
+    for kind, report in found["test"].items():
+        rows = report["confusion_matrix"]
+        sizes = {len(report["classes"]), *(() if rows is None else (len(rows), *map(len, rows)))}
+        if sizes != {classes}:
+            raise ValueError(f"artifact.json: test: {kind}: expected {classes} classes as labels has, got {sizes}")
+    intervals = [row["recall_ci95"] for report in found["test"].values() for row in report["classes"]]
+    intervals += [accuracy["test_ci95"], accuracy["test_int8_ci95"]]
+    if not all(ends is None or len(ends) == 2 for ends in intervals):
+        raise ValueError("artifact.json: accuracy: expected intervals of two numbers")
+    if not (len(given) == 2 and isinstance(given[1], list) and len(given[1]) > 1):
+        raise ValueError(f"artifact.json: onnx: input: expected a name and a shape, got {given}")
