@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,13 @@ def test_a_stream_holds_all_words_of_a_split_and_the_csv_file_its_keywords(tmp_p
         assert end - begin == 800
         assert 0.09 < stream[begin:end].mean() < 0.11
     assert 4 < (np.convolve(stream > 0.05, np.ones(101), "same") > 90).sum() / 800 < 11
+
+
+def test_what_is_said_of_dendrites_is_what_their_experiment_found() -> None:
+    readme = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    found = readme[readme.index("Confirmation, fresh seeds") :]
+    for kind in ("product", "statistics", "square", "shared", "gate"):
+        row = next(line for line in found.splitlines() if line.startswith(f"| {kind} |"))
+        page = (BENCHMARKS.parent / "docs" / "do-dendrites-pay.md").read_text(encoding="utf-8")
+        said = next(line for line in page.splitlines() if line.startswith(f"| `{kind}` |"))
+        assert re.findall(r"[+-]\d+\.\d+ ± \d+\.\d+", said) == re.findall(r"[+-]\d+\.\d+ ± \d+\.\d+", row)
