@@ -146,6 +146,7 @@ def run_network(name: str, folder: Path) -> str:
         "version": dendrite_automl.__version__,
         "title": name,
         "features": False,
+        "stream": None,
         "test_features": None,
         "vectors": VECTORS,
         "tolerance": c_float(1e-3),
