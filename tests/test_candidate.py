@@ -16,7 +16,7 @@ from tests.factories import make_design
 SPACE = load_space("keywords_conv2d")
 POINT: Point = {**{knob.name: knob.choices[0] for knob in SPACE.knobs}, "stages": "fit prune grow", "cycles": 2}
 
-values = st.integers() | st.booleans() | st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False)
+values = st.integers(-(2**63), 2**63) | st.booleans() | st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False)
 knobs = st.dictionaries(st.text(max_size=5), values, max_size=4).map(lambda d: tuple(d.items()))
 words = st.lists(st.sampled_from(["shrink", "prune", "grow"]), max_size=6).map(lambda rest: ["fit", *rest])
 stages = st.builds(

@@ -16,7 +16,7 @@ from dendrite_automl.comparison.evidence import holm
 from dendrite_automl.errors import RequestError
 from dendrite_automl.run import Journal, Repeats, Run, keep_repeats
 from tests.comparison.test_compare import LABELS, SIZES, make_arms, rising
-from tests.factories import INFO
+from tests.factories import INFO, make_design
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,7 @@ def make_search(
     request = {**INFO["request"], "seed": seed, **(asked or {})}
     run = make_arms(path, dendritic=rising(dendritic), baseline=rising(baseline), seed=seed, request=request, **info)
     for number in range(ended):
+        Journal(run).append({"record": "trial", "candidate": f"c{number}", "value": make_design().to_json()})
         Journal(run).append({"record": "end", "candidate": f"c{number}", "status": "done", "reason": ""})
     return Run.open(path)
 

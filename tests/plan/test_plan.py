@@ -131,7 +131,7 @@ def test_one_setting_may_be_a_text_alone() -> None:
         ("growth=triple", 'growth: expected one of constant, double_once, double, got "triple"'),
         ("placement=tail", 'knob "placement": expected one of head, convs, all'),
         ("activation=gelu", 'knob "activation": expected one of'),
-        ("cycles=9", "raise --epochs"),
+        ("stages=fit grow prune shrink grow prune", "raise --epochs"),
         ("kind=hybrid", 'knob "kind": expected one of'),
     ],
 )
