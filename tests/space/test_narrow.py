@@ -128,7 +128,7 @@ def test_without_settings_the_space_is_as_it_was() -> None:
         ("cycles=0", 'knob "cycles": expected a whole number >= 1, got 0'),
         ("cycles=1.5", 'knob "cycles": expected a whole number >= 1, got 1.5'),
         ("prune_ratio=1", 'knob "prune_ratio": expected a number between 0 and 1'),
-        ("stages=grow", 'knob "stages": expected a string of stages that starts with fit'),
+        ("stages=prune", 'knob "stages": expected a string of stages that starts with fit'),
     ],
 )
 def test_a_setting_that_cannot_be_followed_is_refused_in_one_line(setting: str, says: str) -> None:
