@@ -36,7 +36,8 @@ def run(tmp_path: Path) -> Run:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in ("input", "logits")]
     graph = helper.make_graph([helper.make_node("Add", ["input", "input"], ["logits"])], "g", values[:1], values[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx")
-    np.savez(folder / "vectors.npz", inputs=np.zeros((4, 3), np.float32), logits=np.zeros((4, 3), np.float32))
+    vectors = np.zeros((4, 3), np.float32)
+    np.savez(folder / "vectors.npz", inputs=vectors, logits=vectors, logits_int8=vectors)
     Journal(made).write_tables([make_row(snapshots[0]), make_row(snapshots[1], artifact=False)])
     (made.path / "report.html").write_text("<p>")
     return Run.open(made.path)
