@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +24,17 @@ from data_sets import load, thin
 from data_sources import Folders
 from dendrites_experiment_cost import estimate, within
 from dendrites_experiment_networks import BELOW, PLAIN, SETTINGS, Network, Pair, find_pair, known_kinds
-from dendrites_experiment_report import going_on, render
+from dendrites_experiment_report import going_on, known, render
 from designs import EXAMPLES, is_done, load_lines, parser, train_missing
 from section import replace_section
 from torch import Tensor, nn
 
+import dendrite_automl
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.train.fit import Data, accuracy, fit_replicates_
 
 RESULTS = Path(__file__).parent / "results" / "dendrites_experiment.jsonl"
+KNOWN = Path(dendrite_automl.__file__).parent / "comparison" / "kinds.json"  # what reports say of a kind
 EPOCHS, TOGETHER = 32, 8  # seeds trained together: more of them would gain nothing
 SIZES = (1500, 700, 3000)
 DEFAULT, OTHER = "hard_swish", "relu"
@@ -150,6 +153,7 @@ def main() -> None:
     section = render(lines, {stage: [training for _, training in steps] for stage, steps in planned.items()})
     if asked.results is None:
         replace_section("dendrites_experiment", section)
+        KNOWN.write_text(json.dumps(known(lines), indent=1) + "\n", encoding="utf-8")
     else:
         print(section)
 

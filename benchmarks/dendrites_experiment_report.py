@@ -176,6 +176,28 @@ def going_on(lines: Sequence[Line]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+def known(lines: Sequence[Line]) -> dict[str, Any]:
+    """The mean gains of each kind, for `dendrite_automl.comparison.kinds`: of the confirmation, or else of the screening."""
+    screened, judged = stage_of(lines, judged=False), stage_of(lines, judged=True)
+    kinds: dict[str, Any] = {
+        kind: {"screened": _figures(gains(screened, kind, SCREENED[0]))}
+        for kind in kinds_of(screened)
+        if kind not in kinds_of(judged)
+    }
+    for name, column in zip(("params", "macs"), JUDGED[:2], strict=True):
+        found = {kind: gains(judged, kind, column) for kind in kinds_of(judged)}
+        corrected = holm([mean_gain(cells).p for cells in found.values()])
+        for (kind, cells), p in zip(found.items(), corrected, strict=True):
+            kinds.setdefault(kind, {})[name] = _figures(cells) | {"p": round(p, 6)}
+    seeds = {line["first"] + seed for line in judged for seed in range(line["seeds"])}
+    return {"seeds": len(seeds), "date": max(line["date"] for line in lines), "kinds": kinds}
+
+
+def _figures(cells: Mapping[Place, Gain]) -> dict[str, Any]:
+    mean = mean_gain(cells)
+    return {"points": round(mean.value, 4), "margin": round(mean.margin, 4), "cells": len(cells)}
+
+
 def render(lines: Sequence[Line], planned: Mapping[str, Sequence[Training]]) -> str:
     """The section of README.md.
 

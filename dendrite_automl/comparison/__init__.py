@@ -2,6 +2,7 @@
 
 from dendrite_automl.comparison.compare import compare
 from dendrite_automl.comparison.folders import compare_folders
+from dendrite_automl.comparison.kinds import describe_kind
 from dendrite_automl.comparison.records import AccuracyAt, Comparison, SizeFor, Volume
 from dendrite_automl.comparison.search_records import AccuracyOverSearches, SearchComparison
 from dendrite_automl.comparison.searches import compare_searches
@@ -18,4 +19,5 @@ __all__ = [
     "compare",
     "compare_folders",
     "compare_searches",
+    "describe_kind",
 ]

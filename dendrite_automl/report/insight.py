@@ -72,6 +72,12 @@ def cycles_of(run: Run, candidate: str) -> list[dict[str, Any]]:
     return [snapshot.values() for snapshot in run.snapshots() if snapshot.candidate == candidate]
 
 
+def kinds_of(run: Run) -> list[str]:
+    """The kinds of dendrites in the schedules of a run's candidates."""
+    stages = (stage for candidate in run.candidates().values() for stage in candidate.stages)
+    return sorted({stage.kind for stage in stages if stage.op == "grow" and stage.kind is not None})
+
+
 def _knobs(candidate: Candidate) -> dict[str, Any]:
     """Network and training knobs, and those of the schedule."""
     grown = next((stage for stage in candidate.stages if stage.op == "grow"), None)

@@ -9,14 +9,14 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from dendrite_automl.comparison import Comparison, compare
+from dendrite_automl.comparison import Comparison, compare, describe_kind
 from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
 from dendrite_automl.plain import make_plain
 from dendrite_automl.report.compare_table import comparison_rows
 from dendrite_automl.report.drawing import Line, Mark, Plot
-from dendrite_automl.report.insight import cycles_of, hypervolume_course, knob_importance
+from dendrite_automl.report.insight import cycles_of, hypervolume_course, kinds_of, knob_importance
 from dendrite_automl.run import Run
 from dendrite_automl.run.finished import describe_run_left_out
 
@@ -68,6 +68,7 @@ def make_page(run: Run) -> str:
         compared=(compared := _compared(run)),
         differences=_differences(compared) if isinstance(compared, Comparison) else [],
         comparison_rows=comparison_rows,
+        kinds=[describe_kind(kind) for kind in kinds_of(run)],
         suspects=run.label_errors(),
         most_suspects=_SUSPECTS,
         trials=len(run.of_kind("end")),

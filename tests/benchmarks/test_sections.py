@@ -52,3 +52,11 @@ def test_what_is_said_of_dendrites_is_what_their_experiment_found() -> None:
         page = (BENCHMARKS.parent / "docs" / "do-dendrites-pay.md").read_text(encoding="utf-8")
         said = next(line for line in page.splitlines() if line.startswith(f"| `{kind}` |"))
         assert re.findall(r"[+-]\d+\.\d+ ± \d+\.\d+", said) == re.findall(r"[+-]\d+\.\d+ ± \d+\.\d+", row)
+
+
+def test_what_reports_say_of_a_kind_is_what_the_experiment_found() -> None:
+    from dendrites_experiment import KNOWN, RESULTS
+    from dendrites_experiment_report import known
+
+    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    assert json.loads(KNOWN.read_text(encoding="utf-8")) == known(lines)

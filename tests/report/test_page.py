@@ -81,6 +81,7 @@ def test_the_page_is_whole_small_and_needs_nothing_else(run: Run) -> None:
     for snapshot in run.snapshots():
         assert page.count(f'id="card-{snapshot.id}"') == 1
         assert page.count(f'href="#card-{snapshot.id}"') == 5  # the table, and a point in each of four plots
+    assert "gain over plain networks of equal size is known" in page
     for words in ("Verdict:", "1.0 points too high", "What mattered", "automl search", "params &lt;= 1,600"):
         assert words in page
 

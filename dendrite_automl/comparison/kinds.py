@@ -1,0 +1,34 @@
+"""What is known of a kind of dendrites: its gains over plain networks in the pre-registered experiment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+_SEEN = "kinds.json"  # written by benchmarks/dendrites_experiment.py
+
+
+def describe_kind(kind: str) -> str:
+    """A sentence on why a search should use a kind, or should not.
+
+    Source: benchmarks/dendrites_protocol.md, which was fixed before the first run; gains in points of test accuracy of networks
+    with dendrites from the start, with 95 % intervals over seeds, p after Holm's correction.
+    """
+    found = json.loads(resources.files("dendrite_automl.comparison").joinpath(_SEEN).read_text(encoding="utf-8"))
+    gains = found["kinds"].get(kind)
+    if gains is None:
+        return f"{kind}: no gain over plain networks of equal size is known (docs/do-dendrites-pay.md)"
+    if "screened" in gains:
+        return f"{kind}: {_gain(gains['screened'])} against plain networks of equal size in a screening, not tested further"
+    equal, macs = gains["params"], gains["macs"]
+    p = "p < 0.001" if equal["p"] < 0.001 else f"p {equal['p']:.3f}"
+    return (
+        f"{kind}: {_gain(equal)} ({p}) against plain networks with exactly as many parameters, {_gain(macs)} against those "
+        f"with as many MACs: means over {equal['cells']} and {macs['cells']} pairs of data set and size, {found['seeds']} seeds"
+    )
+
+
+def _gain(gain: Mapping[str, Any]) -> str:
+    return f"{gain['points']:+.2f} ± {gain['margin']:.2f} points"
