@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dendrite_automl.run import Run
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -30,7 +32,7 @@ def make_search(place: Path) -> Path:
     """A search in which nothing is wrong, as far as it has come."""
     done = subprocess.run(
         [sys.executable, "-m", "dendrite_automl.cli", "search", "--task", "digits", "--space", "digits_conv2d"]
-        + ["--budget", "1k-params", "--trials", "1", "--epochs", "2", "--replicates", "2", "--confirm", "1", "--finish", "none"]
+        + ["--budget", "1k-params", "--trials", "1", "--epochs", "6", "--replicates", "2", "--confirm", "1", "--finish", "none"]
         + ["--workers", "1", "--out", "run"],
         cwd=place,
         capture_output=True,
@@ -58,7 +60,8 @@ def test_what_would_be_a_loss_is_seen(tmp_path: Path) -> None:
     assert "results.jsonl: lines are gone" in search.problems()
     model = next((run / "artifacts").glob("*/model.onnx"))
     model.write_bytes(model.read_bytes()[:-1])
-    weights = next((run / "weights").iterdir())
+    opened = Run.open(run)
+    weights = opened.weights_path(opened.snapshots()[0].id)
     weights.rename(weights.with_suffix(".part"))
     assert sorted({problem.split(":")[0] for problem in search.problems()}) == ["artifact", "no weights"]
     assert search.leftovers() == [f"left behind: {weights.with_suffix('.part').name}"]
