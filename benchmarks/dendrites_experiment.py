@@ -131,6 +131,8 @@ def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--stage", choices=tuple(STAGES), default="screening", help="the second is for the kinds that go on")
     flags.add_argument("--hours", type=float, default=6.0, help="bound for the CPU time of both stages; default: %(default)s")
+    flags.add_argument("--phases", help=f"some of {', '.join(PHASES)}, separated by commas; default: all")
+    flags.add_argument("--kinds", help="dendritic networks of these kinds only, separated by commas; default: all that go on")
     flags.add_argument("--estimate", action="store_true", help="only print how much CPU time is needed")
     flags.add_argument("--results", type=Path, help="another results file; the section is then printed")
     flags.add_argument(
@@ -167,10 +169,18 @@ def train(asked: argparse.Namespace, planned: dict[str, Plan], results: Path) ->
     left = sum(not is_done(training, lines) for _, training in planned["screening"])
     if asked.stage == "confirmation" and left:
         raise SystemExit(f"--stage confirmation: expected a whole screening, got one that lacks {left} trainings; do it first")
+    steps = [step for step in steps if is_asked(step, asked)]
     chosen = within(steps, lines, asked.hours)
     if len(chosen) < len(steps):
         print(f"--hours {asked.hours:g}: the last {len(steps) - len(chosen)} trainings are left out", file=sys.stderr)
     train_missing(chosen, results, asked)
+
+
+def is_asked(step: tuple[str, Training], asked: argparse.Namespace) -> bool:
+    """Whether a training is in one of the phases, and of one of the kinds, that were asked for; plain networks always are."""
+    phase, training = step
+    kinds = None if asked.kinds is None else (PLAIN, *asked.kinds.split(","))
+    return (asked.phases is None or phase in asked.phases.split(",")) and (kinds is None or training.network.kind in kinds)
 
 
 def plans(lines: Sequence[dict[str, Any]], *, smoke: bool = False) -> dict[str, Plan]:

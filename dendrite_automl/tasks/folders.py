@@ -72,10 +72,12 @@ def file_names(folder: Path) -> list[str]:
 def split_folders(folder: Path) -> dict[str, Path]:
     """The sub-folders `train`, `test` and `val` if the data comes with its own split; empty otherwise.
 
+    Folders next to them whose names begin with "_", such as `_background_noise_`, are neither splits nor classes.
+
     Raises:
         RequestError: one of them is next to folders that are not splits, or train is missing.
     """
-    folders = sub_folders(folder)
+    folders = [path for path in sub_folders(folder) if not path.name.startswith("_")]
     found = {_SPLITS[path.name.lower()]: path for path in folders if path.name.lower() in _SPLITS and sub_folders(path)}
     if not found:
         return {}

@@ -179,6 +179,17 @@ def test_splits_that_the_folder_brings_are_kept(tmp_path: Path, export: bool) ->
     assert (task.classes, counts) == (("high", "low"), [[4, 4], [1, 1], [3, 3]])
 
 
+def test_background_noise_may_be_next_to_splits(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label, hertz in (("no", 300), ("yes", 600)):
+            for i in range(5):
+                write_wave(tmp_path / "d" / split / label / f"{i}.wav", tone(hertz, seed=i))
+    write_wave(tmp_path / "d" / BACKGROUND / "hum.wav", tone(50, 4.0))
+    task = read(tmp_path / "d")
+    assert task.classes == (BACKGROUND, "no", "yes")
+    assert all(0 in split.y for split in (task.train, task.val, task.open_test()))
+
+
 def test_the_test_recordings_influence_nothing_and_are_read_when_opened(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "a")
     before = read(folder)
