@@ -48,9 +48,9 @@ DRIVER, WORKER = "driver killed", "worker killed"
 _SIZES = ("--trials", "3", "--epochs", "6", "--replicates", "2", "--confirm", "2", "--finish", "long", "--workers", "2")
 SEARCH = ("--task", "digits", "--space", "digits_conv2d", "--budget", "1k-params", *_SIZES)
 PHASES = ("start", "trials", "confirmation", "finish", "export")
-_PER_RUN = 6  # disturbances of a run; then it may complete
-_WRITES, _LOOKS = 120, 400  # in which a disk breaks, and a clock
-_LINGER_SECONDS, _HANG_SECONDS = 4.0, 240.0
+_PER_RUN = 4  # disturbances of a run; then it may complete
+_WRITES, _LOOKS = 80, 400  # in which a disk breaks, and a clock
+_LINGER_SECONDS, _HANG_SECONDS = 3.0, 240.0
 _WORKER = re.compile(r"^ray::\w*Trainable|export\.parallel import serve")
 
 
@@ -81,8 +81,14 @@ class Search:
         """Its run folder."""
         return self.place / "run"
 
-    def phase(self) -> str:
-        """How far it has come."""
+    def state(self) -> tuple[Any, ...]:
+        """Something that changes whenever a session writes anything of note."""
+        return self.text("results.jsonl"), self.text("confirmed.jsonl"), sorted(self.artifacts())
+
+    def phase(self, before: tuple[Any, ...] | None = None) -> str:
+        """How far it has come; "start" as long as the state is as it was before this session."""
+        if before is not None and self.state() == before:
+            return "start"
         begun: dict[str, Sequence[Any]] = {"trials": self.lines("results.jsonl"), "confirmation": self.lines("confirmed.jsonl")}
         finish = [line for line in self.lines("confirmed.jsonl") if line["record"] == "finish"]
         begun |= {"finish": finish, "export": self.artifacts()}
@@ -237,14 +243,15 @@ def live(search: Search, fault: str, rng: random.Random) -> Session:
 
 def strike(search: Search, process: subprocess.Popen[bytes], fault: str, rng: random.Random) -> str | None:
     """Wait for a random moment and kill; the phase in which that was, or None if the search was over before."""
+    before = search.state()
     moment, deadline = PHASES.index(rng.choice(PHASES)), time.monotonic() + _HANG_SECONDS
-    while process.poll() is None and PHASES.index(search.phase()) < moment and time.monotonic() < deadline:
+    while process.poll() is None and PHASES.index(search.phase(before)) < moment and time.monotonic() < deadline:
         time.sleep(0.05)
     after = time.monotonic() + rng.uniform(0, _LINGER_SECONDS)
     while process.poll() is None and time.monotonic() < after:
         time.sleep(0.02)
     while process.poll() is None and time.monotonic() < deadline:
-        phase = search.phase()
+        phase = search.phase(before)
         if fault == DRIVER:
             process.kill()
             return phase
