@@ -10,7 +10,7 @@ The second table is about compression: the smallest network of each arm whose ac
 the best of all trainings, as claimed, then by the mean over fresh seeds of the designs that validation chooses, with a 95 %
 interval over bootstrapped seeds.
 
-    python benchmarks/paper_protocol.py --cache DIR     # about an hour and a half on 2 cores, resumable; --minutes for a slice
+    python benchmarks/paper_protocol.py --cache DIR     # about 40 minutes on 2 cores, resumable; --minutes for a slice
     python benchmarks/paper_protocol.py --render        # the section of README.md from results/paper_protocol.jsonl only
 """
 
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from data_sets import load
 from data_sources import Folders
-from designs import effort_line, load_lines, parser, train_missing
+from designs import load_lines, parser, train_missing
 from section import replace_section
 
 from dendrite_automl.candidate import Candidate, Stage
@@ -191,7 +191,12 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
             error = 100 * statistics.stdev(fresh["test"]) / len(fresh["test"]) ** 0.5
             cells = [f"{claimed:.1f} %", f"{best['params']:,}", f"{mean:.1f} ± {error:.1f} %", f"{claimed - mean:+.1f}"]
             out.append(f"| {size:,} | {arm} | {' | '.join(cells)} |")
-    return "\n".join([*out, "", *compression(first, again), "", effort_line(list(lines))]) + "\n"
+    networks, seconds = (sum(figures) for figures in zip(*((len(x["few"]), x["cpu_seconds"]) for x in lines), strict=True))
+    effort = (
+        f"{networks:,} networks, {seconds / 60:.0f} minutes of CPU time; torch {lines[-1]['torch']}, "
+        f"{max(line['date'] for line in lines)}."
+    )
+    return "\n".join([*out, "", *compression(first, again), "", effort]) + "\n"
 
 
 def compression(first: Sequence[dict[str, Any]], again: dict[tuple[str, str], dict[str, Any]]) -> list[str]:
@@ -213,7 +218,8 @@ def compression(first: Sequence[dict[str, Any]], again: dict[tuple[str, str], di
             [(line["params"], statistics.fmean(line["test"])) for line in fronts[arm]], statistics.fmean(wide["test"])
         )
         low, high = np.quantile(found, [0.025, 0.975], method="nearest")
-        out.append(f"| {arm} | {_size(best)} | {_size(mean)} ({_size(low)} to {_size(high)}) |")
+        interval = "" if low == high == mean else f" ({_size(low)} to {_size(high)})"
+        out.append(f"| {arm} | {_size(best)} | {_size(mean)}{interval} |")
     return out
 
 
