@@ -80,9 +80,9 @@ def _who() -> str:
     """The function of the package that is writing."""
     frame = sys._getframe(1)
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module.startswith("dendrite_automl."):
-            return f"{module.removeprefix('dendrite_automl.')}.{frame.f_code.co_name}"
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if module.startswith("dendrite_automl.") and not name.startswith("<"):
+            return f"{module.removeprefix('dendrite_automl.')}.{name}"
         if frame.f_back is None:
             break
         frame = frame.f_back
