@@ -184,8 +184,8 @@ def known(lines: Sequence[Line]) -> dict[str, Any]:
         for kind in kinds_of(screened)
         if kind not in kinds_of(judged)
     }
-    for name, column in zip(("params", "macs"), JUDGED[:2], strict=True):
-        found = {kind: gains(judged, kind, column) for kind in kinds_of(judged)}
+    for name, column in (("params", JUDGED[0]), ("macs", JUDGED[1]), ("grown", JUDGED[3])):
+        found = {kind: cells for kind in kinds_of(judged) if (cells := gains(judged, kind, column))}
         corrected = holm([mean_gain(cells).p for cells in found.values()])
         for (kind, cells), p in zip(found.items(), corrected, strict=True):
             kinds.setdefault(kind, {})[name] = _figures(cells) | {"p": round(p, 6)}

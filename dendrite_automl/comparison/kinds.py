@@ -14,7 +14,8 @@ def describe_kind(kind: str) -> str:
     """A sentence on why a search should use a kind, or should not.
 
     Source: benchmarks/dendrites_protocol.md, which was fixed before the first run; gains in points of test accuracy of networks
-    with dendrites from the start, with 95 % intervals over seeds, p after Holm's correction.
+    with dendrites from the start, and of those that got them after half of their training, with 95 % intervals over seeds, p
+    after Holm's correction.
     """
     found = json.loads(resources.files("dendrite_automl.comparison").joinpath(_SEEN).read_text(encoding="utf-8"))
     gains = found["kinds"].get(kind)
@@ -22,13 +23,18 @@ def describe_kind(kind: str) -> str:
         return f"{kind}: no gain over plain networks of equal size is known (docs/do-dendrites-pay.md)"
     if "screened" in gains:
         return f"{kind}: {_gain(gains['screened'])} against plain networks of equal size in a screening, not tested further"
-    equal, macs = gains["params"], gains["macs"]
-    p = "p < 0.001" if equal["p"] < 0.001 else f"p {equal['p']:.3f}"
+    equal, macs, grown = gains["params"], gains["macs"], gains.get("grown")
+    later = f"; added later, {_gain(grown)} ({_p(grown)})" if grown else ""
     return (
-        f"{kind}: {_gain(equal)} ({p}) against plain networks with exactly as many parameters, {_gain(macs)} against those "
+        f"{kind}: {_gain(equal)} ({_p(equal)}) against plain networks with exactly as many parameters, {_gain(macs)} against those "
         f"with as many MACs: means over {equal['cells']} and {macs['cells']} pairs of data set and size, {found['seeds']} seeds"
+        f"{later}"
     )
 
 
 def _gain(gain: Mapping[str, Any]) -> str:
     return f"{gain['points']:+.2f} ± {gain['margin']:.2f} points"
+
+
+def _p(gain: Mapping[str, Any]) -> str:
+    return "p < 0.001" if gain["p"] < 0.001 else f"p {gain['p']:.3f}"
