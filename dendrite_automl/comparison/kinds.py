@@ -27,8 +27,8 @@ def describe_kind(kind: str) -> str:
     later = f"; added later, {_gain(grown)} ({_p(grown)})" if grown else ""
     return (
         f"{kind}: {_gain(equal)} ({_p(equal)}) against plain networks with exactly as many parameters, {_gain(macs)} against "
-        f"those with as many MACs: means over {equal['cells']} and {macs['cells']} pairs of data set and size, {found['seeds']} seeds"
-        f"{later}"
+        f"those with as many MACs: means over {equal['cells']} and {macs['cells']} pairs of data set and size, "
+        f"{found['seeds']} seeds{later}"
     )
 
 
