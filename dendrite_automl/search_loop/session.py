@@ -107,7 +107,7 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
         try:
-            export = ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, pretrained=plan.start)
+            export = ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, runtime=plan.runtime, pretrained=plan.start)
             export_and_log(journal, export, progress)
         except OSError as error:
             what = f"{error.strerror or error}; make room and continue with --resume"
@@ -142,6 +142,7 @@ def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: S
             plan.effort,
             plan.goal.budget,
             plan.device,
+            runtime=plan.runtime,
             metric=plan.metric,
             stopped=stop.search_now,
             accelerator=accelerator_here(plan.machine.accelerator),
