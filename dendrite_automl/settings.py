@@ -189,8 +189,8 @@ class CommonSettings(TypedDict, total=False):
         Setting(
             group=BUDGET,
             metavar="R",
-            help="what needs the flash and RAM of budgets, objectives and tables: interpreter (default: the float32 ONNX file, and "
-            "with --device its interpreter) or c (the int8 C code that `automl export --c` writes, with its stack)",
+            help="what needs the flash and RAM of budgets, objectives and tables: interpreter (default: the float32 ONNX file, "
+            "and with --device its interpreter) or c (the int8 C code that `automl export --c` writes, with its stack)",
         ),
     ]
     objectives: Annotated[

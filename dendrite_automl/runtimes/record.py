@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dendrite_automl.c99.graph import Constant, Graph, Node, join_spread_
 from dendrite_automl.c99.program import Quant
+from dendrite_automl.dendrites import dendritic_layers
 from dendrite_automl.errors import Unsupported
+from dendrite_automl.export.onnx.fuse import fuse_heads_
 
 # Scales of a trained network's activations are not known here, and no size depends on them.
 _QUANT, _SCALE = Quant(scale=1 / 32, zero=1), 1 / 64
@@ -40,21 +43,25 @@ def record_graph(folded: nn.Module, input_shape: tuple[int, ...], name: str) -> 
     """The graph of the int8 file that the network would be exported to, with other numbers in it.
 
     Args:
-        folded: with BatchNorm folded, in evaluation mode.
+        folded: with BatchNorm folded, in evaluation mode; its heads are fused as for the export, in a copy.
         input_shape: of one example, without the batch.
         name: how messages call the network.
 
     Raises:
-        Unsupported: an operator mixes the examples of a batch.
+        Unsupported: an operator mixes the examples of a batch, or is quantised in a way that C cannot express.
     """
+    form = folded
+    if dendritic_layers(folded):
+        form = copy.deepcopy(folded)
+        fuse_heads_(form, input_shape)
     x = torch.zeros(1, *input_shape)
     recorder = _Recorder(x, name)
     with torch.no_grad(), recorder:
-        y = folded(x)
+        y = form(x)
     graph = recorder.finish(y)
     _drop_unused_(graph)
     join_spread_(graph)
-    _drop_relus_(graph)
+    _drop_relus_(graph, name)
     return graph
 
 
@@ -258,12 +265,16 @@ def _shown(graph: Graph, name: str) -> str:
     return name
 
 
-def _drop_relus_(graph: Graph) -> None:
+def _drop_relus_(graph: Graph, name: str) -> None:
     """As the quantiser does it: a Relu that is the only reader of a computed tensor becomes that tensor's range."""
     read = [name for node in graph.nodes for name in node.inputs] + list(graph.views.values())
-    made = {node.output for node in graph.nodes}
+    made = {node.output: node.op for node in graph.nodes}
     for node in [node for node in graph.nodes if node.op == "Relu"]:
         [x] = node.inputs
+        if read.count(x) == 1 and made.get(x) == "Slice":
+            raise Unsupported(
+                f'{name}: operator "{node.name}" (Relu): expected another activation of dendrites on a linear layer'
+            )
         if read.count(x) == 1 and x in made:
             graph.nodes.remove(node)
             graph.views[node.output] = x

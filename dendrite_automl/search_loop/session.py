@@ -92,7 +92,8 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
     where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
     with _ctrl_c(stop, progress):  # from the first line on: what is reported as running can be interrupted
         progress.say(
-            f"searching {plan.space.name} on {plan.task.name} within {plan.goal.budget}; {where}; results in {run.path}"
+            f"searching {plan.space.name} on {plan.task.name} within {plan.goal.budget}{_of_runtime(plan)}; {where}; "
+            f"results in {run.path}"
         )
         for note in plan.notes():
             progress.say(f"note: {note}")
@@ -122,6 +123,10 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
     if stop.interrupted:
         raise Interrupted(run)
     return run
+
+
+def _of_runtime(plan: Plan) -> str:
+    return "" if plan.runtime is None else f" (flash and RAM of runtime {plan.runtime.name})"
 
 
 def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: Stop, progress: Progress) -> Teacher | None:
