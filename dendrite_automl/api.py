@@ -153,7 +153,12 @@ def export_run(
         pretrained = make_pretrained(model) if model is not None else None
         plan = make_plan({"out": str(path), "resume": True, "data": data, **_teaches(pretrained)}, pretrained)
         export = ExportPlan(
-            task=plan.task, goal=plan.goal, device=plan.device, dynamic_batch=dynamic_batch, pretrained=plan.start
+            task=plan.task,
+            goal=plan.goal,
+            device=plan.device,
+            runtime=plan.runtime,
+            dynamic_batch=dynamic_batch,
+            pretrained=plan.start,
         )
         journal = Journal(run)
         with journal.locked():

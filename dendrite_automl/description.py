@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dendrite_automl.candidate import CANDIDATE_IN_FILES
+from dendrite_automl.devices import RUNTIMES, VARIANTS
 from dendrite_automl.result import SNAPSHOT_IN_FILES, Snapshot
 from dendrite_automl.user_files import Each, Number, check_json, read_json
 
@@ -27,6 +28,7 @@ _REPORT: dict[str, Any] = {
     "confusion_matrix": ([[_COUNT]], None),
 }
 _BYTES = ("peak_ram_bytes", "peak_ram_bytes_int8", "int8_scratch_bytes", "weights_bytes", "weights_bytes_int8", "operators")
+_CODE = ("arena_bytes", "stack_bytes", "constant_bytes", "code_bytes")
 _IN_FILE: dict[str, Any] = {
     "snapshot": {**SNAPSHOT_IN_FILES, "measurement": {**SNAPSHOT_IN_FILES["measurement"], "latency_ms": _MAYBE}},
     "labels": [str],
@@ -53,6 +55,8 @@ _IN_FILE: dict[str, Any] = {
         "latency_ms_int8": _MAYBE,
         **dict.fromkeys(("latency_basis?", "latency_basis_int8?"), _TEXT),
     },
+    "runtime?": str,
+    "code?": ({variant: dict.fromkeys(_CODE, _COUNT) for variant in VARIANTS}, None),
     "data": {"task": str, "about": str, "sha256": str, "examples": dict.fromkeys(("train", "val", "test"), _COUNT)},
     "preprocessing": dict,
     "provenance": {
@@ -99,5 +103,7 @@ def _check(found: Mapping[str, Any]) -> None:
     intervals += [accuracy["test_ci95"], accuracy["test_int8_ci95"]]
     if not all(ends is None or len(ends) == 2 for ends in intervals):
         raise ValueError("artifact.json: accuracy: expected intervals of two numbers")
+    if (runtime := found.get("runtime", RUNTIMES[0])) not in RUNTIMES or (runtime == "c") != bool(found.get("code")):
+        raise ValueError(f"artifact.json: runtime: expected one of {', '.join(RUNTIMES)}, c with its code; got {runtime!r}")
     if not (len(given) == 2 and isinstance(given[1], list) and len(given[1]) > 1):
         raise ValueError(f"artifact.json: onnx: input: expected a name and a shape, got {given}")

@@ -27,6 +27,7 @@ _RANGES = {
 _TEXTS = ("title", "cpu")
 Variant = Literal["float32", "int8"]
 VARIANTS: tuple[Variant, ...] = ("float32", "int8")
+RUNTIMES = ("interpreter", "c")  # what runs a network on a device; runs of earlier versions have the first
 KINDS = ("conv", "pointwise", "depthwise", "linear", "other")  # of layers whose multiply-accumulates may take different times
 EACH = ("number", "operator")  # what else takes time: a number that a layer computes, and an operator as such
 

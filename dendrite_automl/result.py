@@ -55,8 +55,9 @@ class Cost:
     Attributes:
         params: numbers that the deployed float32 network stores (BatchNorm folded).
         macs: multiply-accumulates of one inference at batch 1, the dendrites' per-channel gains included.
-        flash_bytes: float32 weights, plus the device's runtime code if a device is given.
-        peak_ram_bytes: largest sum of live float32 tensors, plus the device's runtime RAM if a device is given.
+        flash_bytes: float32 weights, plus the interpreter's code if a device is given; with another runtime, what its int8 code
+            needs. So for RAM.
+        peak_ram_bytes: largest sum of live float32 tensors, plus the interpreter's RAM if a device is given.
         latency_ms: estimate from MACs and operators; None without a device.
     """
 
@@ -185,7 +186,8 @@ class Artifact:
         test_accuracy_int8: the same for the int8 file.
         val_accuracy: of the float32 file on the validation split; `val_accuracy_int8` of the int8 file.
         int8_made_by: `calibration`, or `fine-tuning` if that lost less; see `export.quantise`.
-        flash_bytes_int8: of the int8 file's weights and scales plus the device's runtime; `peak_ram_bytes_int8` of its tensors.
+        flash_bytes_int8: of the int8 file's weights and scales plus the device's interpreter; `peak_ram_bytes_int8` of its
+            tensors. With another runtime, what the int8 code made from the file needs.
         logit_error: largest absolute difference between torch and the float32 file on the test vectors; None when read back.
     """
 

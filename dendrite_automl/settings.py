@@ -184,6 +184,15 @@ class CommonSettings(TypedDict, total=False):
             help="add the limits of a device (see `automl devices`) or of your own profile: FILE.toml[:NAME]",
         ),
     ]
+    runtime: Annotated[
+        str | None,
+        Setting(
+            group=BUDGET,
+            metavar="R",
+            help="what needs the flash and RAM of budgets, objectives and tables: interpreter (default: the float32 ONNX file, "
+            "and with --device its interpreter) or c (the int8 C code that `automl export --c` writes, with its stack)",
+        ),
+    ]
     objectives: Annotated[
         str | Sequence[str] | None,
         Setting(

@@ -16,6 +16,7 @@ from dendrite_automl.dendrites import count_sets, grown_modules
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import AutoMLError, CandidateFailed
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.measure.work import count_phase_macs, count_step_macs
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.result import Cost, Measurement, Snapshot
@@ -79,6 +80,7 @@ class _Trial:
     data: Data
     seeds: tuple[int, ...]
     device: DeviceProfile | None
+    runtime: Runtime | None
     int8: bool
 
 
@@ -101,6 +103,7 @@ def run_trial(
     like: Mapping[int, nn.Module] | None = None,
     rungs: Sequence[int] = (),
     device: DeviceProfile | None = None,
+    runtime: Runtime | None = None,
     int8: bool = False,
 ) -> Iterator[Rung | tuple[Snapshot, list[nn.Module]]]:
     """Train the replicates of a candidate together, stage by stage; yield each stage's snapshot and its networks.
@@ -118,12 +121,13 @@ def run_trial(
             from, instead of the backbone with random weights.
         like: by stage: a network whose channel counts the replicates take over when that stage removes channels.
         rungs: epochs of the first stage after which a `Rung` is yielded, if that stage is longer.
+        runtime: whose flash and RAM count; see `measure_cost`.
         int8: also measure the validation accuracy of the replicates' int8 files; this takes seconds per stage.
 
     Raises:
         CandidateFailed: a stage cannot be done: the training of all replicates diverged, or no channels are left to prune.
     """
-    trial = _Trial(candidate=candidate, data=data, seeds=tuple(seeds), device=device, int8=int8)
+    trial = _Trial(candidate=candidate, data=data, seeds=tuple(seeds), device=device, runtime=runtime, int8=int8)
     route = range(len(candidate.stages)) if stages is None else stages
     position = position or Position(stage=route[0])
     settings = FitSettings.from_knobs(dict(candidate.training))
@@ -137,7 +141,7 @@ def run_trial(
         start, tried = time.perf_counter(), list(models)
         for epoch in run_stage_(tried, stage, data, settings, seed=seeds[0] + index, like=(like or {}).get(index)):
             if index == 0 and epoch in rungs and epoch < stage.epochs:
-                cost = measure_cost(tried[0], data.input_shape, device)
+                cost = measure_cost(tried[0], data.input_shape, device, runtime)
                 macs = _count_stage(trial, tried[0], stage, epoch)
                 yield Rung(epoch=epoch, accuracies=_validate_(list(tried), data), cost=cost, trained_macs=macs)
         snapshot = _measure(trial, tried, index, position.base, time.perf_counter() - start)
@@ -216,7 +220,7 @@ def _measure(trial: _Trial, models: list[nn.Module], index: int, base: Snapshot 
     candidate, data, seeds = trial.candidate, trial.data, trial.seeds
     accuracies = _validate_(models, data)
     accuracies_int8 = _validate_int8(models, data) if trial.int8 else ()
-    cost = measure_cost(models[0], data.input_shape, trial.device)
+    cost = measure_cost(models[0], data.input_shape, trial.device, trial.runtime)
     stage, before = candidate.stages[index], base.measurement if base else None
     macs = _count_stage(trial, models[0], stage, stage.epochs)
     earlier = before.trained_macs if before else 0

@@ -235,3 +235,39 @@ def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.M
     assert best.test_accuracy is not None
     assert json.loads(Path(best.path, "artifact.json").read_text())["labels"] == ["a", "b", "c"]
     assert "standardise" in json.loads(Path(best.path, "artifact.json").read_text())["preprocessing"]
+
+
+def test_a_search_within_the_ram_of_the_c_code(folder: Path) -> None:
+    small = ["search", "--task", "digits", "--space", "digits_conv2d", "--runtime", "c", "--budget", "1800B-ram"]
+    small += ["--epochs", "8", "--replicates", "1", "--confirm", "0", "--finish", "none", "--workers", "1", "--out", "C"]
+    done = automl(*small, "--trials", "2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "within peak_ram_bytes <= 1,800 (flash and RAM of runtime c)" in done.stderr
+    assert "RAM B: of the int8 C code, arena and stack (runtime c)" in done.stdout
+    run = da.load_run(folder / "C")
+    assert run.info.runtime == run.summary()["runtime"] == "c"
+    for row in run.front_rows():
+        code = json.loads((Path(row["artifact"]) / "artifact.json").read_text())["code"]["int8"]
+        assert code["arena_bytes"] + code["stack_bytes"] == row["peak_ram_bytes"] == row["peak_ram_bytes_int8"] <= 1800
+    again = automl("search", "--resume", "--out", "C", "--trials", "3", "--workers", "1", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert max(row["peak_ram_bytes"] for row in da.load_run(folder / "C").front_rows()) <= 1800
+    other = automl("search", "--resume", "--out", "C", "--runtime", "interpreter", cwd=folder)
+    assert (other.returncode, "resume: runtime: expected 'c' as in C, got 'interpreter'" in other.stderr) == (2, True)
+
+
+def test_an_earlier_run_had_the_interpreter(first: dict, folder: Path) -> None:
+    shutil.copytree(folder / "R", folder / "earlier")
+    info = json.loads((folder / "earlier/run.json").read_text())
+    del info["request"]["runtime"]
+    (folder / "earlier/run.json").write_text(json.dumps(info))
+    assert da.load_run(folder / "earlier").info.runtime == "interpreter"
+    done = automl("search", "--resume", "--out", "earlier", "--runtime", "c", cwd=folder)
+    assert (done.returncode, "resume: runtime: expected 'interpreter' as in earlier, got 'c'" in done.stderr) == (2, True)
+    done = automl("search", "--resume", "--out", "earlier", "--runtime", "interpreter", "--workers", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
+    done = automl("search", "--task", "digits", "--runtime", "C99", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, 'automl: runtime: expected one of interpreter, c, got "C99"\n')

@@ -87,7 +87,7 @@ def read_graph(path: Path) -> Graph:
         found = replace(found, target=alias[found.target])
     _spread_quants(found)
     _join_hard_swish(found)
-    _join_spread(found)
+    join_spread_(found)
     return found
 
 
@@ -152,7 +152,7 @@ def _join_hard_swish(graph: Graph) -> None:
     graph.nodes[:] = [node for node in graph.nodes if node.output not in gates or node.output in used]
 
 
-def _join_spread(graph: Graph) -> None:
+def join_spread_(graph: Graph) -> None:
     """Turn `sqrt(max(mean((x - mean(x))^2), least))`, a standard deviation, into one operator `Spread` on x."""
     makers = {n.output: n for n in graph.nodes}
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from dendrite_automl.c99 import windows
-from dendrite_automl.c99.graph import Node, read_graph
+from dendrite_automl.c99.graph import Graph, Node, read_graph
 from dendrite_automl.c99.neurons import Added, Channel, Expression, Product, Row, Scaled, Squashed, Zero, site_of
 from dendrite_automl.c99.program import Geometry, Pool, Program, Shift, Weights
 from dendrite_automl.c99.shapes import LARGEST_SPREAD, pair_of
@@ -34,10 +35,26 @@ def lower(path: Path) -> Program:
         Unsupported: names the first operator that is not supported.
         ArtifactMismatch: it is not an ONNX file, or one whose operators are not put together as in those of an artifact.
     """
-    try:
+    with _readable(path):
         return _Lowering(path, read_graph(path)).run()
+
+
+def lower_graph(graph: Graph, name: str) -> Program:
+    """The program of a graph that is not in a file; messages begin with `name`.
+
+    Raises:
+        Unsupported, ArtifactMismatch: as for `lower`.
+    """
+    with _readable(name):
+        return _Lowering(name, graph).run()
+
+
+@contextmanager
+def _readable(where: Path | str) -> Iterator[None]:
+    try:
+        yield
     except (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, AssertionError) as error:
-        raise ArtifactMismatch(f"{path}: expected a network as `automl export` writes it, got another: {error!r}") from error
+        raise ArtifactMismatch(f"{where}: expected a network as `automl export` writes it, got another: {error!r}") from error
 
 
 class _Lowering(Tensors):

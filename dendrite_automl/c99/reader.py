@@ -14,7 +14,7 @@ from dendrite_automl.errors import Unsupported
 class Reader:
     """A graph, and what refuses its operators by name."""
 
-    def __init__(self, path: Path, graph: Graph) -> None:
+    def __init__(self, path: Path | str, graph: Graph) -> None:
         self.path, self.graph = path, graph
         self.users: dict[str, list[Node]] = {}
         for node in graph.nodes:

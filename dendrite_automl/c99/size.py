@@ -9,7 +9,8 @@ from importlib import resources
 from typing import Any
 
 from dendrite_automl.c99.features import FrontEnd
-from dendrite_automl.c99.source import Source
+from dendrite_automl.c99.source import Layout
+from dendrite_automl.measure.runtime import Need
 
 _FEATURES_CODE = (
     1_200  # bytes of the functions in features.c, nearly the same for all settings; logf and sqrtf come from the library
@@ -31,14 +32,24 @@ def measured_with() -> str:
     return str(_fit()["measured_with"])
 
 
-def estimate_code(source: Source) -> int:
+def estimate_code(source: Layout) -> int:
     """Bytes of `.text`."""
     return _sum(_fit()[_variant(source)]["code"], features_of(source))
 
 
-def estimate_stack(source: Source) -> int:
+def estimate_stack(source: Layout) -> int:
     """Bytes of all functions' stack frames together: the deepest call chain has nearly all of them."""
     return _sum(_fit()[_variant(source)]["stack"], stack_of(source))
+
+
+def estimate_need(layout: Layout) -> Need:
+    """All that the code takes; arena and constants are exact."""
+    return Need(
+        arena_bytes=layout.arena_bytes,
+        stack_bytes=estimate_stack(layout),
+        constant_bytes=layout.constant_bytes,
+        code_bytes=estimate_code(layout),
+    )
 
 
 def estimate_features(front: FrontEnd) -> tuple[int, int]:
@@ -49,19 +60,19 @@ def estimate_features(front: FrontEnd) -> tuple[int, int]:
     return 4 * numbers + _FEATURES_CODE, front.scratch_bytes
 
 
-def features_of(source: Source) -> dict[str, int]:
+def features_of(source: Layout) -> dict[str, int]:
     """What the code size depends on: kernels, kernels per stride, calls."""
     kernels = {kernel: 1 for kernel in source.kernels if kernel not in _SMALL}
     return {**kernels, "base": 1, "strides": len(source.strides), "steps": len(source.steps)}
 
 
-def stack_of(source: Source) -> dict[str, int]:
+def stack_of(source: Layout) -> dict[str, int]:
     """What the stack depends on, in the same form."""
     kernels: dict[str, int] = {kernel: 1 for kernel in _FRAMED if kernel in source.kernels}
     return {**kernels, "base": 1, "strides": len(source.strides), "patch": source.patch}
 
 
-def _variant(source: Source) -> str:
+def _variant(source: Layout) -> str:
     return "int8" if source.is_int8 else "float32"
 
 

@@ -49,9 +49,10 @@ _BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "i
 
 @dataclass(slots=True)
 class Tables:
-    """Arrays and records of constants, collected as steps ask for them."""
+    """Arrays and records of constants, collected as steps ask for them; counted only, with their numbers not `written`."""
 
     int8: bool
+    written: bool = True
     arrays: list[dict[str, Any]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -123,7 +124,7 @@ class Tables:
         return name
 
     def _array(self, name: str, of: str, values: NDArray[Any]) -> str:
-        self.arrays.append(as_array(name, of, values))
+        self.arrays.append(as_array(name, of, values) if self.written else {"name": name})
         self.array_bytes += values.size * _BYTES[of]
         return name
 

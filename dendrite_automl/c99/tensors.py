@@ -23,7 +23,7 @@ _NATURAL = {"Tanh": Quant(scale=1 / 128, zero=0), "Sigmoid": Quant(scale=1 / 256
 class Tensors(Reader):
     """A tensor is either computed as a whole, or kept as one expression per channel (`lazy`) until it is needed."""
 
-    def __init__(self, path: Path, graph: Graph) -> None:
+    def __init__(self, path: Path | str, graph: Graph) -> None:
         super().__init__(path, graph)
         self.lazy: dict[str, list[Expression]] = {}
         self.steps: list[Step] = []

@@ -218,5 +218,6 @@ def print_run(run: Any, as_json: bool) -> None:
     latency = None
     with contextlib.suppress(RequestError):  # a profile of an earlier version may lack a figure
         latency = run.info.device.latency_basis() if run.info.device is not None else None
-    print_front(run.front_rows(), optimism=run.info.optimism, metric=run.metric, latency=latency)
+    told = {"optimism": run.info.optimism, "metric": run.metric, "latency": latency, "runtime": run.info.runtime}
+    print_front(run.front_rows(), **told)
     print(f"\n{run.path}: report.html, front.csv, front.png, candidates.csv, artifacts/ (check one with `automl verify`)")

@@ -247,7 +247,8 @@ def _not_repeats(groups: Sequence[Sequence[Run]]) -> list[str]:
 
 
 def _other_settings(one: Run, other: Run) -> list[str]:
-    where, asked = f"{one.path} and {other.path} are not repeats of one search", [one.info.request, other.info.request]
+    where = f"{one.path} and {other.path} are not repeats of one search"
+    asked = [{**run.info.request, "runtime": run.info.runtime} for run in (one, other)]
     for name in dict.fromkeys([*asked[0], *asked[1]]):
         values = [request.get(name) for request in asked]
         if name not in _MAY_DIFFER and values[0] != values[1]:

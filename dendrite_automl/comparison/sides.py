@@ -133,6 +133,8 @@ def what_differs(run: Run, other: Run) -> list[str]:
             found.append(f"{what} differs: {one} and {two}")
     if run.info.request["objectives"] != other.info.request["objectives"]:
         found.append("objectives differ")
+    if run.info.runtime != other.info.runtime:
+        found.append(f"runtime differs: RAM is that of {run.info.runtime} and of {other.info.runtime}")
     return found
 
 

@@ -21,6 +21,7 @@ from dendrite_automl.export.label_errors import find_suspects
 from dendrite_automl.export.parallel import Helpers, Job, finish_all, submit_all
 from dendrite_automl.export.predictions import write_predictions
 from dendrite_automl.front import Goal
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Ending, Snapshot
@@ -42,6 +43,7 @@ class ExportPlan:
 
     Attributes:
         device: the one whose limits are part of the budget in `goal`.
+        runtime: whose flash and RAM that limits; None: an interpreter of the float32 file.
         dynamic_batch: leave the batch of the ONNX files free.
         pretrained: the network that the candidates started from, if they did not start from a backbone.
     """
@@ -49,6 +51,7 @@ class ExportPlan:
     task: Task
     goal: Goal
     device: DeviceProfile | None = None
+    runtime: Runtime | None = None
     dynamic_batch: bool = False
     pretrained: nn.Module | None = None
 
@@ -151,6 +154,7 @@ def _context(run: Run, plan: ExportPlan) -> BundleContext:
         provenance=_provenance(run),
         budget=plan.goal.budget,
         device=plan.device,
+        runtime=plan.runtime,
         dynamic_batch=plan.dynamic_batch,
         pretrained=plan.pretrained,
     )

@@ -11,6 +11,7 @@ from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.measure import count_macs, count_params, folded_copy, measure_cost
 from dendrite_automl.measure.growth import add_untrained_
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.result import Cost
 from dendrite_automl.train.prune import take_out_
@@ -22,6 +23,7 @@ def estimate_costs(
     classes: int,
     device: DeviceProfile | None = None,
     pretrained: nn.Module | None = None,
+    runtime: Runtime | None = None,
 ) -> list[Cost]:
     """What the snapshots of a candidate would cost, counted on untrained weights within milliseconds.
 
@@ -29,13 +31,14 @@ def estimate_costs(
 
     Args:
         pretrained: the network that the candidate starts from, if it does not start from a backbone.
+        runtime: whose flash and RAM count; see `measure_cost`.
 
     Raises:
-        CandidateFailed: a stage cannot be carried out.
+        CandidateFailed: a stage cannot be carried out, or the runtime cannot express the network after it.
         RequestError: a placement does not suit the network.
     """
     stages = _after_stages(candidate, input_shape, classes, pretrained)
-    return [measure_cost(model, input_shape, device) for model in stages]
+    return [measure_cost(model, input_shape, device, runtime) for model in stages]
 
 
 def measure_last(
@@ -45,6 +48,7 @@ def measure_last(
     device: DeviceProfile | None = None,
     *,
     names: Collection[str] = (),
+    runtime: Runtime | None = None,
 ) -> dict[str, float]:
     """Costs of the last network of a candidate; without memory and latency, which take most of the time, if not in `names`.
 
@@ -53,7 +57,7 @@ def measure_last(
     """
     *_, model = _after_stages(candidate, input_shape, classes, None)
     if not set(names) <= {"params", "macs"}:
-        costs = measure_cost(model, input_shape, device).values()
+        costs = measure_cost(model, input_shape, device, runtime).values()
         return {name: float(value) for name, value in costs.items() if value is not None}
     folded = folded_copy(model)
     return {"params": count_params(folded), "macs": count_macs(folded, input_shape)}

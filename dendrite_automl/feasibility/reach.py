@@ -14,6 +14,7 @@ from dendrite_automl.errors import BudgetUnreachable, CandidateFailed, RequestEr
 from dendrite_automl.feasibility.estimate import estimate_costs, measure_last
 from dendrite_automl.feasibility.sizing import Sizer
 from dendrite_automl.front import Objective
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.result import Cost
 from dendrite_automl.space import SIZE, Point, SearchSpace
 
@@ -30,6 +31,7 @@ class Reach:
         classes: number of classes of the task.
         device: the one whose runtime and speed count.
         pretrained: the network that the candidates start from, if they do not start from a backbone.
+        runtime: whose flash and RAM count; see `measure_cost`.
     """
 
     def __init__(
@@ -39,14 +41,10 @@ class Reach:
         classes: int,
         device: DeviceProfile | None = None,
         pretrained: nn.Module | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
-        self.space, self.input_shape, self.classes, self.device, self.pretrained = (
-            space,
-            input_shape,
-            classes,
-            device,
-            pretrained,
-        )
+        self.space, self.input_shape, self.classes = space, input_shape, classes
+        self.device, self.pretrained, self.runtime = device, pretrained, runtime
         self._parts = [part.unscaled() for part in space.by_family()]
 
     def costs(self, point: Point) -> list[Cost]:
@@ -105,7 +103,7 @@ class Reach:
         for _ in range(_SAMPLES_SOLVED):
             point = {**self.space.sample(rng), "stages": "fit", SIZE: 1.0}
             candidate = sizer.solve(point, lambda solved: make_candidate(self.space, solved, arm="baseline", epochs=1000))
-            costs += estimate_costs(candidate, self.input_shape, self.classes, self.device)
+            costs += estimate_costs(candidate, self.input_shape, self.classes, self.device, runtime=self.runtime)
         return costs
 
     def sizer(self, budget: Budget) -> Sizer:
@@ -113,13 +111,13 @@ class Reach:
         names = dict(budget.limits)
 
         def measure(candidate: Candidate) -> dict[str, float]:
-            return measure_last(candidate, self.input_shape, self.classes, self.device, names=names)
+            return measure_last(candidate, self.input_shape, self.classes, self.device, names=names, runtime=self.runtime)
 
         return Sizer(self.space, budget, measure)
 
     def _costs(self, space: SearchSpace, point: Point) -> list[Cost]:
         candidate = make_candidate(space, point, arm="baseline", epochs=1000)
-        return estimate_costs(candidate, self.input_shape, self.classes, self.device, self.pretrained)
+        return estimate_costs(candidate, self.input_shape, self.classes, self.device, self.pretrained, self.runtime)
 
     def _fit_cost(self, space: SearchSpace, point: Point) -> Cost:
         return self._costs(space, {**point, "stages": "fit"})[0]

@@ -12,8 +12,11 @@ from torch import nn
 from dendrite_automl.backbones import build_backbone, check_space
 from dendrite_automl.candidate import make_candidate
 from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, Kind, add_dendrites_, find_layers
-from dendrite_automl.errors import RequestError
+from dendrite_automl.devices import RUNTIMES
+from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.export.onnx.check import check_export
+from dendrite_automl.measure import folded_copy
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.networks.foreign import check_foreign
 from dendrite_automl.plan.accelerator import check_accelerator
 from dendrite_automl.plan.plan import Plan, code_digest
@@ -48,6 +51,8 @@ def check(plan: Plan) -> Plan:
             f"({plan.pretrained.backbone}); start a new run"
         )
     _check_schedule_knobs(plan)
+    if plan.runtime is not None:
+        _check_runtime(plan, plan.runtime, own or plan.start)
     _check_training_knobs(plan)
     _check_epochs(plan)
     if plan.earlier is not None:
@@ -125,6 +130,19 @@ def _check_schedule_knobs(plan: Plan) -> None:
             raise RequestError(f'{where}: knob "kind": {problems[0]}')
     if somas == kinds and min(map(int, knobs["cycles"])) > 1:
         raise RequestError(f'{where}: knob "cycles": expected 1 among its values: {", ".join(kinds)} have one set per place')
+
+
+def _check_runtime(plan: Plan, runtime: Runtime, own: nn.Module | None) -> None:
+    """The runtime must be able to express the networks; a kind of dendrites that it cannot is refused when it is proposed."""
+    for model in _by_head(plan) if own is None else [own]:
+        try:
+            runtime.need_of_network(folded_copy(model), plan.task.input_shape)
+        except CandidateFailed as error:
+            who = "compress: model" if plan.pretrained else f"backbone {plan.space.backbone}"
+            raise RequestError(
+                f"runtime: {who}: expected a network that it can express, got one that it cannot: {error}; "
+                f"use --runtime {RUNTIMES[0]}, or other layers"
+            ) from None
 
 
 def _by_head(plan: Plan) -> Iterator[nn.Module]:

@@ -9,6 +9,7 @@ from dendrite_automl.candidate import make_candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import CandidateFailed
 from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.networks.pretrained import Pretrained
 from dendrite_automl.space import SearchSpace, Value, parse_space
 from dendrite_automl.space.toml import to_toml
@@ -49,7 +50,9 @@ _TRAINING: dict[str, list[Value]] = {
 }
 
 
-def compress_space(pretrained: Pretrained, task: Task, budget: Budget, device: DeviceProfile | None = None) -> SearchSpace:
+def compress_space(
+    pretrained: Pretrained, task: Task, budget: Budget, device: DeviceProfile | None = None, runtime: Runtime | None = None
+) -> SearchSpace:
     """Schedules that shrink, prune and grow, each starting from a given network.
 
     Its anchors are the smallest ratios that fit the budget, for some schedules without dendrites.
@@ -71,20 +74,27 @@ def compress_space(pretrained: Pretrained, task: Task, budget: Budget, device: D
     anchors = []
     for stages in ("fit prune", "fit shrink", "fit prune prune"):
         knob = "shrink_ratio" if "shrink" in stages else "prune_ratio"
-        ratio = _smallest_ratio(space, stages, knob, pretrained, task, budget, device)
+        ratio = _smallest_ratio(space, stages, knob, pretrained, task, budget, device, runtime)
         if ratio is not None:
             anchors.append({"stages": stages, knob: ratio})
     return parse_space(to_toml({**data, "anchors": anchors}), where="compress")
 
 
 def _smallest_ratio(
-    space: SearchSpace, stages: str, knob: str, pretrained: Pretrained, task: Task, budget: Budget, device: DeviceProfile | None
+    space: SearchSpace,
+    stages: str,
+    knob: str,
+    pretrained: Pretrained,
+    task: Task,
+    budget: Budget,
+    device: DeviceProfile | None,
+    runtime: Runtime | None,
 ) -> float | None:
     point = {k.name: k.choices[0] for k in space.knobs} | {"stages": stages}
     for ratio in _RATIOS:
         candidate = make_candidate(space, {**point, knob: ratio}, arm="baseline", epochs=1000)
         try:
-            cost = estimate_costs(candidate, task.input_shape, len(task.classes), device, pretrained.model)[-1]
+            cost = estimate_costs(candidate, task.input_shape, len(task.classes), device, pretrained.model, runtime)[-1]
         except CandidateFailed:
             continue
         if budget.fits(cost.values()):

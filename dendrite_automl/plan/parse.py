@@ -11,7 +11,7 @@ from typing import Any
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import ARMS
-from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.devices import RUNTIMES, DeviceProfile
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
 from dendrite_automl.metrics import METRICS
@@ -33,6 +33,7 @@ DEFAULT_OBJECTIVES = "val_accuracy,params,macs"
 DEFAULT_FRONT_SIZE = 12  # as many as one can look at
 _FROM_PYTHON = ("callbacks", "on_snapshot", "on_front")
 _FINISH_REPLICATES = 4
+_EARLIER = {"finish": "none", "runtime": RUNTIMES[0]}  # what earlier versions did, which did not write it down
 _EXTENDS = ("trials", "seconds", "confirm", "finish", "front_size", "arms")  # what --resume may change
 
 
@@ -82,6 +83,7 @@ class Request:
         settings: pairs (name, plain value) of all settings that a run keeps; None: not given.
         task: name of a built-in task; without it, `data_path` or `data_in_memory`; without any of them, the default task.
         device: a profile, or the name of one.
+        runtime: one of `RUNTIMES`.
         space: a space, or the name or path of one; None: one that suits the data.
         is_narrowed: `space` is that of an earlier run, already narrowed by its `set_knobs`.
         teacher: one of `TEACHERS`; `teacher_model` is the module for `given`.
@@ -93,6 +95,7 @@ class Request:
     settings: tuple[tuple[str, Any], ...]
     budget: Budget
     device: DeviceProfile | str | None
+    runtime: str
     objectives: tuple[Objective, ...]
     arms: tuple[str, ...]
     metric: str
@@ -139,13 +142,14 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
     asked = {name: said.get(name) for name in known if known[name].is_kept}
     device, space = settings.get("device"), settings.get("space")
     if earlier is not None:
-        asked = extended(asked, {"finish": "none", **earlier.info.request}, earlier.path)  # earlier versions finished nothing
+        asked = extended(asked, _EARLIER | earlier.info.request, earlier.path)
         device, space = earlier.info.device, parse_space(earlier.info.space.text, where=f"{out}/run.json")
     data = settings.get("data")
     return Request(
         settings=tuple(asked.items()),
         budget=Budget.parse(asked["budget"]) if asked["budget"] is not None else Budget(),
         device=device if isinstance(device, DeviceProfile) else asked["device"],
+        runtime=_one_of("runtime", asked["runtime"], RUNTIMES),
         objectives=parse_objectives(DEFAULT_OBJECTIVES if asked["objectives"] is None else asked["objectives"]),
         arms=_parse_arms(asked["arms"]),
         metric=_one_of("metric", asked["metric"], METRICS),

@@ -18,12 +18,14 @@ from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.front import Goal
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.metrics import METRICS, imbalance_note
 from dendrite_automl.networks.foreign import is_foreign
 from dendrite_automl.networks.pretrained import Pretrained
 from dendrite_automl.plan.command import make_command
 from dendrite_automl.plan.parse import Effort, Machine, Request
 from dendrite_automl.run import DataInfo, Run, RunInfo, SpaceInfo
+from dendrite_automl.runtimes import make_runtime
 from dendrite_automl.space import SearchSpace
 from dendrite_automl.tasks import Task
 from dendrite_automl.user_code import source_digest
@@ -74,6 +76,11 @@ class Plan:
         return self.request.earlier
 
     @property
+    def runtime(self) -> Runtime | None:
+        """What runs the networks, if that is not an interpreter."""
+        return make_runtime(self.request.runtime, self.task.classes)
+
+    @property
     def start(self) -> nn.Module | None:
         """The pretrained network itself."""
         return self.pretrained.model if self.pretrained else None
@@ -85,7 +92,7 @@ class Plan:
 
     def reach(self) -> Reach:
         """What networks of the space can cost."""
-        return Reach(self.space, self.task.input_shape, self.classes, self.device, self.start)
+        return Reach(self.space, self.task.input_shape, self.classes, self.device, self.start, self.runtime)
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know before the search starts, about the data and about sizes without a budget."""
@@ -99,6 +106,7 @@ class Plan:
         effort = self.effort
         return {
             **self.request.asked,
+            "runtime": self.request.runtime,
             "metric": self.metric,
             "trials": effort.trials,
             "seconds": effort.seconds,

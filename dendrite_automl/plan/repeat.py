@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from dendrite_automl.devices import RUNTIMES
 from dendrite_automl.errors import RequestError
 from dendrite_automl.plan.make_plan import make_plan
 from dendrite_automl.plan.parse import extended, read_said
@@ -62,7 +63,7 @@ def _resumed(settings: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[Repe
     if count < earlier.count:
         raise RequestError(f"resume: repeat: expected at least {earlier.count} as in {earlier.path}, got {count}")
     kept = {name: said.get(name) for name, setting in known_settings().items() if setting.is_kept}
-    request = extended(kept, old, earlier.path)
+    request = extended(kept, {"runtime": RUNTIMES[0], **old}, earlier.path)
     more = said["seconds"] / count if "seconds" in said else None
     request["arms"] = request["arms"].split(",")
     request["seconds"] = old["seconds"] if more is None else (old["seconds"] or 0.0) + more

@@ -15,6 +15,7 @@ from dendrite_automl.networks.pretrained import check_pretrained
 from dendrite_automl.plan.compress_space import compress_space
 from dendrite_automl.plan.parse import Effort, Request
 from dendrite_automl.plan.plan import Plan
+from dendrite_automl.runtimes import make_runtime
 from dendrite_automl.space import SearchSpace, Value, available_spaces, load_space
 from dendrite_automl.space.narrow import add_knobs, narrow_space
 from dendrite_automl.tasks import TASKS, Task, from_objects, load_task, read_data
@@ -100,7 +101,8 @@ def _find_space(request: Request, task: Task, budget: Budget, device: DeviceProf
         return request.space
     if request.pretrained is not None:
         check_pretrained(request.pretrained, task.input_shape, len(task.classes))
-        space = compress_space(request.pretrained, task, budget, device)
+        runtime = make_runtime(request.runtime, task.classes)
+        space = compress_space(request.pretrained, task, budget, device, runtime)
     elif isinstance(request.space, SearchSpace):
         space = request.space
     else:

@@ -26,6 +26,7 @@ COSTS = {
     "peak_ram_bytes": "peak RAM, float32 (bytes)",
     "flash_bytes_int8": "flash, int8 (bytes)",
 }
+_COSTS_OF_CODE = {"peak_ram_bytes": "RAM of the int8 C code (bytes)", "flash_bytes_int8": "flash of the int8 C code (bytes)"}
 _STYLES = {"dendritic": "dendritic", "baseline": "baseline square"}
 _BACKGROUND = 1500  # snapshots behind the front, at most, to keep the file small
 _CLASSES = 30  # at most, for a confusion matrix to be drawn
@@ -66,7 +67,7 @@ def make_page(run: Run) -> str:
         course=_course(run),
         importance=knob_importance(run)[:_KNOBS],
         compared=(compared := _compared(run)),
-        differences=_differences(compared) if isinstance(compared, Comparison) else [],
+        differences=_differences(compared, _costs(run)) if isinstance(compared, Comparison) else [],
         comparison_rows=comparison_rows,
         kinds=[describe_kind(kind) for kind in kinds_of(run)],
         suspects=run.label_errors(),
@@ -101,7 +102,7 @@ def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
     best = max((100 * row["val_accuracy"] for row in (*snapshots, *rows)), default=100.0)
     y_range = (max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
     plots = {}
-    for cost, label in COSTS.items():
+    for cost, label in _costs(run).items():
         members = [row for row in rows if row[cost]]
         if not members:  # written by an earlier version, or every export was refused
             continue
@@ -134,6 +135,11 @@ def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
     return plots
 
 
+def _costs(run: Run) -> dict[str, str]:
+    """The costs that are shown, with their names."""
+    return COSTS | (_COSTS_OF_CODE if run.info.runtime == "c" else {})
+
+
 def _front_line(members: Sequence[Row], arm: str, cost: str) -> Line | None:
     objectives = (DEFAULT_OBJECTIVES[0], Objective(name=cost, direction="min"))
     front = sorted(pareto_front([row for row in members if row["arm"] == arm], objectives), key=lambda row: row[cost])
@@ -146,14 +152,14 @@ def _around(value: float, error: float) -> tuple[float, float] | None:
     return (value - error, value + error) if error else None
 
 
-def _differences(found: Comparison) -> list[Plot]:
+def _differences(found: Comparison, costs: Mapping[str, str]) -> list[Plot]:
     """One plot per axis: the difference at each budget, with its interval."""
     ends = [100 * end for at in found.accuracy_at for end in (at.difference.low, at.difference.high)]
     reach = min(15.0, max(1.0, *map(abs, ends)) * 1.1)
     return [
         Plot(
-            label=f"difference of test accuracy at budgets of {COSTS[axis]}, with 95 % intervals",
-            x_label=f"budget of {COSTS[axis]}",
+            label=f"difference of test accuracy at budgets of {costs[axis]}, with 95 % intervals",
+            x_label=f"budget of {costs[axis]}",
             y_label=f"{found.sides[0]} minus {found.sides[1]} (points)",
             y_range=(-reach, reach),
             log_x=True,
@@ -163,7 +169,7 @@ def _differences(found: Comparison) -> list[Plot]:
                     x=at.budget,
                     y=100 * at.difference.value,
                     style="dendritic" if at.difference.value >= 0 else "baseline square",
-                    about=f"{at.budget:,.0f} {COSTS[axis]}: {at.format()}",
+                    about=f"{at.budget:,.0f} {costs[axis]}: {at.format()}",
                     target="comparison",
                     bar=(100 * at.difference.low, 100 * at.difference.high),
                 )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from dendrite_automl.devices import RUNTIMES
 from dendrite_automl.metrics import METRICS
 
 _ON_TEST = ("test_accuracy", "test_accuracy_int8")
@@ -22,6 +23,7 @@ def print_front(
     optimism: float | None = None,
     metric: str = METRICS[0],
     latency: str | None = None,
+    runtime: str = RUNTIMES[0],
 ) -> None:
     """Print the front, best accuracy first; if only some members were confirmed, the others are marked.
 
@@ -31,6 +33,7 @@ def print_front(
         optimism: by how much the search's own front was too good, as a fraction; None if unknown.
         metric: what the search optimised; named if it is not accuracy.
         latency: what the latencies rest on (`DeviceProfile.latency_basis`); None: there are none.
+        runtime: what RAM is of; named if it is not an interpreter.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("snapshot", "arm"):
@@ -56,6 +59,8 @@ def print_front(
     _print(table, file)
     if metric != METRICS[0]:
         print(f"val % is the {metric.replace('_', ' ')} that the search optimised; test % and int8 % are accuracy", file=file)
+    if runtime != RUNTIMES[0]:
+        print("RAM B: of the int8 C code, arena and stack (runtime c)", file=file)
     if latency is not None:
         print(f"ms: latency of the float32 network, {latency}", file=file)
     if finished:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import ARMS
-from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.devices import RUNTIMES, DeviceProfile
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.metrics import METRICS
@@ -22,6 +22,7 @@ _IN_FILE: dict[str, Any] = {
         "arms": [str],
         "objectives": str,
         "metric?": _TEXT,
+        "runtime?": _TEXT,
         "front_size?": (_COUNT, None),
         **dict.fromkeys(("trials?", "seed?", "epochs?", "replicates?"), (_COUNT, None)),
     },
@@ -140,6 +141,11 @@ class RunInfo:
         return str(self.request.get("metric") or METRICS[0])
 
     @property
+    def runtime(self) -> str:
+        """What flash and RAM are of: one of `RUNTIMES`; the first in run folders of earlier versions."""
+        return str(self.request.get("runtime") or RUNTIMES[0])
+
+    @property
     def worst(self) -> dict[str, float]:
         """The reference corner by objective."""
         return dict(self.reference)
@@ -215,6 +221,8 @@ def _check_request(data: Mapping[str, Any]) -> None:
     """
     if not set(data["request"]["arms"]) <= set(ARMS) or not data["request"]["arms"]:
         raise ValueError(f"run.json: arms: expected some of {', '.join(ARMS)}, got {data['request']['arms']}")
+    if (runtime := data["request"].get("runtime") or RUNTIMES[0]) not in RUNTIMES:
+        raise ValueError(f"run.json: runtime: expected one of {', '.join(RUNTIMES)}, got {runtime!r}")
     for objective in parse_objectives(data["request"]["objectives"]):
         worst = data["reference"].get(objective.name)
         if worst is None or not (0 <= worst < 1 if objective.direction == "max" else worst > 0):

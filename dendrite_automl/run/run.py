@@ -290,6 +290,7 @@ class Run:
         return {
             "run": str(self.path.resolve()),
             "metric": self.metric,
+            "runtime": self.info.runtime,
             "trials": len(self.of_kind("end")),
             "snapshots": len(self.snapshots()),
             "refused": len(self.of_kind("refused")),

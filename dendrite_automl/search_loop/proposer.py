@@ -165,7 +165,9 @@ class Proposer:
         key = (candidate.backbone, candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._costs:
             plan = self._plan
-            self._costs[key] = estimate_costs(candidate, plan.task.input_shape, plan.classes, plan.device, plan.start)
+            self._costs[key] = estimate_costs(
+                candidate, plan.task.input_shape, plan.classes, plan.device, plan.start, plan.runtime
+            )
         return self._costs[key]
 
     def _known_costs(self, candidate: Candidate) -> list[Cost]:

@@ -68,6 +68,7 @@ def run_trials(
         classes=plan.classes,
         metric=plan.metric,
         device=plan.device,
+        runtime=plan.runtime,
         int8=any(objective.name == "val_accuracy_int8" for objective in plan.goal.objectives),
         teacher=teacher.logits if teacher else None,
         pretrained=plan.start,

@@ -92,7 +92,8 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
     where = f"the Ray cluster {machine.ray_address}" if machine.ray_address else f"{machine.workers} workers"
     with _ctrl_c(stop, progress):  # from the first line on: what is reported as running can be interrupted
         progress.say(
-            f"searching {plan.space.name} on {plan.task.name} within {plan.goal.budget}; {where}; results in {run.path}"
+            f"searching {plan.space.name} on {plan.task.name} within {plan.goal.budget}{_of_runtime(plan)}; {where}; "
+            f"results in {run.path}"
         )
         for note in plan.notes():
             progress.say(f"note: {note}")
@@ -107,7 +108,7 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
                 f"search: stopped, because the first {HOPELESS} trials failed: {stop.hopeless}; see {run.path}/results.jsonl"
             )
         try:
-            export = ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, pretrained=plan.start)
+            export = ExportPlan(task=plan.task, goal=plan.goal, device=plan.device, runtime=plan.runtime, pretrained=plan.start)
             export_and_log(journal, export, progress)
         except OSError as error:
             what = f"{error.strerror or error}; make room and continue with --resume"
@@ -122,6 +123,10 @@ def _search_and_export(journal: Journal, plan: Plan, callbacks: Callbacks, teach
     if stop.interrupted:
         raise Interrupted(run)
     return run
+
+
+def _of_runtime(plan: Plan) -> str:
+    return "" if plan.runtime is None else f" (flash and RAM of runtime {plan.runtime.name})"
 
 
 def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: Stop, progress: Progress) -> Teacher | None:
@@ -142,6 +147,7 @@ def _keep_teacher(journal: Journal, plan: Plan, teacher: Teacher | None, stop: S
             plan.effort,
             plan.goal.budget,
             plan.device,
+            runtime=plan.runtime,
             metric=plan.metric,
             stopped=stop.search_now,
             accelerator=accelerator_here(plan.machine.accelerator),

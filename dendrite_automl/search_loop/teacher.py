@@ -19,6 +19,7 @@ from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.plan import Effort
 from dendrite_automl.space import SIZE, Point, SearchSpace
@@ -108,6 +109,7 @@ def find_teacher(
     budget: Budget,
     device: DeviceProfile | None = None,
     *,
+    runtime: Runtime | None = None,
     metric: str,
     stopped: Callable[[], bool],
     accelerator: str = "cpu",
@@ -124,7 +126,7 @@ def find_teacher(
         CandidateFailed: its training diverged.
     """
     classes = len(task.classes)
-    candidate = design_teacher(Reach(space, task.input_shape, classes, device), budget, epochs=effort.epochs)
+    candidate = design_teacher(Reach(space, task.input_shape, classes, device, runtime=runtime), budget, epochs=effort.epochs)
     settings = FitSettings.from_knobs({**dict(candidate.training), "distill": 0.0})
     data = Data.from_splits(task.train, task.val, classes, metric).to(accelerator)
     models = []

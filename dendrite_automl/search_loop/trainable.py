@@ -20,6 +20,7 @@ from torch import nn
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.errors import CandidateFailed
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Ending, Snapshot
@@ -41,6 +42,7 @@ class TrialTrainable(tune.Trainable):
         classes: int = 0,
         metric: str = METRICS[0],
         device: DeviceProfile | None = None,
+        runtime: Runtime | None = None,
         int8: bool = False,
         teacher: NDArray[np.float32] | None = None,
         pretrained: nn.Module | None = None,
@@ -57,7 +59,7 @@ class TrialTrainable(tune.Trainable):
             raise ValueError("TrialTrainable: expected train and val from tune.with_parameters, got none")
         self._accelerator = accelerator
         self._data = self._taught(Data.from_splits(train, val, classes, metric), teacher).to(accelerator)
-        self._device, self._int8, self._pretrained = device, int8, pretrained
+        self._device, self._runtime, self._int8, self._pretrained = device, runtime, int8, pretrained
         self._steps = self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -101,7 +103,8 @@ class TrialTrainable(tune.Trainable):
         candidate, networks = Candidate.from_json(json.loads(config["candidate"])), self._copies(config)
         self._candidate = candidate.id
         data = self._data_for(config)
-        trial = functools.partial(run_trial, candidate, data, config["seeds"], device=self._device, int8=self._int8)
+        costs: Any = {"device": self._device, "runtime": self._runtime, "int8": self._int8}
+        trial = functools.partial(run_trial, candidate, data, config["seeds"], **costs)
         if "stages" in config:  # a snapshot retrained, with other seeds
             like = {stage: self._load(candidate, dendrites, weights)[0] for stage, dendrites, weights in config["like"]}
             yield from trial(stages=config["stages"], like=like, networks=networks)

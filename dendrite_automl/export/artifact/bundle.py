@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from dendrite_automl.export.onnx.graphs import deploy_form, make_graphs
 from dendrite_automl.export.onnx.quantise import quantise
 from dendrite_automl.export.onnx.run import run_onnx, save_model
 from dendrite_automl.measure import count_executed_macs
+from dendrite_automl.measure.runtime import Need
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.train.fit import FitSettings, predict
 
@@ -34,8 +36,9 @@ def export_artifact(
         graph: the network's, if `make_graphs` has made it already, together with others.
 
     Raises:
-        ArtifactMismatch: the counts or outputs of the files differ from those of the network, or the files exceed the budget;
-            the folder is left incomplete.
+        ArtifactMismatch: the counts or outputs of the files differ from those of the network, or the files, or the code made of
+            them, exceed the budget; the folder is left incomplete.
+        Unsupported: the runtime cannot express the network.
         AutoMLError: onnxruntime cannot quantise or run the file.
         OSError: a file cannot be written.
     """
@@ -61,13 +64,15 @@ def export_artifact(
         dynamic_batch=context.dynamic_batch,
     )
     footprint = _check_int8(model_path, int8_path, member.snapshot)
-    _check_footprint(footprint, context, model_path)
+    code = context.runtime.need_of_files(model_path, int8_path) if context.runtime else None
+    _check_needs(_needs(footprint, code, context), context, model_path)
     np.savez(folder / "vectors.npz", inputs=vectors, logits=logits, logits_int8=run_onnx(int8_path, vectors))
     predictions, predictions_int8 = (run_onnx(path, test.x).argmax(1) for path in (model_path, int8_path))
     found = Exported(
         logit_error=error,
         int8=int8,
         footprint=footprint,
+        code=code,
         test_predictions=predictions,
         test_predictions_int8=predictions_int8,
     )
@@ -86,8 +91,8 @@ def export_artifact(
         val_accuracy_int8=int8.val_accuracy,
         int8_made_by=int8.made_by,
         logit_error=error,
-        flash_bytes_int8=footprint.weights_bytes_int8 + context.runtime("flash"),
-        peak_ram_bytes_int8=footprint.peak_ram_bytes_int8 + context.runtime("ram"),
+        flash_bytes_int8=code[1].flash_bytes if code else footprint.weights_bytes_int8 + context.share("flash"),
+        peak_ram_bytes_int8=code[1].ram_bytes if code else footprint.peak_ram_bytes_int8 + context.share("ram"),
     )
 
 
@@ -114,15 +119,22 @@ def _check_int8(float_path: Path, int8_path: Path, snapshot: Snapshot) -> Footpr
     return measure_footprint(float_path, int8_path)
 
 
-def _check_footprint(footprint: Footprint, context: BundleContext, path: Path) -> None:
-    """Check that what the file itself needs, runtime included, is within the budget: it may be more than was planned."""
-    needs = {
-        "flash_bytes": footprint.weights_bytes + context.runtime("flash"),
-        "peak_ram_bytes": footprint.peak_ram_bytes + context.runtime("ram"),
+def _needs(footprint: Footprint, code: tuple[Need, Need] | None, context: BundleContext) -> dict[str, int]:
+    """Flash and RAM that the budget limits: of the int8 code if that is the runtime, else of the float32 file."""
+    if code is not None:
+        return {"flash_bytes": code[1].flash_bytes, "peak_ram_bytes": code[1].ram_bytes}
+    return {
+        "flash_bytes": footprint.weights_bytes + context.share("flash"),
+        "peak_ram_bytes": footprint.peak_ram_bytes + context.share("ram"),
     }
+
+
+def _check_needs(needs: Mapping[str, int], context: BundleContext, path: Path) -> None:
+    """Check that what was made, runtime included, is within the budget: it may be more than was planned."""
+    what = "the file" if context.runtime is None else f"its int8 {context.runtime.name.upper()} code"
     for name, limit in context.budget.limits:
         if name in needs and needs[name] > limit:
-            raise ArtifactMismatch(f"{path}: expected {name} <= {limit:,.10g}, the file needs {needs[name]:,}")
+            raise ArtifactMismatch(f"{path}: expected {name} <= {limit:,.10g}, {what} needs {needs[name]:,}")
 
 
 def _check_parity(model: nn.Module, x: NDArray[np.float32], logits: NDArray[np.float32], folder: Path) -> float:

@@ -115,17 +115,21 @@ def _classes(d: Description) -> str:
 def _sizes(d: Description) -> str:
     figures, fit = d["snapshot"]["measurement"], d["fit"]
     limits = {name: entry["limit"] for name, entry in fit["limits"].items()}
-    rows, runtime = [], ", runtime included" if fit["device"] else ""
-    needs = d["footprint"]
+    needs, code = d["footprint"], d.get("code")
+    rows, runtime = [], "" if fit["device"] is None else ", runtime included"
     flash, ram = needs["runtime_flash_bytes"], needs["runtime_ram_bytes"]
-    float32 = {**figures, "flash_bytes": needs["weights_bytes"] + flash, "peak_ram_bytes": needs["peak_ram_bytes"] + ram}
-    int8 = {"flash_bytes": needs["weights_bytes_int8"] + flash, "peak_ram_bytes": needs["peak_ram_bytes_int8"] + ram}
-    int8 |= {"latency_ms": needs["latency_ms_int8"]}
+    memory = {
+        "float32": {"flash_bytes": needs["weights_bytes"] + flash, "peak_ram_bytes": needs["peak_ram_bytes"] + ram},
+        "int8": {"flash_bytes": needs["weights_bytes_int8"] + flash, "peak_ram_bytes": needs["peak_ram_bytes_int8"] + ram},
+    }
+    if code:
+        memory, runtime = {variant: _of_code(parts) for variant, parts in code.items()}, " of the C code"
+    float32, int8 = {**figures, **memory["float32"]}, {**memory["int8"], "latency_ms": needs["latency_ms_int8"]}
     for name, title in (
         ("params", "parameters"),
         ("macs", "multiply-accumulates"),
-        ("flash_bytes", f"flash, bytes{runtime}"),
-        ("peak_ram_bytes", f"peak RAM, bytes{runtime}"),
+        ("flash_bytes", f"flash{runtime}, bytes" if code else f"flash, bytes{runtime}"),
+        ("peak_ram_bytes", f"RAM{runtime}, bytes" if code else f"peak RAM, bytes{runtime}"),
         ("latency_ms", f"latency, ms, {_latency_basis(needs)}"),
     ):
         if figures[name] is not None:
@@ -136,7 +140,34 @@ def _sizes(d: Description) -> str:
     where = f" on {to_markdown(fit['device'])}" if fit["device"] else ""
     verdict = ("It fits" if fit["fits"] else "**It does not fit**") + where if limits else "No budget was set"
     return "\n".join(
-        ["## What it costs", "", f"| | float32 | int8 | limit{where} |", "|---|--:|--:|--:|", *rows, "", f"{verdict}."]
+        [
+            "## What it costs",
+            "",
+            f"| | float32 | int8 | limit{where} |",
+            "|---|--:|--:|--:|",
+            *rows,
+            "",
+            f"{verdict}.{_about_code(code)}",
+        ]
+    )
+
+
+def _of_code(parts: Mapping[str, int]) -> dict[str, int]:
+    return {
+        "flash_bytes": parts["constant_bytes"] + parts["code_bytes"],
+        "peak_ram_bytes": parts["arena_bytes"] + parts["stack_bytes"],
+    }
+
+
+def _about_code(code: Mapping[str, Any] | None) -> str:
+    """What the figures of generated code are made of; nothing for other runtimes."""
+    if not code:
+        return ""
+    parts = {name: f"{value:,}" for name, value in code["int8"].items()}
+    return (
+        " Flash and RAM are those of the C code that `automl export --c` writes (runtime `c`), and their limits hold for int8: "
+        f"an arena of {parts['arena_bytes']} B and a stack of about {parts['stack_bytes']} B; {parts['constant_bytes']} B of "
+        f"constants and about {parts['code_bytes']} B of code for a Cortex-M4."
     )
 
 
@@ -169,12 +200,15 @@ def _limits(d: Description) -> str:
         f"{labels[i]} for {labels[j]} {'once' if count == 1 else f'{count} times'}"
         for count, i, j in sorted(confusions, reverse=True)
     ]
+    ram = f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch on top of it."
+    if d.get("code"):
+        ram = "Flash and RAM are those of the network alone: audio features, and the rest of the firmware, come on top."
     lines = [
         "Everything here was measured on this one data set. It says nothing about other sensors, rooms, speakers or users.",
         "It has no class for unknown inputs: every input gets one of its labels.",
         *([f"On the test split it mistook {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
         "This network's own validation figures are optimistic: it was chosen by them. Nothing was chosen by the test split.",
-        f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch on top of it.",
+        ram,
         *_latency_limits(d),
     ]
     return "\n".join(["## Its limits", "", *(f"- {line}" for line in lines)])

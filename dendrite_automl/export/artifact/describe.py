@@ -14,7 +14,7 @@ import onnx
 
 from dendrite_automl.dendrites import find_kind
 from dendrite_automl.description import FORMAT
-from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.devices import RUNTIMES, VARIANTS, DeviceProfile
 from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
 from dendrite_automl.export.artifact.quality import judge
@@ -75,10 +75,12 @@ def describe(member: Member, found: Exported, folder: Path, context: BundleConte
         },
         "footprint": {
             **asdict(found.footprint),
-            "runtime_flash_bytes": context.runtime("flash"),
-            "runtime_ram_bytes": context.runtime("ram"),
+            "runtime_flash_bytes": context.share("flash"),
+            "runtime_ram_bytes": context.share("ram"),
             **_latencies(layers, found.footprint.operators, context.device),
         },
+        "runtime": context.runtime.name if context.runtime else RUNTIMES[0],
+        "code": dict(zip(VARIANTS, map(asdict, found.code), strict=True)) if found.code else None,
         "layers": layers,
         "labels": list(task.classes),
         "data": {

@@ -13,6 +13,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
 from dendrite_automl.export.onnx.footprint import Footprint
+from dendrite_automl.measure.runtime import Need, Runtime
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tasks import Split, Task
 
@@ -36,6 +37,7 @@ class BundleContext:
         test: the opened test split.
         provenance: how to reproduce it: command, versions, seed; written into each artifact.
         budget: what the network must fit into, including the limits of `device`.
+        runtime: whose flash and RAM the budget limits; None: an interpreter of the float32 file.
         dynamic_batch: leave the batch axis of both ONNX files free.
         pretrained: the network that the candidates started from, if they did not start from a backbone.
     """
@@ -46,12 +48,13 @@ class BundleContext:
     provenance: Mapping[str, Any]
     budget: Budget = field(default_factory=Budget)
     device: DeviceProfile | None = None
+    runtime: Runtime | None = None
     dynamic_batch: bool = False
     pretrained: nn.Module | None = None
 
-    def runtime(self, memory: str) -> int:
-        """Bytes of `flash` or `ram` that the device's inference runtime takes; 0 without a device."""
-        if self.device is None:
+    def share(self, memory: str) -> int:
+        """Bytes of `flash` or `ram` that the device's interpreter takes; 0 without a device, or without an interpreter."""
+        if self.device is None or self.runtime is not None:
             return 0
         return int(self.device.runtime_flash_bytes if memory == "flash" else self.device.runtime_ram_bytes)
 
@@ -112,11 +115,13 @@ class Member:
 class Exported:
     """What was found while the files were written.
 
-    Attributes: the largest logit difference, the int8 file, what both files need, and their predictions on the test split.
+    Attributes: the largest logit difference, the int8 file, what both files need, what code made of them takes if that is the
+        runtime (float32, int8), and their predictions on the test split.
     """
 
     logit_error: float
     int8: Quantised
     footprint: Footprint
+    code: tuple[Need, Need] | None
     test_predictions: NDArray[np.int64]
     test_predictions_int8: NDArray[np.int64]
