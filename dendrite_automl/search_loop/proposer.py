@@ -8,6 +8,7 @@ from functools import partial
 from dendrite_automl.candidate import Candidate, make_candidate, trial_seed
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.feasibility.remember import forget_oldest
 from dendrite_automl.feasibility.repair import Repairer
 from dendrite_automl.plan import Plan
 from dendrite_automl.result import Cost, Ending, Snapshot
@@ -20,6 +21,7 @@ from dendrite_automl.space import Point
 # A trial that was stopped before its first snapshot has no accuracy that others could be compared with: the sampler learns,
 # as from a constraint, that it was behind.
 _BEHIND = {"behind": 1.0}
+_MOST_COUNTED = 20_000  # designs whose costs are remembered
 _ASKS_BY_MODEL, _ASKS = 40, 400  # known or refused proposals in a row: then random ones; then the space is used up
 
 
@@ -165,6 +167,7 @@ class Proposer:
         key = (candidate.backbone, candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._costs:
             plan = self._plan
+            forget_oldest(self._costs, _MOST_COUNTED)
             self._costs[key] = estimate_costs(candidate, plan.task.input_shape, plan.classes, plan.device, plan.start)
         return self._costs[key]
 

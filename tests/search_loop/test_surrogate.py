@@ -13,7 +13,8 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, hypervolume
 from dendrite_automl.result import Cost
-from dendrite_automl.search_loop.surrogate import Surrogate, _expected_improvement, _score
+from dendrite_automl.search_loop.improvement import expected_improvement
+from dendrite_automl.search_loop.surrogate import Surrogate, _score
 from dendrite_automl.space import Point, SearchSpace
 from tests.factories import make_space
 
@@ -171,5 +172,5 @@ def test_expected_improvement_is_the_integral_that_it_stands_for() -> None:
     for mean, spread, best in ((0.8, 0.05, 0.85), (0.9, 0.01, 0.5), (0.3, 0.2, 0.31)):
         normal = stats.norm(mean, spread)
         expected, _ = integrate.quad(lambda a, n=normal, b=best: (a - b) * n.pdf(a), best, mean + 10 * spread, points=[mean])
-        found = _expected_improvement(np.array([mean]), np.array([spread]), np.array([best]))
+        found = expected_improvement(np.array([mean]), np.array([spread]), np.array([best]))
         assert found.item() == pytest.approx(expected, rel=1e-6, abs=1e-12)
