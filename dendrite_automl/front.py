@@ -115,8 +115,8 @@ def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]
     import numpy as np
 
     losses = _losses(rows, objectives)
-    no_worse = (losses[:, None] <= losses[None]).all(axis=2)  # [row, other]
-    dominates_it = no_worse & (losses[:, None] < losses[None]).any(axis=2)
+    no_worse = np.all(losses[:, None] <= losses[None], axis=2)  # [row, other]
+    dominates_it: NDArray[np.bool_] = np.asarray(no_worse & np.any(losses[:, None] < losses[None], axis=2))
     left = np.arange(len(rows))
     order: list[int] = []
     while len(left):

@@ -62,7 +62,7 @@ class AccuracyProcess:
         return mean, np.sqrt(np.maximum(spread**2 - noise, 1e-12))
 
     def _chosen(self) -> list[tuple[int, Floats, float]]:
-        """What to fit to: everything as long as that is not too much; then networks before rungs, late ones before early ones."""
+        """Everything as long as that is not too much; then networks before rungs, late ones before early ones."""
         if self.observed <= _MOST:
             return sorted([*self._snapshots, *self._rungs], key=lambda observation: observation[0])
         return [*reversed(self._snapshots), *reversed(self._rungs)][:_MOST]

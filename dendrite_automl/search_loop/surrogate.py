@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from dendrite_automl.candidate import Candidate
@@ -226,7 +227,7 @@ class Surrogate:
     def _drop_members(self, costs: Floats, front: Floats) -> None:
         """Forget the earlier networks that others are expected to dominate."""
         no_worse = (costs[:, None] <= costs[None]).all(2) & (front[:, None] >= front[None])  # [network, other]
-        behind = (no_worse & ~no_worse.T).any(0)
+        behind: NDArray[np.bool_] = np.asarray((no_worse & ~no_worse.T).any(0))
         behind[-_MOST_MEMBERS // 2 :] = False
         self._members = [member for member, out in zip(self._members, behind, strict=True) if not out]
 

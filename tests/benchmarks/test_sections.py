@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-LINES, WHOLE = ("augmentation", "finish", "portfolio", "shrink_or_scratch", "streams"), ("calibration", "ranking", "throughput")
+LINES, WHOLE = (
+    ("augmentation", "finish", "portfolio", "shrink_or_scratch", "streams"),
+    ("calibration", "ranking", "scale", "throughput"),
+)
 
 
 @pytest.mark.parametrize("name", [*LINES, *WHOLE])
