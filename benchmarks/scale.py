@@ -270,9 +270,9 @@ def render(results: dict[str, Any]) -> str:
     lines = [f"Measured on {results['date']}, seed {results['seed']}, {versions}. The machine was busy with other work.", ""]
     if "workers" in results:
         lines += [
-            f"**Simulated workers**, trials of {TRIAL_SECONDS:.0f} s, made-up results, default sampler; the driver's own CPU time on "
-            f"the simulated clock. Idle: share of the workers' time, once each has had a first trial. Goal: at most {GOAL:.0%} at "
-            f"{GOAL_WORKERS} workers.",
+            f"**Simulated workers**, trials of {TRIAL_SECONDS:.0f} s, made-up results, default sampler; the driver's own CPU "
+            "time on the simulated clock. Idle: share of the workers' time, once each has had a first trial. Goal: at most "
+            f"{GOAL:.0%} at {GOAL_WORKERS} workers.",
             "",
             "| workers | trials | all work after, s | proposal, ms | results of a trial, ms | idle | goal "
             "| driver alone, workers at most | with Ray |",
@@ -283,8 +283,8 @@ def render(results: dict[str, Any]) -> str:
             met = "met" if row["idle_share"] <= GOAL else "missed"
             most, least = (TRIAL_SECONDS / (own + end) for end in (low, high))
             lines.append(
-                f"| {row['workers']:,} | {row['trials']:,} | {row['seconds_until_all_work']:.0f} | {1e3 * row['proposal_seconds']:.0f} "
-                f"| {1e3 * row['results_seconds_per_trial']:.0f} | {row['idle_share']:.1%} | {met} "
+                f"| {row['workers']:,} | {row['trials']:,} | {row['seconds_until_all_work']:.0f} "
+                f"| {1e3 * row['proposal_seconds']:.0f} | {1e3 * row['results_seconds_per_trial']:.0f} | {row['idle_share']:.1%} | {met} "
                 f"| {TRIAL_SECONDS / own:.0f} | {least:.0f} to {most:.0f} |"
             )
         lines += [
@@ -298,8 +298,8 @@ def render(results: dict[str, Any]) -> str:
     if "folder" in results:
         folder = results["folder"]
         lines += [
-            f"**A run folder of {folder['trials']:,} made-up trials**, {folder['bytes'] / 1e6:.0f} MB of records; report.html has "
-            f"{folder['report_bytes'] / 1e6:.1f} MB. Each row is a process of its own, imports included.",
+            f"**A run folder of {folder['trials']:,} made-up trials**, {folder['bytes'] / 1e6:.0f} MB of records; "
+            f"report.html has {folder['report_bytes'] / 1e6:.1f} MB. Each row is a process of its own, imports included.",
             "",
             "| what | seconds | of CPU | peak memory, MB |",
             "|---|--:|--:|--:|",

@@ -13,7 +13,7 @@ def make_large_run(path: Path, trials: int) -> Run:
     path.mkdir()
     run = Run(path, make_info(), [], [])
     for i in range(trials):
-        snapshot = make_snapshot(candidate=f"{i:010x}", val_accuracy=0.5 + 0.4 * i / trials, params=100 + i, macs=1000 + i)
+        snapshot = make_snapshot(candidate=f"{i:010x}", val_accuracy=0.5 + 0.4 * i / trials, params=100, macs=1000)
         design = make_design().to_json()
         run.records.append({"record": "trial", "candidate": snapshot.candidate, "value": design})
         run.records.append({"record": "snapshot", "value": snapshot.to_json()})

@@ -15,5 +15,5 @@ def test_blocks_hold_every_line_in_order() -> None:
 
 @pytest.mark.parametrize("damaged", [b'{"record": "a"},{"record": "b"}\n', b'{"record": "a"\n}\n', b"\n", b"[1\n2]\n"])
 def test_a_line_that_is_whole_only_with_its_neighbours_is_damaged(damaged: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"Expecting|Extra data|line"):
         parse_records(b'{"record": "x"}\n' + damaged)
