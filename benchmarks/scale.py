@@ -284,14 +284,15 @@ def render(results: dict[str, Any]) -> str:
             most, least = (TRIAL_SECONDS / (own + end) for end in (low, high))
             lines.append(
                 f"| {row['workers']:,} | {row['trials']:,} | {row['seconds_until_all_work']:.0f} "
-                f"| {1e3 * row['proposal_seconds']:.0f} | {1e3 * row['results_seconds_per_trial']:.0f} | {row['idle_share']:.1%} | {met} "
+                f"| {1e3 * row['proposal_seconds']:.0f} | {1e3 * row['results_seconds_per_trial']:.0f} "
+                f"| {row['idle_share']:.1%} | {met} "
                 f"| {TRIAL_SECONDS / own:.0f} | {least:.0f} to {most:.0f} |"
             )
         lines += [
             "",
             "The last columns are the trial's seconds divided by the driver's per trial: alone, and with the "
-            f"{1e3 * low:.0f} to {1e3 * high:.0f} ms of CPU that throughput.py measured in the driver with Ray Tune (which contain "
-            "a few proposals of ours). Waiting for the disk, which each record is written to before the search goes on, is not "
+            f"{1e3 * low:.0f} to {1e3 * high:.0f} ms of CPU that throughput.py measured in the driver with Ray Tune, whose "
+            "trials were fixed. Waiting for the disk, which each record is written to before the search goes on, is not "
             "in these figures.",
             "",
         ]
