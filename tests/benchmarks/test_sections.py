@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LINES, WHOLE = (
     ("augmentation", "finish", "portfolio", "shrink_or_scratch", "streams"),
-    ("calibration", "ranking", "scale", "throughput"),
+    ("calibration", "ranking", "throughput"),
 )
 
 
