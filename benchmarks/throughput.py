@@ -305,7 +305,9 @@ def made_up(candidate: Candidate, config: dict[str, Any], plan: Any, rng: random
             dendrites=0,
             seeds=tuple(config["seeds"]),
             accuracies=(accuracy,) * REPLICATES,
-            measurement=Measurement(**asdict(cost), val_accuracy=accuracy, trained_epochs=10, train_seconds=1.0),
+            measurement=Measurement(
+                **asdict(cost), val_accuracy=accuracy, trained_epochs=10, train_seconds=1.0, trained_macs=1000 * cost.macs
+            ),
         )
         if stage == 0:
             results += [{**asdict(snapshot.measurement), "rung": epoch, "candidate": candidate.id} for epoch in config["rungs"]]

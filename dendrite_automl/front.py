@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.errors import RequestError
+
+if TYPE_CHECKING:  # where it is used: the command line's help needs none of it
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BLOCK = 4096  # rows whose front is found at once
 
 Row = TypeVar("Row", bound=Mapping[str, Any])
 DIRECTIONS = {
@@ -72,14 +79,31 @@ def dominates(a: Mapping[str, Any], b: Mapping[str, Any], objectives: Sequence[O
     return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
 
-def pareto_front(rows: Sequence[Row], objectives: Sequence[Objective] = DEFAULT_OBJECTIVES) -> list[Row]:
-    """The rows that no other row dominates, best accuracy first; of rows equal in all objectives, the first."""
+def pareto_front(rows: Iterable[Row], objectives: Sequence[Objective] = DEFAULT_OBJECTIVES) -> list[Row]:
+    """The rows that no other row dominates, best accuracy first; of rows equal in all objectives, the first.
+
+    Args:
+        rows: read once, and only a block of them and the front so far are kept: they may come from a generator.
+    """
     accuracy_first = sorted(objectives, key=lambda objective: objective.direction == "min")
-    kept: dict[tuple[float, ...], Row] = {}
-    for row in rows:
-        if not any(dominates(other, row, objectives) for other in rows):
-            kept.setdefault(tuple(objective.loss(row) for objective in accuracy_first), row)
-    return [kept[key] for key in sorted(kept)]
+    front: list[Row] = []
+    source = iter(rows)
+    while block := list(itertools.islice(source, _BLOCK)):
+        front = _front_of([*front, *block], accuracy_first)
+    return front
+
+
+def _front_of(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
+    """In lexicographic order a row comes after all that dominate it: the first one left is a member, what it covers goes."""
+    import numpy as np
+
+    losses = _losses(rows, objectives)
+    left = np.lexsort(losses.T[::-1])
+    members = []
+    while len(left):
+        members.append(rows[left[0]])
+        left = left[(losses[left] < losses[left[0]]).any(axis=1)]
+    return members
 
 
 def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
@@ -88,14 +112,27 @@ def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]
     Source:
         Non-dominated sorting and crowding distance of NSGA-II (Deb et al. 2002), costs on a logarithmic scale.
     """
-    left = list(range(len(rows)))
+    import numpy as np
+
+    losses = _losses(rows, objectives)
+    no_worse = np.all(losses[:, None] <= losses[None], axis=2)  # [row, other]
+    dominates_it: NDArray[np.bool_] = np.asarray(no_worse & np.any(losses[:, None] < losses[None], axis=2))
+    left = np.arange(len(rows))
     order: list[int] = []
-    while left:
-        layer = [i for i in left if not any(dominates(rows[j], rows[i], objectives) for j in left)]
+    while len(left):
+        behind = dominates_it[np.ix_(left, left)].any(axis=0)
+        layer = [int(i) for i in left[~behind]]
         crowding = _crowding([rows[i] for i in layer], objectives)
         order += [i for i, _ in sorted(zip(layer, crowding, strict=True), key=lambda pair: -pair[1])]
-        left = [i for i in left if i not in layer]
+        left = left[behind]
     return order
+
+
+def _losses(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> NDArray[np.float64]:
+    """Losses [rows, objectives]."""
+    import numpy as np
+
+    return np.array([[objective.loss(row) for objective in objectives] for row in rows]).reshape(len(rows), len(objectives))
 
 
 def _crowding(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[float]:

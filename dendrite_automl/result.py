@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -69,7 +69,7 @@ class Cost:
 
     def values(self) -> dict[str, Any]:
         """All figures by name: what budgets and fronts read."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # `asdict` copies, and takes ten times as long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ class Snapshot:
             "replicates": len(self.accuracies),
             "diverged": self.diverged,
             "seeds": " ".join(map(str, self.seeds)),
-            **asdict(self.measurement),
+            **self.measurement.values(),
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -105,8 +105,14 @@ def check_json(value: Any, expected: Any, where: str) -> None:
     Raises:
         ValueError: it is something else; the message says where.
     """
+    if not _matches(value, expected):
+        _find_wrong(value, expected, where)
+
+
+def _find_wrong(value: Any, expected: Any, where: str) -> None:
+    """Raise for the first part that is something else, with its place, which takes longer to put together than to compare."""
     if isinstance(expected, tuple):
-        if not any(_is(value, one, where) for one in expected):
+        if not any(_matches(value, one) for one in expected):
             raise ValueError(f"{where}: got {_shown(value)}")
     elif isinstance(expected, dict) and isinstance(value, dict):
         for name, inner in expected.items():
@@ -114,23 +120,34 @@ def check_json(value: Any, expected: Any, where: str) -> None:
             if key in value or key == name:
                 if key not in value:
                     raise ValueError(f"{where}: expected {key}, got none")
-                check_json(value[key], inner, f"{where}: {key}")
+                _find_wrong(value[key], inner, f"{where}: {key}")
     elif isinstance(expected, Each) and isinstance(value, dict):
         for key, one in value.items():
-            check_json(one, expected.value, f"{where}: {key}")
+            _find_wrong(one, expected.value, f"{where}: {key}")
     elif isinstance(expected, list) and isinstance(value, list | tuple):
         for one in value:
-            check_json(one, expected[0], where)
+            _find_wrong(one, expected[0], where)
     elif not _is_plain(value, expected):
         raise ValueError(f"{where}: got {_shown(value)}")
 
 
-def _is(value: Any, expected: Any, where: str) -> bool:
-    try:
-        check_json(value, expected, where)
-    except ValueError:
-        return False
-    return True
+def _matches(value: Any, expected: Any) -> bool:
+    if isinstance(expected, tuple):
+        return any(_matches(value, one) for one in expected)
+    if isinstance(expected, dict) and isinstance(value, dict):
+        for name, inner in expected.items():
+            key = name.removesuffix("?")
+            if key not in value:
+                if key == name:
+                    return False
+            elif not _matches(value[key], inner):
+                return False
+        return True
+    if isinstance(expected, Each) and isinstance(value, dict):
+        return all(_matches(one, expected.value) for one in value.values())
+    if isinstance(expected, list) and isinstance(value, list | tuple):
+        return all(_matches(one, expected[0]) for one in value)
+    return _is_plain(value, expected)
 
 
 def _is_plain(value: Any, expected: Any) -> bool:

@@ -256,3 +256,14 @@ def test_accuracy_must_be_among_the_objectives_and_each_once(text: str) -> None:
     ) as caught:
         parse_objectives(text)
     assert f'"{text}"' in str(caught.value)
+
+
+def test_the_front_of_a_stream_of_rows_is_that_of_all(monkeypatch) -> None:
+    rng = random.Random(0)
+    rows = [
+        {"val_accuracy": rng.randint(0, 9) / 10, "params": rng.randint(1, 9), "macs": rng.randint(1, 9)} for _ in range(300)
+    ]
+    whole = pareto_front(rows)
+    monkeypatch.setattr("dendrite_automl.front._BLOCK", 7)
+    assert pareto_front(iter(rows)) == whole
+    assert all(any(member is row for row in rows) for member in whole)

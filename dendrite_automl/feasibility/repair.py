@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.feasibility.remember import forget_oldest
 from dendrite_automl.result import Cost
 from dendrite_automl.space import Point, SearchSpace, Value
 
 # The estimate is exact except after global pruning: a candidate with one is refused only if it is far over the budget.
 _PRUNE_SLACK = 0.3
+_MOST_KNOWN = 50_000  # candidates that are remembered
 _MOST_ESTIMATES = 100  # per repair; those in shipped spaces took 0 to 30, of 20 to 300 ms each
 
 
@@ -49,12 +51,15 @@ class Repairer:
         self._sizes: dict[str, list[Value]] = {
             knob.name: sorted(knob.choices, key=float) for knob in space.knobs if knob.section == "network" and knob.is_numeric
         }
+        self._counted = 0  # estimates so far
         self._known: dict[object, Feasibility] = {}  # costs depend on the network and its stages alone
 
     def check(self, candidate: Candidate) -> Feasibility:
         """Whether some snapshot of the candidate can fit."""
         key = (candidate.backbone, candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._known:
+            self._counted += 1
+            forget_oldest(self._known, _MOST_KNOWN)
             self._known[key] = self._check(candidate)
         return self._known[key]
 
@@ -74,7 +79,7 @@ class Repairer:
         first = self.check(design(point))
         if first.over == 0 or not math.isfinite(first.over):
             return point if first.over == 0 else None
-        most = len(self._known) + _MOST_ESTIMATES
+        most = self._counted + _MOST_ESTIMATES
         smallest = {name: choices[0] for name, choices in self._sizes.items()}
         for start in (point, {**point, **smallest}):
             found = self._descend(start, over, most)
@@ -84,12 +89,12 @@ class Repairer:
         return None
 
     def _descend(self, point: Point, over: Callable[[Point], float], most: int) -> Point | None:
-        """Reduce the excess step by step until it is 0; None if no step helps, or once `most` estimates are known."""
+        """Reduce the excess step by step until it is 0; None if no step helps, or once there have been `most` estimates."""
         ways = [(name, way) for name in self._sizes for way in (-1, 1)]
         while over(point) > 0:
             steps = {(name, way): self._step(point, name, way) for name, way in ways}
             helpful = {way: step for way, step in steps.items() if over(step) < over(point)}
-            if not helpful or len(self._known) >= most:
+            if not helpful or self._counted >= most:
                 return None
             ways = list(helpful)  # a way that did not help is not tried again
             point = min(helpful.values(), key=over)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.feasibility.remember import forget_oldest
 from dendrite_automl.space import SIZE, Point, SearchSpace
 
 # What shares refer to if no size is limited: the largest networks of the benchmarks.
@@ -17,6 +18,7 @@ WITHOUT_BUDGET = Budget.parse("16k-params")
 _PRUNED_SHARE = 0.92
 _FULL = 0.985  # of a share: near enough
 _MOST_TRIES = 12
+_MOST_FOUND = 100_000  # sizes that are remembered
 _DIGITS = 3  # of a size, behind the point
 
 Measures = Mapping[str, float]
@@ -53,6 +55,7 @@ class Sizer:
         share = float(point[SIZE]) * (_PRUNED_SHARE if any(stage.op == "prune" for stage in smallest.stages) else 1.0)
         key = (smallest.backbone, smallest.network, tuple(replace(stage, epochs=0) for stage in smallest.stages), share)
         if key not in self._found:
+            forget_oldest(self._found, _MOST_FOUND)
             self._found[key] = largest_size(
                 lambda size: self._fill(design(self._space.with_size(point, size))), scale.low, scale.high, share
             )

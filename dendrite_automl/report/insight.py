@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from dendrite_automl.candidate import Candidate
 from dendrite_automl.front import hypervolume, pareto_front
 from dendrite_automl.run import Run
 
+_MOST_POINTS = 200  # of a course: more could not be told apart
+_MOST_NETWORKS = 5000  # that the importance of knobs is computed over
 _LEAST_GROUP = 3  # networks that a choice needs in order to count
 
 
@@ -35,28 +37,39 @@ class Importance:
 
 
 def hypervolume_course(run: Run) -> dict[str, list[tuple[int, float]]]:
-    """For each arm: its trained epochs, over all replicates, and the hypervolume of what it has found by then."""
+    """For each arm: its trained epochs, over all replicates, and the hypervolume of what it has found by then.
+
+    After each snapshot; of more than `_MOST_POINTS`, evenly over the search and at the end.
+    """
     goal = run.info.goal
     candidates, reference = run.candidates(), run.info.worst
     course: dict[str, list[tuple[int, float]]] = {arm: [(0, 0.0)] for arm in run.info.arms}
     fronts: dict[str, list[dict[str, Any]]] = {arm: [] for arm in course}
-    for snapshot in run.snapshots():
-        points = course[snapshot.arm]
-        epochs = points[-1][0] + run.epochs_of(snapshot, candidates[snapshot.candidate])
+    epochs, fresh = dict.fromkeys(course, 0), {arm: list[dict[str, Any]]() for arm in course}
+    snapshots = run.snapshots()
+    every, last = -(-len(snapshots) // _MOST_POINTS), {snapshot.arm: i for i, snapshot in enumerate(snapshots)}
+    for i, snapshot in enumerate(snapshots):
+        arm = snapshot.arm
+        epochs[arm] += run.epochs_of(snapshot, candidates[snapshot.candidate])
         if goal.budget.fits(row := snapshot.values()):
-            fronts[snapshot.arm] = pareto_front([*fronts[snapshot.arm], row], goal.objectives)
-        points.append((epochs, hypervolume(fronts[snapshot.arm], goal.objectives, reference)))
+            fresh[arm].append(row)
+        if i % every == 0 or i == last[arm]:
+            fronts[arm], fresh[arm] = pareto_front([*fronts[arm], *fresh[arm]], goal.objectives), []
+            course[arm].append((epochs[arm], hypervolume(fronts[arm], goal.objectives, reference)))
     return course
 
 
 def knob_importance(run: Run) -> list[Importance]:
     """The knobs that vary over the run's trained networks, most important first: one at a time, by the last snapshot of each.
 
+    Of more than `_MOST_NETWORKS`, over as many, evenly over the search.
+
     Source: adjusted R squared of a one-way analysis of variance (epsilon squared, Kelley 1935). Interactions of knobs are not
     included, and a search does not try choices evenly: it shows where to look, not what would happen.
     """
     candidates = run.candidates()
     last = {snapshot.candidate: snapshot for snapshot in run.snapshots()}
+    last = dict(list(last.items())[:: -(-len(last) // _MOST_NETWORKS) or 1])
     accuracies = np.array([snapshot.measurement.val_accuracy for snapshot in last.values()])
     values = [_knobs(candidates[name]) for name in last]
     found = []
@@ -67,9 +80,13 @@ def knob_importance(run: Run) -> list[Importance]:
     return sorted(found, key=lambda one: -one.share)
 
 
-def cycles_of(run: Run, candidate: str) -> list[dict[str, Any]]:
-    """Figures of all snapshots of a candidate, in the order of its stages: what each stage did to the network."""
-    return [snapshot.values() for snapshot in run.snapshots() if snapshot.candidate == candidate]
+def cycles_of(run: Run, candidates: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Figures of all snapshots of some candidates, in the order of their stages: what each stage did to the network."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in candidates}
+    for snapshot in run.snapshots():
+        if snapshot.candidate in found:
+            found[snapshot.candidate].append(snapshot.values())
+    return found
 
 
 def kinds_of(run: Run) -> list[str]:

@@ -9,11 +9,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from dendrite_automl.candidate import Candidate
 from dendrite_automl.comparison import Comparison, compare, describe_kind
 from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
 from dendrite_automl.plain import make_plain
+from dendrite_automl.report.cloud import Cloud, thin_networks
 from dendrite_automl.report.compare_table import comparison_rows
 from dendrite_automl.report.drawing import Line, Mark, Plot
 from dendrite_automl.report.insight import cycles_of, hypervolume_course, kinds_of, knob_importance
@@ -28,7 +30,6 @@ COSTS = {
 }
 _COSTS_OF_CODE = {"peak_ram_bytes": "RAM of the int8 C code (bytes)", "flash_bytes_int8": "flash of the int8 C code (bytes)"}
 _STYLES = {"dendritic": "dendritic", "baseline": "baseline square"}
-_BACKGROUND = 1500  # snapshots behind the front, at most, to keep the file small
 _CLASSES = 30  # at most, for a confusion matrix to be drawn
 _KNOBS = 12
 _SUSPECTS = 20  # label errors that are listed; all are in label_errors.csv
@@ -52,7 +53,7 @@ def make_page(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "whole": _whole}
-    rows = run.front_rows()
+    rows, cloud = run.front_rows(), thin_networks(run)
     return environment.get_template("page.html.j2").render(
         run=run,
         name=run.path.name,
@@ -62,8 +63,9 @@ def make_page(run: Run) -> str:
         rows=rows,
         roles=_roles(run),
         left_out=describe_run_left_out(run),
-        plots=_front_plots(run, rows),
-        cards=[_card(run, row) for row in rows],
+        plots=_front_plots(run, rows, cloud),
+        dots=cloud.describe(),
+        cards=_cards(run, rows),
         course=_course(run),
         importance=knob_importance(run)[:_KNOBS],
         compared=(compared := _compared(run)),
@@ -94,12 +96,11 @@ def _roles(run: Run) -> dict[str, str]:
     return {snapshot: ", ".join(of_one) for snapshot, of_one in roles.items()}
 
 
-def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
-    """Accuracy against each cost: all snapshots, and each arm's front over the reported networks."""
-    snapshots = [snapshot.values() for snapshot in run.snapshots()]
-    every = max(1, len(snapshots) // _BACKGROUND)
+def _front_plots(run: Run, rows: Sequence[Row], cloud: Cloud) -> dict[str, Plot]:
+    """Accuracy against each cost: the cloud of snapshots, and each arm's front over the reported networks."""
     limits = dict(run.info.goal.budget.limits)
-    best = max((100 * row["val_accuracy"] for row in (*snapshots, *rows)), default=100.0)
+    accuracies = [row["val_accuracy"] for row in rows] + ([] if cloud.best is None else [cloud.best])
+    best = 100 * max(accuracies, default=1.0)
     y_range = (max(0.0, best - 35), min(100.5, best + 3))  # the weakest networks would flatten the rest
     plots = {}
     for cost, label in _costs(run).items():
@@ -108,7 +109,7 @@ def _front_plots(run: Run, rows: Sequence[Row]) -> dict[str, Plot]:
             continue
         behind = [
             Mark(x=row[cost], y=100 * row["val_accuracy"], style=f"behind {_STYLES[row['arm']]}")
-            for row in snapshots[::every]
+            for row in cloud.rows
             if row.get(cost)
         ]
         marks = [
@@ -189,7 +190,12 @@ def _about(row: Row) -> str:
     )
 
 
-def _card(run: Run, row: Row) -> dict[str, Any]:
+def _cards(run: Run, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    candidates, cycles = run.candidates(), cycles_of(run, {row["candidate"] for row in rows})
+    return [_card(row, candidates[row["candidate"]], cycles[row["candidate"]]) for row in rows]
+
+
+def _card(row: Row, candidate: Candidate, stages: Sequence[Row]) -> dict[str, Any]:
     """A front member: what it is, its artifact's description if it has one, and what each stage did."""
     artifact = None
     if row["artifact"]:
@@ -199,12 +205,11 @@ def _card(run: Run, row: Row) -> dict[str, Any]:
             artifact = None
         if artifact is not None and artifact["format"] != FORMAT:
             artifact = None
-    candidate = run.candidates()[row["candidate"]]
     return {
         "row": row,
         "candidate": candidate,
         "artifact": artifact,
-        "stages": cycles_of(run, row["candidate"]),
+        "stages": stages,
         "confusion": _confusion(artifact) if artifact else None,
     }
 

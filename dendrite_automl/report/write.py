@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from dendrite_automl.plain import make_line
+from dendrite_automl.report.cloud import thin_networks
 from dendrite_automl.report.page import make_page
 from dendrite_automl.report.plot import plot_front
 from dendrite_automl.run import Journal, Run
@@ -26,8 +27,8 @@ def write_report(journal: Journal) -> list[Path]:
     title = make_line(f"{run.info.data.name}: {len(front)} networks on the front, {goal.budget}")
     reported = reported_rows(run, goal)
     plots = [run.path / "front.png", run.path / "front.svg"]
+    rows = thin_networks(run).rows
     for path in plots:
-        rows = [snapshot.values() for snapshot in run.snapshots()]
         plot_front(rows, path, title=title, limits=dict(goal.budget.limits), front=reported, metric=run.metric)
     return [*plots, journal.write_text("report.html", page)]
 

@@ -109,9 +109,8 @@ def confirmed_rows(run: Run, goal: Goal, *, rounds: int | None = None) -> list[R
     rows = []
     accuracies, of_int8 = _fresh(run, rounds), _fresh(run, rounds, int8=True)
     for snapshot in run.snapshots():
-        fresh = accuracies.get(snapshot.id, [])
-        row = snapshot.values()
-        if fresh and goal.budget.fits(row):
+        fresh = accuracies.get(snapshot.id)
+        if fresh and goal.budget.fits(row := snapshot.values()):
             error = statistics.stdev(fresh) / math.sqrt(len(fresh)) if len(fresh) > 1 else None
             selected = row["val_accuracy"]
             row |= {"val_accuracy": statistics.fmean(fresh), "val_accuracy_se": error, "replicates": len(fresh)}
@@ -134,7 +133,7 @@ def known_rows(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
     The latter (no confirmation requested, no time left, it failed) have the accuracy that the search saw, and
     `val_accuracy_selected` None.
     """
-    rows = [row for s in run.snapshots() if goal.budget.fits(row := s.values()) and arm in (None, s.arm)]
+    rows = (row for s in run.snapshots() if arm in (None, s.arm) and goal.budget.fits(row := s.values()))
     again = [row for row in confirmed_rows(run, goal) if arm in (None, row["arm"])]
     names = {row["snapshot"] for row in again}
     others = [row for row in pareto_front(rows, goal.objectives) if row["snapshot"] not in names]
@@ -143,7 +142,7 @@ def known_rows(run: Run, goal: Goal, *, arm: str | None = None) -> list[Row]:
 
 def optimism(run: Run, goal: Goal) -> float | None:
     """Mean over the search's own front of the accuracy at selection minus that of the fresh seeds; None without any."""
-    rows = [row for s in run.snapshots() if goal.budget.fits(row := s.values())]
+    rows = (row for s in run.snapshots() if goal.budget.fits(row := s.values()))
     members = {row["snapshot"] for row in pareto_front(rows, goal.objectives)}
     gaps = [
         row["val_accuracy_selected"] - row["val_accuracy"] for row in confirmed_rows(run, goal) if row["snapshot"] in members

@@ -104,7 +104,7 @@ def reported_rows(run: Run, goal: Goal) -> list[Row]:
     finished, rows = run.finished(), known_rows(run, goal)
     names = {row["snapshot"] for row in rows}
     for snapshot in run.snapshots():  # of an extended run, whose front has moved since
-        if snapshot.id in finished and snapshot.id not in names and goal.budget.fits(row := snapshot.values()):
+        if finished and snapshot.id in finished and snapshot.id not in names and goal.budget.fits(row := snapshot.values()):
             rows.append(row | {"val_accuracy_selected": None})
     return [_with_finish(row, finished.get(row["snapshot"]), goal) for row in rows]
 

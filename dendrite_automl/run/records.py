@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dendrite_automl.candidate import CANDIDATE_IN_FILES
 from dendrite_automl.result import SNAPSHOT_IN_FILES
 from dendrite_automl.user_files import Number, check_json, parse_json
 
+_BLOCK = 500  # lines that are parsed together
 _COUNT = Number(least=0, whole=True)
 _EPOCHS = {"epochs?": _COUNT}
 _WHICH = {"training?": str}
@@ -33,7 +35,26 @@ def parse_records(content: bytes) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is damaged.
     """
-    return [_check(parse_json(line)) for line in content.split(b"\n")[:-1]]
+    return list(iter_records(content))
+
+
+def iter_records(content: bytes) -> Iterator[dict[str, Any]]:
+    """The same one by one, parsed in blocks: lines of a block share the strings of their keys.
+
+    Raises:
+        ValueError: as for `parse_records`.
+    """
+    lines = iter(content.split(b"\n")[:-1])
+    while block := list(itertools.islice(lines, _BLOCK)):
+        yield from map(_check, _parse_block(block))
+
+
+def _parse_block(lines: list[bytes]) -> list[Any]:
+    try:
+        values = parse_json(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        values = []
+    return values if len(values) == len(lines) else [parse_json(line) for line in lines]  # says which line is damaged
 
 
 def check_trials(records: Sequence[dict[str, Any]]) -> None:

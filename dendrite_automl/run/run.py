@@ -6,7 +6,7 @@ import base64
 import fcntl
 import html
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,10 @@ class Run:
         self.records = records
         self.confirmations = confirmations
         self._snapshots: dict[str, Snapshot] = {}  # parsed from the first `_parsed` records: needed at each result
+        self._candidates: dict[str, Candidate] = {}
         self._parsed = 0
+        self._kinds: dict[str, list[dict[str, Any]]] = {}  # the first `_sorted` records by kind
+        self._sorted = self._checked = 0
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -79,13 +82,14 @@ class Run:
     def _read_all(self) -> None:
         """Read every record once, so that damage shows when a run is opened and not later."""
         self.snapshots(), self.confirmed(), self.finishes()
-        for line in self.of_kind("trial"):
-            Candidate.from_json(line["value"])
+        self._read_candidates()
 
     def reload(self, records: list[dict[str, Any]], confirmations: list[dict[str, Any]]) -> None:
         """Replace what was read from results.jsonl and confirmed.jsonl."""
         self.records, self.confirmations = records, confirmations
         self._snapshots, self._parsed = {}, 0
+        self._candidates, self._kinds = {}, {}
+        self._sorted = self._checked = 0
 
     def is_busy(self) -> bool:
         """Whether a search, or an export, is holding the folder for writing."""
@@ -111,13 +115,16 @@ class Run:
         path = self.path / name
         return path.read_bytes() if path.is_file() else None
 
-    def of_kind(self, record: str) -> list[dict[str, Any]]:
-        """Records of one kind, in order."""
-        return [line for line in self.records if line["record"] == record]
+    def of_kind(self, record: str) -> Sequence[dict[str, Any]]:
+        """Records of one kind, in order; grows with the run, and takes no longer for it: it is asked at each result."""
+        for line in self.records[self._sorted :] if self._sorted < len(self.records) else ():
+            self._kinds.setdefault(line["record"], []).append(line)
+        self._sorted = len(self.records)
+        return self._kinds.setdefault(record, [])
 
     def snapshots(self) -> list[Snapshot]:
         """All snapshots, in order; each counted once."""
-        for line in self.records[self._parsed :]:
+        for line in self.records[self._parsed :] if self._parsed < len(self.records) else ():
             if line["record"] == "snapshot":
                 snapshot = Snapshot.from_json(line["value"])
                 self._snapshots.setdefault(snapshot.id, snapshot)
@@ -161,11 +168,18 @@ class Run:
         Raises:
             RequestError: other lines are of candidates that were not.
         """
-        try:
-            check_trials(self.records)
-        except ValueError as error:
-            raise RequestError(f"run: {self.path}: damaged {RESULTS}: {error}") from None
-        return {line["candidate"]: Candidate.from_json(line["value"]) for line in self.of_kind("trial")}
+        if self._checked < len(self.records):
+            try:
+                check_trials(self.records)
+            except ValueError as error:
+                raise RequestError(f"run: {self.path}: damaged {RESULTS}: {error}") from None
+            self._checked = len(self.records)
+        return dict(self._read_candidates())
+
+    def _read_candidates(self) -> dict[str, Candidate]:
+        for line in self.of_kind("trial")[len(self._candidates) :]:
+            self._candidates[line["candidate"]] = Candidate.from_json(line["value"])
+        return self._candidates
 
     def trained_epochs(self) -> dict[str, int]:
         """Epochs trained in each arm, of every replicate; those of undone dendrite cycles and stopped trials included."""

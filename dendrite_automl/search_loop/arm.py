@@ -17,15 +17,17 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.surrogate import Surrogate
 from dendrite_automl.space import SIZE, Knob, Point, SearchSpace
 
+_LEARNERS = ("nsga2", "tpe")  # samplers that learn from Optuna's trials; the others need none of them to be kept
+_MOST_ASKED = 500  # trials of a study that nothing is learned from
 _START_UP = 8  # random proposals before the model of good points is trusted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A point that the sampler proposes, and Optuna's handle for its result."""
+    """A point that the sampler proposes, and Optuna's handle for its result; None if the sampler learns nothing from it."""
 
     point: Point
-    trial: optuna.Trial
+    trial: optuna.Trial | None = None
 
 
 class ArmStudy:
@@ -53,11 +55,12 @@ class ArmStudy:
         self._rng = random.Random(seed)
         self._local = sampler == "local"
         self._surrogate = surrogate
-        self._inside: list[tuple[Point, dict[str, Any]]] = []  # what was found inside the budget
-        directions: list[Literal["maximize", "minimize"]] = [
-            "maximize" if objective.direction == "max" else "minimize" for objective in goal.objectives
-        ]
-        self._study = optuna.create_study(directions=directions, sampler=_make_sampler(sampler, self._rng.randrange(2**31)))
+        self._learns = sampler in _LEARNERS
+        self._inside = 0  # how much was found inside the budget
+        self._members: list[dict[str, Any]] = []  # the front of it, each row with its point
+        self._sampler = _make_sampler(sampler, self._rng.randrange(2**31))
+        self._study = self._new_study()
+        self._asked = 0
         self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
         self._first = list(first)
 
@@ -73,13 +76,18 @@ class ArmStudy:
         point = self._surrogate.propose(known, near, self._resized()) if self._surrogate else None
         if point is not None:
             return self.ask_for(point)
-        if self._local and len(self._inside) >= _START_UP:
+        if self._local and self._inside >= _START_UP:
             return self.ask_for(self._neighbour())
+        self._asked += 1
+        if not self._learns and self._asked % _MOST_ASKED == 0:
+            self._study = self._new_study()  # it looks at all its trials whenever it is asked
         trial = self._study.ask(self._distributions)
-        return Proposal(point=self._decode(trial.params), trial=trial)
+        return Proposal(point=self._decode(trial.params), trial=trial if self._learns else None)
 
     def ask_for(self, point: Point) -> Proposal:
         """A given point, whose result is told like that of a proposal."""
+        if not self._learns:
+            return Proposal(point={knob.name: point[knob.name] for knob in self._space.knobs})
         self._study.enqueue_trial(self._encode(point))  # the only one in the queue, so it is the next
         trial = self._study.ask(self._distributions)
         return Proposal(point=self._decode(trial.params), trial=trial)
@@ -91,19 +99,22 @@ class ArmStudy:
     def tell(self, proposal: Proposal, snapshots: Sequence[Snapshot]) -> None:
         """Tell of a finished trial: its best snapshot counts, inside the budget if there is one."""
         values, constraints = self._outcome(proposal.point, snapshots)
-        for name, over in constraints.items():
-            proposal.trial.set_constraint(name, over)
-        self._study.tell(proposal.trial, values)
+        if proposal.trial is not None:
+            for name, over in constraints.items():
+                proposal.trial.set_constraint(name, over)
+            self._study.tell(proposal.trial, values)
 
     def tell_refused(self, proposal: Proposal, excess: Mapping[str, float]) -> None:
         """Tell of a candidate that cannot fit, and by how much: it cost nothing, and the sampler still learns from it."""
-        for name, over in excess.items():
-            proposal.trial.set_constraint(name, over)
-        self._study.tell(proposal.trial, state=TrialState.PRUNED)
+        if proposal.trial is not None:
+            for name, over in excess.items():
+                proposal.trial.set_constraint(name, over)
+            self._study.tell(proposal.trial, state=TrialState.PRUNED)
 
     def tell_nothing(self, proposal: Proposal) -> None:
         """Tell of a duplicate, a failure or an interruption: the sampler forgets the proposal."""
-        self._study.tell(proposal.trial, state=TrialState.FAIL)
+        if proposal.trial is not None:
+            self._study.tell(proposal.trial, state=TrialState.FAIL)
 
     def replay(self, point: Point, snapshots: Sequence[Snapshot]) -> None:
         """Tell of a trial that an earlier session finished."""
@@ -131,8 +142,7 @@ class ArmStudy:
 
     def _front(self) -> list[Point]:
         """The members of the front."""
-        rows = [row | {"point": point} for point, row in self._inside]
-        return [row["point"] for row in pareto_front(rows, self._objectives)]
+        return [row["point"] for row in self._members]
 
     def _outcome(self, point: Point, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
         """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""
@@ -144,10 +154,19 @@ class ArmStudy:
 
         best = min(snapshots, key=rank).values()
         if self._budget.fits(best):
-            self._inside.append((point, best))
+            self._inside += 1
+            self._members = pareto_front([*self._members, best | {"point": point}], self._objectives)
         return [float(best[objective.name]) for objective in self._objectives], dict(self._budget.excess(best))
 
+    def _new_study(self) -> optuna.Study:
+        directions: list[Literal["maximize", "minimize"]] = [
+            "maximize" if objective.direction == "max" else "minimize" for objective in self._objectives
+        ]
+        return optuna.create_study(directions=directions, sampler=self._sampler)
+
     def _add(self, point: Point, state: TrialState, values: list[float] | None, constraints: Mapping[str, float]) -> None:
+        if not self._learns:
+            return
         trial = create_trial(
             state=state,
             values=values,

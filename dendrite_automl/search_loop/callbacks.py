@@ -37,7 +37,7 @@ class Notifier:
     def __init__(self, run: Run, goal: Goal, callbacks: Callbacks) -> None:
         self._run, self._goal, self._callbacks = run, goal, callbacks
         self._seen = len(run.snapshots())
-        self._front = [s.id for s in self._members(run.snapshots())]
+        self._front = self._members(run.snapshots())
 
     def notify(self) -> None:
         """Call them, in the thread and process of the search."""
@@ -51,10 +51,9 @@ class Notifier:
             for snapshot in new:
                 self._callbacks.on_snapshot(snapshot)
         if new and self._callbacks.on_front is not None:
-            front = self._members(snapshots)
-            if [s.id for s in front] != self._front:
-                self._front = [s.id for s in front]
-                self._callbacks.on_front(front)
+            before, self._front = self._front, self._members([*self._front, *new])
+            if self._front != before:
+                self._callbacks.on_front(list(self._front))
 
     def _members(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
         rows = [row for s in snapshots if self._goal.budget.fits(row := s.values())]

@@ -13,6 +13,10 @@ from dendrite_automl.space import Point
 
 Row = dict[str, Any]
 
+# Of those that have reached a rung or the end of a stage, the latest, which a trial is compared with: a search gets better, so
+# they are the stricter measure, and a decision takes the same time after 100,000 trials as after 300.
+_MOST_RIVALS = 300
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
@@ -59,6 +63,9 @@ class Ledger:
             rung = Rung(epoch=line["epoch"], values=line["values"], trained_macs=line.get("trained_macs", 0))
             self._rungs.setdefault(line["candidate"], {})[rung.epoch] = rung
         self._running: dict[str, Candidate] = {}
+        self._left: dict[str, int] = {}  # epochs that a running trial has still to train, of all replicates
+        self._waiting = dict.fromkeys(arms, 0)  # their sum over the running trials of an arm
+        self._rivals: dict[tuple[str, str, int], dict[str, Row]] = {}  # (arm, rung or stage, which) -> the latest, by trial
         self._behind: dict[str, str] = {}
         self._arms: dict[str, str] = {}
         trials = run.of_kind("trial")
@@ -69,6 +76,11 @@ class Ledger:
             self._arms[candidate.id] = candidate.arm
             if candidate.id not in ended:
                 self.unfinished.append((candidate, line["point"]))
+        for name, arm in self._arms.items():
+            for rung in self._rungs.get(name, {}).values():
+                self._take_in(arm, "rung", rung.epoch, name, rung.values)
+        for snapshot in run.snapshots():
+            self._take_in(snapshot.arm, "stage", snapshot.stage, snapshot.candidate, snapshot.values())
         self.known = {line["candidate"] for line in (*trials, *run.of_kind("refused"))}
         self.known |= {line["repaired_from"] for line in trials if "repaired_from" in line}
         self.started = len(trials)
@@ -78,10 +90,8 @@ class Ledger:
 
     def next_arm(self) -> str:
         """The arm with the least work."""
-        waiting = dict.fromkeys(self._epochs, 0)
-        for candidate in self._running.values():
-            waiting[candidate.arm] += candidate.epochs * self._replicates - self._trained_by(candidate)
-        work = {arm: (self._macs or self._epochs)[arm] + self._macs_an_epoch(arm) * waiting[arm] for arm in self._epochs}
+        waiting, done = self._waiting, self._macs or self._epochs
+        work = {arm: done[arm] + self._macs_an_epoch(arm) * waiting[arm] for arm in self._epochs}
         return min(work, key=lambda arm: work[arm])
 
     def start(self, candidate: Candidate, point: Point, origin: Origin | None = None) -> None:
@@ -111,13 +121,18 @@ class Ledger:
         place = {"candidate": candidate.id, "arm": candidate.arm, "epoch": rung.epoch}
         self._journal.append({"record": "rung", **place, "values": rung.values, "trained_macs": rung.trained_macs})
         self._rungs.setdefault(candidate.id, {})[rung.epoch] = rung
+        self._take_in(candidate.arm, "rung", rung.epoch, candidate.id, rung.values)
 
     def add_snapshot(self, snapshot: Snapshot, weights: bytes) -> None:
         """A running trial has finished a stage."""
         self._journal.append({"record": "snapshot", "value": snapshot.to_json()}, weights=weights)
         self._snapshots.setdefault(snapshot.candidate, []).append(snapshot)
         stages = self._running[snapshot.candidate].stages
-        self._epochs[snapshot.arm] += stages[snapshot.stage].epochs * len(snapshot.seeds)
+        self._take_in(snapshot.arm, "stage", snapshot.stage, snapshot.candidate, snapshot.values())
+        epochs = stages[snapshot.stage].epochs * len(snapshot.seeds)
+        self._epochs[snapshot.arm] += epochs
+        self._waiting[snapshot.arm] -= epochs
+        self._left[snapshot.candidate] -= epochs
         if self._macs is not None:
             before = next((s for s in self._snapshots[snapshot.candidate] if s.id == snapshot.base), None)
             earlier = before.measurement.trained_macs if before else 0
@@ -150,6 +165,7 @@ class Ledger:
     def leave(self, candidate: Candidate) -> None:
         """A trial no longer runs; without an ending, the next session finds it unfinished."""
         del self._running[candidate.id]
+        self._waiting[candidate.arm] -= self._left.pop(candidate.id)
         self._behind.pop(candidate.id, None)
 
     def running(self, candidate: str) -> Candidate | None:
@@ -165,21 +181,12 @@ class Ledger:
         return list(self._rungs.get(candidate.id, {}).values())
 
     def others_at_rung(self, candidate: Candidate, epoch: int) -> list[Row]:
-        """What the other trials of the arm had at a rung."""
-        return [
-            rungs[epoch].values
-            for name, rungs in self._rungs.items()
-            if name != candidate.id and epoch in rungs and self._arms[name] == candidate.arm
-        ]
+        """What the latest other trials of the arm had at a rung."""
+        return self._others(candidate.arm, "rung", epoch, candidate.id)
 
     def others_at_stage(self, snapshot: Snapshot) -> list[Row]:
-        """What the other trials of the arm had after the same stage."""
-        return [
-            other.values()
-            for name, snapshots in self._snapshots.items()
-            for other in snapshots
-            if name != snapshot.candidate and (other.arm, other.stage) == (snapshot.arm, snapshot.stage)
-        ]
+        """What the latest other trials of the arm had after the same stage."""
+        return self._others(snapshot.arm, "stage", snapshot.stage, snapshot.candidate)
 
     def weights_of(self, snapshot: Snapshot) -> bytes:
         """The stored weights of a snapshot's replicates."""
@@ -187,6 +194,17 @@ class Ledger:
 
     def _run(self, candidate: Candidate) -> None:
         self._running[candidate.id], self._arms[candidate.id] = candidate, candidate.arm
+        self._left[candidate.id] = candidate.epochs * self._replicates - self._trained_by(candidate)
+        self._waiting[candidate.arm] += self._left[candidate.id]
+
+    def _take_in(self, arm: str, what: str, which: int, name: str, values: Row) -> None:
+        reached = self._rivals.setdefault((arm, what, which), {})
+        reached[name] = values
+        if len(reached) > _MOST_RIVALS + 1:  # the one that is judged is among them
+            del reached[next(iter(reached))]
+
+    def _others(self, arm: str, what: str, which: int, name: str) -> list[Row]:
+        return [values for other, values in self._rivals.get((arm, what, which), {}).items() if other != name]
 
     def _macs_an_epoch(self, arm: str) -> float:
         """Mean work of an arm's epochs; before it has any, that of all arms."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from dendrite_automl.candidate import Candidate, make_candidate, trial_seed
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
+from dendrite_automl.feasibility.remember import forget_oldest
 from dendrite_automl.feasibility.repair import Repairer
+from dendrite_automl.front import pareto_front
 from dendrite_automl.plan import Plan
 from dendrite_automl.result import Cost, Ending, Snapshot
 from dendrite_automl.run import Run
@@ -20,6 +24,8 @@ from dendrite_automl.space import Point
 # A trial that was stopped before its first snapshot has no accuracy that others could be compared with: the sampler learns,
 # as from a constraint, that it was behind.
 _BEHIND = {"behind": 1.0}
+_MOST_REPLAYED = 600  # trials of earlier sessions that a surrogate learns from, apart from the front
+_MOST_COUNTED = 20_000  # designs whose costs are remembered
 _ASKS_BY_MODEL, _ASKS = 40, 400  # known or refused proposals in a row: then random ones; then the space is used up
 
 
@@ -116,16 +122,26 @@ class Proposer:
         for line in run.of_kind("refused"):
             self._studies[line["arm"]].replay_refused(line["point"], line["excess"])
         endings = {line["candidate"]: Ending(line["status"]) for line in run.of_kind("end")}
-        for line in run.of_kind("trial"):
+        trials = run.of_kind("trial")
+        counted = self._worth_counting(run, trials)
+        for line in trials:
             candidate = Candidate.from_json(line["value"])
-            for rung in self._ledger.rungs_of(candidate):
-                self.observe_rung(candidate, rung.epoch, rung.values["val_accuracy"])
-            for snapshot in self._ledger.snapshots_of(candidate):
-                self.observe(candidate, snapshot)
+            if candidate.id in counted:
+                for rung in self._ledger.rungs_of(candidate):
+                    self.observe_rung(candidate, rung.epoch, rung.values["val_accuracy"])
+                for snapshot in self._ledger.snapshots_of(candidate):
+                    self.observe(candidate, snapshot)
             if "repaired_from" in line:
                 self._studies[candidate.arm].replay_refused(self.point(line["proposed"]), line["excess"])
             if candidate.id in endings:
                 self.tell(candidate, self.point(line["point"]), endings[candidate.id])
+
+    def _worth_counting(self, run: Run, trials: Sequence[dict[str, Any]]) -> set[str]:
+        """The front and the latest, which the surrogate still learns from: counting all designs would take hours."""
+        budget, objectives = self._plan.goal.budget, self._plan.goal.objectives
+        rows = (row for s in run.snapshots() if budget.fits(row := s.values()))
+        members = {row["candidate"] for row in pareto_front(rows, objectives)} if len(trials) > _MOST_REPLAYED else set()
+        return members | {line["candidate"] for line in trials[-_MOST_REPLAYED:]}
 
     def point(self, data: Point) -> Point:
         """A stored point in the order of the space's knobs."""
@@ -165,6 +181,7 @@ class Proposer:
         key = (candidate.backbone, candidate.network, tuple(replace(stage, epochs=0) for stage in candidate.stages))
         if key not in self._costs:
             plan = self._plan
+            forget_oldest(self._costs, _MOST_COUNTED)
             self._costs[key] = estimate_costs(
                 candidate, plan.task.input_shape, plan.classes, plan.device, plan.start, plan.runtime
             )

@@ -22,7 +22,7 @@ from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.relay import Relay
 from dendrite_automl.search_loop.searcher import TrialSearcher
 from dendrite_automl.search_loop.slots import Slots
-from dendrite_automl.search_loop.stop import Stop, hopeless_reason
+from dendrite_automl.search_loop.stop import HOPELESS, Stop, hopeless_reason
 from dendrite_automl.search_loop.teacher import Teacher
 from dendrite_automl.search_loop.trainable import TrialTrainable
 from dendrite_automl.search_loop.watch import Watch
@@ -49,7 +49,7 @@ def run_trials(
     earlier = len(run.of_kind("end"))  # from earlier sessions, whose failures may have been fixed
 
     def tick() -> None:
-        stop.hopeless = hopeless_reason(run.of_kind("end")[earlier:])
+        stop.hopeless = hopeless_reason(run.of_kind("end")[earlier : earlier + HOPELESS])
         progress.update()
         notifier.notify()
 

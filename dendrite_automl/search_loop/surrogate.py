@@ -3,16 +3,17 @@
 A sampler that models all objectives alike wastes what a search over networks knows: parameters, MACs and memory follow from
 the design by counting. Here one Gaussian process learns accuracy alone, from every rung and every snapshot, and candidates are
 compared by the hypervolume that they are expected to add at their exact costs. Accuracy counts by the logarithm of the error.
+
+With few workers each proposal is made from everything known at that moment. With many, results come faster than designs can be
+counted: then several proposals are made at once (`choose_batch`), a quarter as many as trials are running.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,16 @@ from threadpoolctl import threadpool_limits
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.front import Goal
 from dendrite_automl.result import Cost
-from dendrite_automl.space import FAMILY, SIZE, Point, SearchSpace
-
-Floats = NDArray[np.float64]
+from dendrite_automl.search_loop.accuracy_process import AccuracyProcess, Floats
+from dendrite_automl.search_loop.improvement import Prospects, choose_batch
+from dendrite_automl.space import FAMILY, SIZE, Point, SearchSpace, Value
 
 _FEWEST = 8  # observations before the process is trusted
 _FIRST, _NEW, _MOST_OPTIONS = 32, 4, 256  # points added to the options at first, per proposal, and the most to keep
-_MOST = 300  # observations to fit the process to: the time grows with their cube
+# A batch for as many running trials; one at a time below `_FEW` of them. Counting a new design takes most of a proposal's time,
+# another training of a counted design almost none: a batch has as many new designs as one proposal, and more trainings.
+_FEW, _RUNNING_PER_PROPOSAL, _RETRAINED = 16, 4, 2
+_MOST_MEMBERS = 600  # networks that may be on the front; then those behind it are dropped, apart from the latest half
 _POINTS = 1024  # where hypervolume is integrated
 # MACs that train for as long as the overhead of starting operators: on one core, networks of 2,000 parameters with 45k, 100k
 # and 300k MACs took 22, 38 and 144 s for the same epochs.
@@ -38,11 +42,18 @@ _WORDS = ("kind", "placement", "activation")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Option:
-    """A point that may be proposed: its candidate, and what its snapshots would cost."""
+    """A point that may be proposed: its candidate, what its snapshots would cost, and those that fit.
+
+    Attributes:
+        inputs: [snapshots that fit, features], for the process.
+        fitting: their costs.
+    """
 
     point: Point
     candidate: Candidate
     costs: list[Cost]
+    inputs: Floats
+    fitting: list[Cost]
 
 
 class Surrogate:
@@ -76,12 +87,11 @@ class Surrogate:
         self._rng = random.Random(seed)
         self._where = np.random.default_rng(seed)
         self._options: dict[str, _Option] = {}
-        self._pending: dict[str, Candidate] = {}
-        self._inputs: list[Floats] = []
-        self._accuracies: list[float] = []
-        self._kept: list[Cost | None] = []  # of the observation's network; None at a rung, which leaves no network behind
-        self._process: Any = None
-        self._fitted = self._scaled = 0  # observations when the process was fitted, and when its scales were
+        self._resized: dict[tuple[Value, ...], _Option | None] = {}  # by point
+        self._pending: dict[str, _Option] = {}
+        self._batch: list[_Option] = []  # chosen together, and not proposed yet
+        self._members: list[tuple[Floats, Cost]] = []  # networks that fit: input and costs
+        self._process = AccuracyProcess()
 
     def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, *, rung: int | None = None) -> None:
         """A trial has reached the end of a stage, or a rung of its first one.
@@ -94,11 +104,13 @@ class Surrogate:
         if not costs:
             return
         epochs = rung if rung is not None else sum(candidate.stages[stage].epochs for stage in stages)
-        self._inputs.append(self._input(candidate, stages, costs[stages[-1]], epochs / candidate.epochs))
-        self._accuracies.append(_score(accuracy))
-        self._kept.append(costs[stages[-1]] if rung is None else None)
-        if rung is None:
+        cost = costs[stages[-1]]
+        row = self._input(candidate, stages, cost, epochs / candidate.epochs)
+        self._process.observe(row, _score(accuracy), at_rung=rung is not None)
+        if rung is None:  # which leaves no network behind
             self._pending.pop(candidate.id, None)
+            if self._fits(cost):
+                self._members.append((row, cost))
 
     def ended(self, candidate: Candidate) -> None:
         """A trial is over, with a snapshot or without."""
@@ -114,76 +126,116 @@ class Surrogate:
             near: returns a point near the front; None if there is no front.
             resized: the front's members at other sizes, all of which become options.
         """
-        if len(self._accuracies) < _FEWEST:
+        if self._process.observed < _FEWEST:
             return None
+        while self._batch:
+            option = self._batch.pop(0)
+            if not known(option.candidate.id):
+                return self._start(option)
+        size = 1 if len(self._pending) < _FEW else len(self._pending) // _RUNNING_PER_PROPOSAL
         for i in range(_NEW if self._options else _FIRST):
             self._take_in(near() if near is not None and i % 2 else self._space.sample(self._rng))
-        for point in resized:
-            self._take_in(point)
+        self._take_in_resized(resized, most=len(resized) if size == 1 else _NEW)
+        if size > 1:
+            self._take_in_retrained(_RETRAINED * size)
         self._options = {name: option for name, option in self._options.items() if not known(name)}
-        options = list(self._options.values())
-        if not options:
+        if not self._options:
             return None
         with threadpool_limits(1):  # with matrices this small, more would only spin and take the workers' cores
-            gains = self._gains(options)
-        if self._per_second:
-            gains = gains / [1 + option.costs[0].macs / EQUAL_MACS for option in options]
-        order = np.argsort(-gains, kind="stable")
-        self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
-        best = options[int(order[0])]
-        self._pending[best.candidate.id] = best.candidate
-        return best.point
+            first, *self._batch = self._choose(list(self._options.values()), size)
+        return self._start(first)
+
+    def _start(self, option: _Option) -> Point:
+        self._pending[option.candidate.id] = option
+        return option.point
 
     def _take_in(self, point: Point) -> None:
-        candidate = self._design(point)
-        if candidate.id not in self._options:
-            costs = self._costs(candidate)
-            if any(self._fits(cost) for cost in costs):
-                self._options[candidate.id] = _Option(point=point, candidate=candidate, costs=costs)
+        if (option := self._make_option(point)) is not None:
+            self._options.setdefault(option.candidate.id, option)
 
-    def _gains(self, options: Sequence[_Option]) -> Floats:
-        """Expected hypervolume that each option adds: that of its best snapshot."""
-        self._fit()
-        owners, inputs, costs = self._snapshots([(option.candidate, option.costs) for option in options])
-        mean, spread = self._predict(inputs)
-        members = [i for i, cost in enumerate(self._kept) if cost is not None and self._fits(cost)]
-        _, pending, pending_costs = self._snapshots([(c, self._costs(c)) for c in self._pending.values()])
-        found = np.array([self._inputs[i] for i in members] + list(pending))
-        front = self._predict(found)[0] if len(found) else np.zeros(0)
-        front_costs = self._sizes([cost for i in members if (cost := self._kept[i]) is not None] + pending_costs)
-        sizes = self._sizes(costs)
+    def _make_option(self, point: Point) -> _Option | None:
+        """None if no snapshot fits."""
+        candidate = self._design(point)
+        if candidate.id in self._options:
+            return self._options[candidate.id]
+        costs, epochs = self._costs(candidate), 0
+        inputs, fitting = [], []
+        for stage, cost in enumerate(costs):
+            epochs += candidate.stages[stage].epochs
+            if self._fits(cost):
+                inputs.append(self._input(candidate, range(stage + 1), cost, epochs / candidate.epochs))
+                fitting.append(cost)
+        if not fitting:
+            return None
+        return _Option(point=point, candidate=candidate, costs=costs, inputs=np.array(inputs), fitting=fitting)
+
+    def _take_in_resized(self, points: Sequence[Point], *, most: int) -> None:
+        """Members of the front at other sizes: those that were options before, and `most` others."""
+        before, self._resized = self._resized, {}
+        for point in points:
+            key = tuple(point[knob.name] for knob in self._space.knobs)
+            if key not in before:
+                if most == 0:
+                    continue
+                most -= 1
+                before[key] = self._make_option(point)
+            self._resized[key] = option = before[key]
+            if option is not None:
+                self._options.setdefault(option.candidate.id, option)
+
+    def _take_in_retrained(self, number: int) -> None:
+        """Options with other settings of their training: their costs are known."""
+        knobs = [knob for knob in self._space.knobs if knob.section == "training"]
+        options = list(self._options.values())
+        for _ in range(number if options else 0):
+            point = self._rng.choice(options).point
+            self._take_in({**point, **{knob.name: self._rng.choice(knob.choices) for knob in knobs}})
+
+    def _choose(self, options: Sequence[_Option], size: int) -> list[_Option]:
+        """Those that should add most hypervolume, the best first; the most promising others stay options."""
+        self._process.fit()
+        owners = np.repeat(np.arange(len(options)), [len(option.fitting) for option in options])
+        mean, spread = self._process.predict(np.concatenate([option.inputs for option in options]))
+        sizes = self._sizes([cost for option in options for cost in option.fitting])
         tops = np.array(
             [dict(self._budget.limits).get(name, max(sizes[:, k].max(), 1e-9)) for k, name in enumerate(self._measures)]
         )
-        places = self._places(len(tops)) * tops  # [points, measures]
-        reached = np.zeros(len(places))
-        if len(front):
-            inside = (front_costs[None] <= places[:, None]).all(2)  # [points, members]
-            reached = np.where(inside, np.maximum(front, 0), 0.0).max(1)
-        below = (sizes[None] <= places[:, None]).all(2)  # [points, snapshots]
-        gains = (below * _expected_improvement(mean[None], spread[None], reached[:, None])).mean(0)
-        best = np.zeros(len(options))
-        np.maximum.at(best, owners, gains)
-        return best
+        places = self._places(len(tops)) * tops  # [places, measures]
+        reached = self._reached(places)
+        seconds = [1 + option.costs[0].macs / EQUAL_MACS if self._per_second else 1.0 for option in options]
+        below = (sizes[None] <= places[:, None]).all(2)  # [places, snapshots]
+        prospects = Prospects(owners=owners, mean=mean, spread=spread, below=below, weights=np.array(seconds))
+        gains = prospects.gains(reached)
+        order = np.argsort(-gains, kind="stable")
+        self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
+        return [options[i] for i in choose_batch(prospects, reached, gains, size)]
+
+    def _reached(self, places: Floats) -> Floats:
+        """The score that known networks, and pending ones as they are expected, have at the costs of each place."""
+        pending = list(self._pending.values())
+        found = [row for row, _ in self._members] + [row for option in pending for row in option.inputs]
+        if not found:
+            return np.zeros(len(places))
+        front, _ = self._process.predict(np.array(found))
+        costs = self._sizes([cost for _, cost in self._members] + [cost for option in pending for cost in option.fitting])
+        if (members := len(self._members)) > _MOST_MEMBERS:
+            self._drop_members(costs[:members], front[:members])
+        inside = (costs[None] <= places[:, None]).all(2)  # [places, networks]
+        reached: Floats = np.where(inside, np.maximum(front, 0), 0.0).max(1)
+        return reached
+
+    def _drop_members(self, costs: Floats, front: Floats) -> None:
+        """Forget the earlier networks that others are expected to dominate."""
+        no_worse = (costs[:, None] <= costs[None]).all(2) & (front[:, None] >= front[None])  # [network, other]
+        behind: NDArray[np.bool_] = np.asarray((no_worse & ~no_worse.T).any(0))
+        behind[-_MOST_MEMBERS // 2 :] = False
+        self._members = [member for member, out in zip(self._members, behind, strict=True) if not out]
 
     def _places(self, measures: int) -> Floats:
         """Where hypervolume is integrated: half of the points uniform on a linear scale, half on a logarithmic one."""
         even = self._where.random((_POINTS, measures))
         even[::2] = 10 ** (-2 * even[::2])
         return even
-
-    def _snapshots(self, trials: Sequence[tuple[Candidate, list[Cost]]]) -> tuple[NDArray[np.int64], Floats, list[Cost]]:
-        """Every snapshot of the trials that fits: the index of its trial, its input for the process, its costs."""
-        owners, inputs, found = [], [], []
-        for i, (candidate, costs) in enumerate(trials):
-            epochs = 0
-            for stage, cost in enumerate(costs):
-                epochs += candidate.stages[stage].epochs
-                if self._fits(cost):
-                    owners.append(i)
-                    inputs.append(self._input(candidate, range(stage + 1), cost, epochs / candidate.epochs))
-                    found.append(cost)
-        return np.array(owners, np.int64), np.array(inputs), found
 
     def _input(self, candidate: Candidate, stages: Sequence[int], cost: Cost, share: float) -> Floats:
         """What the process sees of a network: its knobs, what was done to it so far, its costs, its share of the epochs."""
@@ -207,36 +259,6 @@ class Surrogate:
         sizes = np.log10(np.maximum([cost.params, cost.macs], 1))
         return np.array([*row, len(grown) / 3, *sizes, np.log10(share)])
 
-    def _fit(self) -> None:
-        """Refit the process; its scales only if there are clearly more observations than last time."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-        if self._fitted == len(self._accuracies):
-            return
-        inputs, accuracies = np.array(self._inputs), np.array(self._accuracies)
-        if len(accuracies) > _MOST:  # networks before rungs, late ones before early ones
-            order = sorted(range(len(accuracies)), key=lambda i: (self._kept[i] is None, -i))[:_MOST]
-            inputs, accuracies = inputs[order], accuracies[order]
-        if len(self._accuracies) < 1.5 * self._scaled:
-            process = GaussianProcessRegressor(self._process.kernel_, optimizer=None, normalize_y=True)
-        else:
-            scales = np.ones(inputs.shape[1])
-            kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(scales, (0.1, 30), nu=2.5) + WhiteKernel(0.05, (1e-4, 1))
-            process = GaussianProcessRegressor(kernel, normalize_y=True)
-            self._scaled = len(self._accuracies)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound: a knob that does not matter
-            self._process = process.fit(inputs, accuracies)
-        self._fitted = len(self._accuracies)
-
-    def _predict(self, inputs: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the accuracy itself, without the noise of measuring it."""
-        mean, spread = self._process.predict(inputs, return_std=True)
-        noise = self._process.kernel_.k2.noise_level * self._process._y_train_std**2
-        return mean, np.sqrt(np.maximum(spread**2 - noise, 1e-12))
-
     def _sizes(self, costs: Sequence[Cost]) -> Floats:
         return np.array([[float(getattr(cost, name) or 0.0) for name in self._measures] for cost in costs])
 
@@ -250,11 +272,3 @@ def _score(accuracy: float) -> float:
     Halving the error counts about alike from 20 to 60 % and from 96 to 98 %, so the process is not busy with weak networks.
     """
     return -math.log10(1 - accuracy + _LEAST_ERROR)
-
-
-def _expected_improvement(mean: Floats, spread: Floats, best: Floats) -> Floats:
-    from scipy.special import ndtr
-
-    lead = mean - best
-    z = lead / spread
-    return np.asarray(lead * ndtr(z) + spread * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi))

@@ -13,7 +13,9 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Goal, hypervolume
 from dendrite_automl.result import Cost
-from dendrite_automl.search_loop.surrogate import Surrogate, _expected_improvement, _score
+from dendrite_automl.search_loop.accuracy_process import AccuracyProcess
+from dendrite_automl.search_loop.improvement import Prospects, choose_batch, expected_improvement
+from dendrite_automl.search_loop.surrogate import Surrogate, _score
 from dendrite_automl.space import Point, SearchSpace
 from tests.factories import make_space
 
@@ -171,5 +173,52 @@ def test_expected_improvement_is_the_integral_that_it_stands_for() -> None:
     for mean, spread, best in ((0.8, 0.05, 0.85), (0.9, 0.01, 0.5), (0.3, 0.2, 0.31)):
         normal = stats.norm(mean, spread)
         expected, _ = integrate.quad(lambda a, n=normal, b=best: (a - b) * n.pdf(a), best, mean + 10 * spread, points=[mean])
-        found = _expected_improvement(np.array([mean]), np.array([spread]), np.array([best]))
+        found = expected_improvement(np.array([mean]), np.array([spread]), np.array([best]))
         assert found.item() == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_many_running_trials_get_a_batch_of_distinct_candidates_that_fit() -> None:
+    space = make_space(
+        hidden=HIDDEN,
+        stages=["fit", "fit grow"],
+        cycles=[1, 2],
+        learning_rate=[0.001, 0.01, 0.1],
+        label_smoothing=[0.0, 0.05],
+        weight_decay=[0.0, 0.01, 0.1],
+    )
+    surrogate, known = make_surrogate(space, budget="700-params"), set[str]()
+    search(surrogate, space, 4)
+    batches = []
+    for _ in range(40):  # none of them ends
+        point = surrogate.propose(known.__contains__, None)
+        assert point is not None
+        candidate = design(space, point)
+        assert candidate.id not in known
+        assert any(cost.params <= 700 for cost in costs_of(candidate))
+        known.add(candidate.id)
+        batches.append(len(surrogate._batch))
+    assert set(batches[:16]) == {0}  # few are running: each proposal is made from all that is known
+    assert max(batches[16:]) >= 3
+
+
+def test_a_process_of_many_observations_is_fitted_to_the_latest_networks() -> None:
+    process = AccuracyProcess()
+    for i in range(1000):
+        process.observe(np.array([float(i)]), float(i), at_rung=i % 2 == 0)
+    chosen = process._chosen()
+    assert process.observed == 1000
+    assert [number for number, _, _ in chosen] == list(range(999, 399, -2))
+
+
+def test_what_is_chosen_together_does_not_repeat_itself() -> None:
+    """Two equal options and a worse one that reaches where they do not: the worse one is second."""
+    prospects = Prospects(
+        owners=np.array([0, 1, 2]),
+        mean=np.array([1.0, 1.0, 0.5]),
+        spread=np.full(3, 0.01),
+        below=np.array([[True, True, False], [False, False, True]]),
+        weights=np.ones(3),
+    )
+    reached = np.zeros(2)
+    assert choose_batch(prospects, reached, prospects.gains(reached), 2) == [0, 2]
+    assert choose_batch(prospects, reached, prospects.gains(reached), 9) == [0, 2, 1]
