@@ -137,7 +137,7 @@ class Proposer:
                 self.tell(candidate, self.point(line["point"]), endings[candidate.id])
 
     def _worth_counting(self, run: Run, trials: Sequence[dict[str, Any]]) -> set[str]:
-        """The front and the latest, which the surrogate still learns from: counting all designs would take hours."""
+        """The front and the latest, which the surrogate still learns from: counting designs is what takes the time."""
         budget, objectives = self._plan.goal.budget, self._plan.goal.objectives
         rows = (row for s in run.snapshots() if budget.fits(row := s.values()))
         members = {row["candidate"] for row in pareto_front(rows, objectives)} if len(trials) > _MOST_REPLAYED else set()
