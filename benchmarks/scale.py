@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import platform
 import random
 import resource
@@ -60,6 +61,7 @@ def main() -> None:
             "date": date.today().isoformat(),
             "seed": SEED,
             "python": platform.python_version(),
+            "load": round(os.getloadavg()[0], 1),
             "versions": library_versions(),
         }
         if options.only != "folder":
@@ -267,7 +269,7 @@ def render(results: dict[str, Any]) -> str:
     ray = [row["ours"] for row in json.loads((RESULTS.parent / "throughput.json").read_text(encoding="utf-8"))["ray"]]
     low, high = (end(row["driver_cpu_seconds_per_trial"] for row in ray) for end in (min, max))
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    lines = [f"Measured on {results['date']}, seed {results['seed']}, {versions}. The machine was busy with other work.", ""]
+    lines = [f"Measured on {results['date']}, seed {results['seed']}, {versions}; load of other work {results['load']}.", ""]
     if "workers" in results:
         lines += [
             f"**Simulated workers**, trials of {TRIAL_SECONDS:.0f} s, made-up results, default sampler; the driver's own CPU "
