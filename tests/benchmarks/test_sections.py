@@ -20,7 +20,7 @@ LINES = (
     "shrink_or_scratch",
     "streams",
 )
-WHOLE = ("calibration", "chaos", "dendrite_speed", "export_speed", "ranking", "throughput")
+WHOLE = ("calibration", "chaos", "dendrite_speed", "export_speed", "ranking", "scale", "throughput")
 REPORTS = {"anchors": "anchors_report"}  # modules of tables that have one of their own
 
 
