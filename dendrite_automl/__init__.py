@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dendrite_automl.devices import DeviceProfile
     from dendrite_automl.export.artifact.hub import export_hub
     from dendrite_automl.export.artifact.verify import verify_artifact
-    from dendrite_automl.integrations.sklearn import CompressedClassifier
+    from dendrite_automl.integrations.sklearn import CompressedClassifier, CompressedDetector, CompressedRegressor
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
     from dendrite_automl.space import SearchSpace, load_space
@@ -40,6 +40,8 @@ __all__ = [
     "Budget",
     "Comparison",
     "CompressedClassifier",
+    "CompressedDetector",
+    "CompressedRegressor",
     "DeviceProfile",
     "GrowSettings",
     "Run",
@@ -70,6 +72,8 @@ _HOMES = {
     "Budget": "budget",
     "Comparison": "comparison",
     "CompressedClassifier": "integrations.sklearn",
+    "CompressedDetector": "integrations.sklearn",
+    "CompressedRegressor": "integrations.sklearn",
     "DeviceProfile": "devices",
     "GrowSettings": "train.grow",
     "Run": "run",

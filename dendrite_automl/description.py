@@ -8,6 +8,7 @@ from typing import Any
 
 from dendrite_automl.candidate import CANDIDATE_IN_FILES
 from dendrite_automl.devices import RUNTIMES, VARIANTS
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, PROBLEMS, REGRESSION
 from dendrite_automl.result import SNAPSHOT_IN_FILES, Snapshot
 from dendrite_automl.user_files import Each, Number, check_json, read_json
 
@@ -15,7 +16,10 @@ FORMAT = 4
 _SHARE, _COUNT = Number(), Number(least=0, whole=True)
 _MAYBE, _TEXT = (_SHARE, None), (str, None)
 _INTERVAL = [_SHARE]
-_REPORT: dict[str, Any] = {
+_RATES = ("detected", "false_alarms")
+# What is known of the answers for the test split, by problem.
+_REPORTS: dict[str, dict[str, Any]] = {}
+_REPORTS[CLASSIFICATION] = {
     **dict.fromkeys(("accuracy", "balanced_accuracy?", "macro_f1?"), _SHARE),
     "classes": [
         {
@@ -26,6 +30,12 @@ _REPORT: dict[str, Any] = {
         }
     ],
     "confusion_matrix": ([[_COUNT]], None),
+}
+_REPORTS[REGRESSION] = {"r2": _SHARE, "r2_ci95": _INTERVAL, **dict.fromkeys(("mae", "rmse", "largest_error"), _SHARE)}
+_REPORTS[ANOMALY] = {
+    **dict.fromkeys(("auc", "partial_auc", "threshold", *_RATES), _SHARE),
+    **dict.fromkeys(("auc_ci95", *(f"{rate}_ci95" for rate in _RATES)), _INTERVAL),
+    "anomalies": _COUNT,
 }
 _BYTES = ("peak_ram_bytes", "peak_ram_bytes_int8", "int8_scratch_bytes", "weights_bytes", "weights_bytes_int8", "operators")
 _CODE = ("arena_bytes", "stack_bytes", "constant_bytes", "code_bytes")
@@ -40,7 +50,9 @@ _IN_FILE: dict[str, Any] = {
         **dict.fromkeys(("val_replicates", "chosen_of", "test_examples"), _COUNT),
         **dict.fromkeys(("test_ci95", "test_int8_ci95"), _INTERVAL),
     },
-    "test": {"float32": _REPORT, "int8": _REPORT},
+    "problem?": str,
+    "target?": ({"name": str, "mean": _SHARE, "std": _SHARE}, None),
+    "test": dict,
     "int8": {
         "made_by": str,
         "epochs": _COUNT,
@@ -91,19 +103,39 @@ def read_description(path: Path) -> Mapping[str, Any]:
 def _check(found: Mapping[str, Any]) -> None:
     check_json(found, _IN_FILE, "artifact.json")
     Snapshot.from_json(found["snapshot"])
-    classes, accuracy, given = len(found["labels"]), found["accuracy"], found["onnx"]["input"]
-    if classes < 2:
-        raise ValueError(f"artifact.json: labels: expected at least 2, got {classes}")
-    for kind, report in found["test"].items():
-        rows = report["confusion_matrix"]
-        sizes = {len(report["classes"]), *(() if rows is None else (len(rows), *map(len, rows)))}
-        if sizes != {classes}:
-            raise ValueError(f"artifact.json: test: {kind}: expected {classes} classes as labels has, got {sizes}")
-    intervals = [row["recall_ci95"] for report in found["test"].values() for row in report["classes"]]
-    intervals += [accuracy["test_ci95"], accuracy["test_int8_ci95"]]
-    if not all(ends is None or len(ends) == 2 for ends in intervals):
+    accuracy, given, problem = found["accuracy"], found["onnx"]["input"], problem_in(found)
+    if problem not in PROBLEMS or (problem == REGRESSION) != bool(found.get("target")):
+        raise ValueError(
+            f"artifact.json: problem: expected one of {', '.join(PROBLEMS)}, regression with target; got {problem!r}"
+        )
+    check_json(found["test"], dict.fromkeys(VARIANTS, _REPORTS[problem]), "artifact.json: test")
+    intervals = [accuracy["test_ci95"], accuracy["test_int8_ci95"]]
+    for kind in VARIANTS:
+        report = found["test"][kind]
+        intervals += [value for name, value in report.items() if name.endswith("_ci95")]
+        if problem == CLASSIFICATION:
+            intervals += _check_classes(report, len(found["labels"]), kind)
+    if problem != CLASSIFICATION and len(found["labels"]) != 1:
+        raise ValueError(f"artifact.json: labels: expected one for {problem}, got {len(found['labels'])}")
+    if not all(ends is None or (isinstance(ends, list) and len(ends) == 2) for ends in intervals):
         raise ValueError("artifact.json: accuracy: expected intervals of two numbers")
     if (runtime := found.get("runtime", RUNTIMES[0])) not in RUNTIMES or (runtime == "c") != bool(found.get("code")):
         raise ValueError(f"artifact.json: runtime: expected one of {', '.join(RUNTIMES)}, c with its code; got {runtime!r}")
     if not (len(given) == 2 and isinstance(given[1], list) and len(given[1]) > 1):
         raise ValueError(f"artifact.json: onnx: input: expected a name and a shape, got {given}")
+
+
+def problem_in(description: Mapping[str, Any]) -> str:
+    """The problem that an artifact's network solves, one of `PROBLEMS`; earlier versions knew only classification."""
+    return str(description.get("problem") or CLASSIFICATION)
+
+
+def _check_classes(report: Mapping[str, Any], classes: int, kind: str) -> list[Any]:
+    """Check the tables of a report on classes; returns the intervals in them."""
+    if classes < 2:
+        raise ValueError(f"artifact.json: labels: expected at least 2, got {classes}")
+    rows = report["confusion_matrix"]
+    sizes = {len(report["classes"]), *(() if rows is None else (len(rows), *map(len, rows)))}
+    if sizes != {classes}:
+        raise ValueError(f"artifact.json: test: {kind}: expected {classes} classes as labels has, got {sizes}")
+    return [row["recall_ci95"] for row in report["classes"]]

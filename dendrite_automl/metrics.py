@@ -1,4 +1,4 @@
-"""Metrics of a classifier, all derived from its confusion matrix; `--metric` picks the one that the search maximises."""
+"""Metrics: what networks are judged by; `--metric` picks the one that the search maximises, and with it the kind of problem."""
 
 from __future__ import annotations
 
@@ -8,30 +8,76 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
+CLASSIFICATION, REGRESSION, ANOMALY = PROBLEMS = ("classification", "regression", "anomaly")
+# By problem, the default first. Every metric is at most 1, and 0 or more for networks that are of any use.
+METRICS_OF = {
+    CLASSIFICATION: ("accuracy", "balanced_accuracy", "macro_f1"),
+    REGRESSION: ("r2",),
+    ANOMALY: ("auc", "partial_auc"),
+}
+METRICS = tuple(metric for metrics in METRICS_OF.values() for metric in metrics)
+MOST_FALSE_ALARMS = 0.1  # share of normal examples up to which `partial_auc` looks
+_TITLES = {"r2": "R²", "auc": "AUC", "partial_auc": "partial AUC"}
 _LARGEST_MATRIX = 100  # classes up to which a report includes the confusion matrix
 _IMBALANCE = 10.0  # a largest class this many times the smallest gets a note
 
 Labels = NDArray[np.int64]
+Numbers = NDArray[Any]
 
 
-def confusion_matrix(y: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
-    """Counts [classes, classes]: a row for each true class, a column for each predicted one."""
-    return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+def problem_of(metric: str) -> str:
+    """The one of `PROBLEMS` that a metric is for.
+
+    Raises:
+        ValueError: no such metric.
+    """
+    for problem, metrics in METRICS_OF.items():
+        if metric in metrics:
+            return problem
+    raise ValueError(f'metric: expected one of {", ".join(METRICS)}, got "{metric}"')
 
 
-def score(metric: str, y: Labels, predicted: Labels, classes: int) -> float:
+def title_of(metric: str) -> str:
+    """A metric as it is shown."""
+    return _TITLES.get(metric, metric.replace("_", " "))
+
+
+def answer(metric: str, outputs: Numbers) -> Numbers:
+    """What a network says of each example.
+
+    Args:
+        outputs: of the network, [N, classes]; for regression and anomalies [N, 1].
+
+    Returns:
+        The class of the largest logit, int64 [N]; for regression the value, for anomalies the score, float [N].
+    """
+    found: Numbers = outputs.argmax(1) if problem_of(metric) == CLASSIFICATION else outputs[:, 0]
+    return found
+
+
+def score(metric: str, y: Numbers, answers: Numbers, classes: int) -> float:
     """One of `METRICS`, from 0 to 1.
 
     `balanced_accuracy` is the mean recall of the classes that occur in `y`; `macro_f1` the mean F1 of those that occur in `y`
-    or are predicted; both as in scikit-learn.
+    or are predicted; `r2` is the coefficient of determination, and 0 where that is negative; `auc` is the area under the ROC
+    curve; `partial_auc` that up to a rate of false alarms of 0.1, standardised (McClish 1989) so that chance is 0.5. All as in
+    scikit-learn.
 
     Args:
-        y: true classes [N], N >= 1; `predicted` has the same shape; all are below `classes`.
+        y: true classes or values [N], N >= 1; for anomalies 1, for normal examples 0, and both occur.
+        answers: as `answer` gives them, [N]; classes are below `classes`.
     """
     if metric == "accuracy":
-        return float((y == predicted).mean())
-    matrix = confusion_matrix(y, predicted, classes)
+        return float((y == answers).mean())
+    if metric == "r2":
+        return max(0.0, float(credit(metric, y, answers).mean()))
+    if metric == "auc":
+        return float(credit(metric, y, answers).mean())
+    if metric == "partial_auc":
+        from sklearn.metrics import roc_auc_score
+
+        return float(roc_auc_score(y, answers, max_fpr=MOST_FALSE_ALARMS))
+    matrix = confusion_matrix(y, answers, classes)
     hits, members, claims = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     if metric == "balanced_accuracy":
         return float((hits[members > 0] / members[members > 0]).mean())
@@ -39,6 +85,46 @@ def score(metric: str, y: Labels, predicted: Labels, classes: int) -> float:
         sizes = members + claims
         return float((2 * hits[sizes > 0] / sizes[sizes > 0]).mean())
     raise ValueError(f'metric: expected one of {", ".join(METRICS)}, got "{metric}"')
+
+
+def credit(metric: str, y: Numbers, answers: Numbers) -> Numbers:
+    """Each example's part in the figure that networks are compared by, which is the mean of these over the examples.
+
+    Of classification it is the accuracy, whatever the metric: 1 for an example whose class is right. For regression it is R²:
+    1 - the squared error over the variance of `y`. For anomalies it is the AUC: the share of normal examples with a lower score
+    than this anomaly, or of anomalies with a higher score than this normal example, half of equal ones; the mean over either
+    kind is the AUC, and so is that over both.
+
+    Args:
+        y: [N]; `answers`: [..., N], of several networks side by side.
+
+    Source:
+        DeLong, DeLong & Clarke-Pearson 1988, on the AUC as a mean of such placement values.
+    """
+    problem = problem_of(metric)
+    if problem == CLASSIFICATION:
+        right: Numbers = answers == y
+        return right
+    if problem == REGRESSION:
+        spread = float(np.var(y, dtype=np.float64))
+        squares: Numbers = (answers.astype(np.float64) - y) ** 2
+        return 1 - squares / (spread or 1.0)
+    flat = answers.reshape(-1, len(y))
+    return np.stack([_placements(y, scores) for scores in flat]).reshape(answers.shape)
+
+
+def _placements(y: Numbers, scores: Numbers) -> NDArray[np.float64]:
+    normal, anomalous = np.sort(scores[y == 0]), np.sort(scores[y == 1])
+    lower = (np.searchsorted(normal, scores, "left") + np.searchsorted(normal, scores, "right")) / (2 * len(normal))
+    higher = 1 - (np.searchsorted(anomalous, scores, "left") + np.searchsorted(anomalous, scores, "right")) / (
+        2 * len(anomalous)
+    )
+    return np.where(y == 1, lower, higher)
+
+
+def confusion_matrix(y: Labels, predicted: Labels, classes: int) -> NDArray[np.int64]:
+    """Counts [classes, classes]: a row for each true class, a column for each predicted one."""
+    return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
 def class_report(y: Labels, predicted: Labels, classes: Sequence[str]) -> dict[str, Any]:
@@ -53,7 +139,7 @@ def class_report(y: Labels, predicted: Labels, classes: Sequence[str]) -> dict[s
     matrix = confusion_matrix(y, predicted, len(classes))
     members = matrix.sum(1).tolist()
     recalls = [hit / size if size else None for hit, size in zip(np.diag(matrix).tolist(), members, strict=True)]
-    report: dict[str, Any] = {name: score(name, y, predicted, len(classes)) for name in METRICS}
+    report: dict[str, Any] = {name: score(name, y, predicted, len(classes)) for name in METRICS_OF[CLASSIFICATION]}
     report["recall"] = dict(zip(classes, recalls, strict=True))
     report["examples"] = dict(zip(classes, members, strict=True))
     fits = len(classes) <= _LARGEST_MATRIX

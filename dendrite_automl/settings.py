@@ -217,7 +217,27 @@ class CommonSettings(TypedDict, total=False):
         str | None,
         Setting(group=DATA, metavar="NAME", help="built-in task (default: keywords; see `automl tasks`)"),
     ]
-    target: Annotated[str | None, Setting(group=DATA, metavar="COL", help="column of a table that holds the class")]
+    task_kind: Annotated[
+        str | None,
+        Setting(
+            group=DATA,
+            metavar="K",
+            help="classification, regression (of a measured value) or anomaly (networks learn from normal examples only); "
+            "default: regression if the target holds fractions, else classification",
+        ),
+    ]
+    normal: Annotated[
+        str | None,
+        Setting(
+            group=DATA,
+            metavar="CLASS",
+            help="for --task-kind anomaly: the class that is normal; all others are anomalies (default: one named normal, ok, "
+            "good, healthy or 0)",
+        ),
+    ]
+    target: Annotated[
+        str | None, Setting(group=DATA, metavar="COL", help="column of a table that holds the class, or the measured value")
+    ]
     recording: Annotated[
         str | None,
         Setting(group=DATA, metavar="COL", help="column of one long time-series table that tells recordings apart"),
@@ -227,6 +247,15 @@ class CommonSettings(TypedDict, total=False):
     ]
     stride: Annotated[
         str | None, Setting(group=DATA, metavar="T", help="time from the start of one window to the next, such as 1s")
+    ]
+    horizon: Annotated[
+        str | None,
+        Setting(
+            group=DATA,
+            metavar="T",
+            help="forecast: how long after the end of a window the measured target is to be known, such as 10s; the target is "
+            "then an input, too",
+        ),
     ]
     rate: Annotated[
         str | None, Setting(group=DATA, metavar="F", help="sampling rate of a time series or of audio, such as 50Hz or 16kHz")
@@ -278,7 +307,8 @@ class CommonSettings(TypedDict, total=False):
             group=DATA,
             metavar="M",
             help="what networks are judged by: accuracy (default), balanced_accuracy or macro_f1; the latter two weight the "
-            "loss so that every class counts the same (class_weights in a space overrides that)",
+            "loss so that every class counts the same (class_weights in a space overrides that); r2 for regression; auc "
+            "(default) or partial_auc, where at most a tenth are false alarms, for anomalies",
         ),
     ]
     set_knobs: Annotated[

@@ -6,7 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from dendrite_automl.metrics import METRICS, class_report, confusion_matrix, imbalance_note, score
+from dendrite_automl.metrics import (
+    CLASSIFICATION,
+    METRICS,
+    METRICS_OF,
+    PROBLEMS,
+    answer,
+    class_report,
+    confusion_matrix,
+    credit,
+    imbalance_note,
+    problem_of,
+    score,
+)
 
 PAIRS = st.integers(2, 6).flatmap(
     lambda k: st.tuples(st.just(k), st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), min_size=1, max_size=40))
@@ -27,8 +39,9 @@ def test_every_metric_is_that_of_scikit_learn_also_where_classes_are_missing(dra
             "macro_f1": reference.f1_score(y, predicted, average="macro"),
         }
         recalls = reference.recall_score(y, predicted, labels=range(classes), average=None, zero_division=np.nan)
-    assert {name: report[name] for name in METRICS} == pytest.approx(expected)
-    assert {name: score(name, y, predicted, classes) for name in METRICS} == pytest.approx(expected)
+    names_of_metrics = METRICS_OF[CLASSIFICATION]
+    assert {name: report[name] for name in names_of_metrics} == pytest.approx(expected)
+    assert {name: score(name, y, predicted, classes) for name in names_of_metrics} == pytest.approx(expected)
     assert [np.nan if value is None else value for value in report["recall"].values()] == pytest.approx(recalls, nan_ok=True)
     matrix = reference.confusion_matrix(y, predicted, labels=range(classes))
     assert report["confusion_matrix"] == matrix.tolist() == confusion_matrix(y, predicted, classes).tolist()
@@ -44,8 +57,44 @@ def test_the_matrix_of_very_many_classes_is_left_out_with_the_reason() -> None:
 
 
 def test_an_unknown_metric_is_an_error_of_the_program() -> None:
-    with pytest.raises(ValueError, match="expected one of accuracy, balanced_accuracy, macro_f1"):
-        score("auc", np.array([0]), np.array([0]), 2)
+    with pytest.raises(ValueError, match="expected one of accuracy, balanced_accuracy, macro_f1, r2"):
+        score("f2", np.array([0]), np.array([0]), 2)
+    with pytest.raises(ValueError, match='got "f2"'):
+        problem_of("f2")
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.floats(-9, 9, width=32)), min_size=2, max_size=40))
+def test_r2_is_that_of_scikit_learn_and_0_where_that_is_below(pairs: list[tuple[float, float]]) -> None:
+    y, predicted = np.array(pairs, np.float32).T
+    if np.var(y) < 1e-3:
+        return
+    expected = reference.r2_score(y, predicted)
+    assert score("r2", y, predicted, 1) == pytest.approx(max(0.0, expected), abs=1e-5)
+    assert credit("r2", y, predicted).mean() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3)), min_size=2, max_size=40))
+def test_the_auc_is_that_of_scikit_learn_also_where_scores_are_equal(pairs: list[tuple[int, int]]) -> None:
+    y, scores = np.array(pairs).T
+    if len(set(y.tolist())) < 2:
+        return
+    expected = reference.roc_auc_score(y, scores)
+    assert score("auc", y, scores, 1) == pytest.approx(expected)
+    parts = credit("auc", y, np.stack([scores, scores]))
+    assert parts.shape == (2, len(y))
+    assert [parts[0].mean(), parts[1][y == 1].mean(), parts[1][y == 0].mean()] == pytest.approx([expected] * 3)
+    assert score("partial_auc", y, scores, 1) == pytest.approx(reference.roc_auc_score(y, scores, max_fpr=0.1))
+
+
+def test_each_metric_belongs_to_one_problem_and_reads_a_networks_outputs() -> None:
+    assert [problem_of(metric) for problem in PROBLEMS for metric in METRICS_OF[problem]] == [
+        problem for problem in PROBLEMS for _ in METRICS_OF[problem]
+    ]
+    assert len(METRICS) == len(set(METRICS)) == sum(map(len, METRICS_OF.values()))
+    outputs = np.array([[0.5, 2.0], [3.0, 1.0]], np.float32)
+    assert answer("macro_f1", outputs).tolist() == [1, 0]
+    assert answer("r2", outputs[:, :1]).tolist() == answer("auc", outputs[:, :1]).tolist() == [0.5, 3.0]
+    assert credit("accuracy", np.array([1, 1]), np.array([[1, 0], [0, 0]])).tolist() == [[True, False], [False, False]]
 
 
 @pytest.mark.parametrize(

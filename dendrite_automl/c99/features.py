@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line
+from dendrite_automl.description import problem_in
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
+from dendrite_automl.metrics import CLASSIFICATION
 from dendrite_automl.tasks.features import FeatureSettings, compute_features, mel_bank
 from dendrite_automl.tasks.keywords import read_storage
 from dendrite_automl.version import __version__
@@ -130,8 +132,10 @@ def need_front_end(description: Mapping[str, Any], where: object) -> FrontEnd:
     """The front end of an artifact that must have one.
 
     Raises:
-        RequestError: its task is not an audio task.
+        RequestError: its task is not an audio task, or not one of classes.
     """
+    if (problem := problem_in(description)) != CLASSIFICATION:
+        raise RequestError(f"stream: {where}: expected a network that tells classes apart, got one for {problem}")
     front = read_front_end(description)
     if front is None:
         shape = " x ".join(map(str, description["onnx"]["input"][1][1:]))

@@ -19,12 +19,15 @@ from dendrite_automl.c99.package import check_package, make_package, name_packag
 from dendrite_automl.c99.program import Program, known
 from dendrite_automl.c99.render import as_array, c_float, environment, one_line, wrap
 from dendrite_automl.c99.size import estimate_code, estimate_features, estimate_stack, measured_with
-from dendrite_automl.c99.source import Source, make_source
+from dendrite_automl.c99.source import Answer, Source, make_source
 from dendrite_automl.c99.stream import StreamSource, make_stream_source
+from dendrite_automl.description import problem_in
+from dendrite_automl.devices import VARIANTS
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.member import TOLERANCE
 from dendrite_automl.export.artifact.stream import resolve_settings
 from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, title_of
 from dendrite_automl.plain import to_json_text, to_markdown
 from dendrite_automl.result import Snapshot
 from dendrite_automl.version import __version__
@@ -124,7 +127,11 @@ def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) ->
     title = one_line(f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters")
     labels = [str(label) for label in description["labels"]]
     programs = {"model": lower(folder / "model.onnx"), "model_int8": lower(folder / "model.int8.onnx")}
-    sources = {name: make_source(program, name=name, title=title, labels=labels) for name, program in programs.items()}
+    answers = {name: _answer(description, variant) for name, variant in zip(programs, VARIANTS, strict=True)}
+    sources = {
+        name: make_source(program, name=name, title=title, labels=labels, answer=answers[name])
+        for name, program in programs.items()
+    }
     inputs, logits, logits_int8 = read_vectors(folder)
     int8 = programs["model_int8"]
     reference = run_program(int8, quantise_input(inputs, known(int8.source.quant)))
@@ -152,9 +159,21 @@ def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) ->
         "operators": description["footprint"]["operators"],
         "steps": {name: source.steps for name, source in sources.items()},
         "stream": bool(streams),
+        "answer": answers["model_int8"],
         **_about_streams(streams, description),
     }
     return code, values | _vectors(pair, front) | _about(pair, front, description)
+
+
+def _answer(description: Mapping[str, Any], variant: str) -> Answer | None:
+    """How the output of a variant is read, if it is not for classes."""
+    problem = problem_in(description)
+    if problem == CLASSIFICATION:
+        return None
+    if problem == ANOMALY:
+        return Answer(name="score", threshold=float(description["test"][variant]["threshold"]))
+    target = description["target"]
+    return Answer(name=one_line(str(target["name"])), mean=float(target["mean"]), std=float(target["std"]))
 
 
 def _make_streams(pair: _Pair, front: FrontEnd, description: Mapping[str, Any], title: str) -> dict[str, StreamSource]:
@@ -224,6 +243,7 @@ def _about(pair: _Pair, front: FrontEnd | None, description: Mapping[str, Any]) 
     apart = np.abs(pair.reference.astype(float) - (pair.logits_int8 / quant.scale + quant.zero)).max()
     found: dict[str, Any] = {
         "snapshot": Snapshot.from_json(description["snapshot"]).id,
+        "figure": title_of(METRICS_OF[problem_in(description)][0]),
         "accuracy": description["accuracy"]["test"],
         "accuracy_int8": description["accuracy"]["test_int8"],
         "sizes": sizes,

@@ -48,12 +48,27 @@ class Source(Layout):
     code: str
 
 
-def make_source(program: Program, *, name: str, title: str, labels: Sequence[str]) -> Source:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How the one output of a network for regression or anomalies is read: `name` is mean + std * the output.
+
+    Attributes:
+        threshold: above which a score is an alarm; None for regression.
+    """
+
+    name: str
+    mean: float = 0.0
+    std: float = 1.0
+    threshold: float | None = None
+
+
+def make_source(program: Program, *, name: str, title: str, labels: Sequence[str], answer: Answer | None = None) -> Source:
     """Render a program.
 
     Args:
         name: of the files, and the prefix of all public names.
         title: first line of both files.
+        answer: for networks that tell no classes apart.
     """
     parts = _lay_out(program)
     templates, layout = environment(), _measure(parts, labels)
@@ -79,6 +94,7 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         "input_offset": parts.arena.offsets[program.source.name],
         "output_offset": parts.arena.offsets[program.target.name],
         **quants_of(program),
+        "answer": _for_header(answer, program) if answer else None,
     }
     return Source(
         **asdict(layout),
@@ -122,6 +138,17 @@ def _measure(parts: _Parts, labels: Sequence[str]) -> Layout:
         strides=tuple(values["strides"]),
         patch=values["tiles"] * values["patches"][0] if uses["edges"] else 0,
     )
+
+
+def _for_header(answer: Answer, program: Program) -> dict[str, Any]:
+    """The macros' numbers: a value is base + factor * the output, in int8 of the output without its zero."""
+    quant = program.target.quant
+    return {
+        "name": one_line(answer.name),
+        "base": c_float(answer.mean),
+        "factor": c_float(answer.std * (quant.scale if quant else 1.0)),
+        "threshold": None if answer.threshold is None else c_float(answer.threshold),
+    }
 
 
 def quants_of(program: Program) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Correct = NDArray[np.bool_]  # [replicates, test samples]: whether a replicate gets the sample's class right
+# [replicates, test samples]: whether a replicate gets the sample's class right, or else its credit (`metrics.credit`)
+Correct = NDArray[Any]
 Floats = NDArray[np.float64]
 
 LEVEL = 0.05  # significance level of intervals and decisions
@@ -142,21 +144,22 @@ def compare_accuracy(one: Correct, other: Correct, draws: Draws) -> Difference:
     )
 
 
-def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int, float]:
+def mcnemar(one: NDArray[Any], other: NDArray[Any]) -> tuple[int, int, float]:
     """How two networks differ sample by sample.
 
     Args:
-        one: [samples] whether it is right; `other`: the same for the second network.
+        one: [samples] whether it is right, or its credit; `other`: the same for the second network.
 
     Returns:
-        Number of samples that only the first gets right, that only the second gets right, and the exact two-sided p.
+        Number of samples that only the first gets right, that only the second gets right, and the exact two-sided p. Of
+        credits, which are hardly ever equal, the samples for which the first has more, or the second: the sign test.
 
     Source:
         McNemar 1947, in its exact form: binomial of 1/2 over the samples on which they differ.
     """
     from scipy import stats
 
-    first, second = int((one & ~other).sum()), int((other & ~one).sum())
+    first, second = int((one > other).sum()), int((other > one).sum())
     return first, second, float(stats.binomtest(first, first + second).pvalue) if first + second else 1.0
 
 

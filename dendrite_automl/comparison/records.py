@@ -60,8 +60,8 @@ class AccuracyAt:
     Attributes:
         difference: test accuracy of the first minus that of the second.
         p_corrected: its p-value, corrected by Holm over all distinct pairs of the comparison.
-        only_first: test samples that only the first's best replicate gets right; `only_second`: only the second's;
-            `p_mcnemar`: of these two.
+        only_first: test samples that only the first's best replicate gets right, or for which it has the smaller error (or the
+            better rank, of anomalies); `only_second`: only the second's; `p_mcnemar`: of these two.
     """
 
     axis: str

@@ -12,6 +12,7 @@ from dendrite_automl.comparison.evidence import Correct
 from dendrite_automl.comparison.records import Choice, Work
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import hypervolume
+from dendrite_automl.metrics import credit
 from dendrite_automl.run import Run
 from dendrite_automl.run.confirmed import confirmed_front
 
@@ -22,7 +23,7 @@ _SAME_COMPUTE = 0.05  # work may differ by this fraction, or by one trial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One side's front: rows with costs and confirmed validation accuracy, and what its networks get right."""
+    """One side's front: rows with costs and confirmed validation accuracy, and its networks' `metrics.credit`."""
 
     name: str
     rows: list[dict[str, Any]]
@@ -54,7 +55,7 @@ def read_side(run: Run, name: str, arm: str | None) -> Side:
     return Side(
         name=name,
         rows=rows,
-        correct={row["snapshot"]: predicted[row["snapshot"]] == labels for row in rows},
+        correct={row["snapshot"]: credit(run.metric, labels, predicted[row["snapshot"]]) for row in rows},
         best=best,
         work=_work_of(run, arm),
     )

@@ -22,6 +22,7 @@ from dendrite_automl.export.parallel import Helpers, Job, finish_all, submit_all
 from dendrite_automl.export.predictions import write_predictions
 from dendrite_automl.front import Goal
 from dendrite_automl.measure.runtime import Runtime
+from dendrite_automl.metrics import CLASSIFICATION
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.report.write import write_report
 from dendrite_automl.result import Artifact, Ending, Snapshot
@@ -93,7 +94,7 @@ def export_front(journal: Journal, plan: ExportPlan, progress: Progress) -> list
             progress.say(f"artifact {row['snapshot']} refused: {error}")
     with _writing(journal, chosen, context) as artifacts:
         write_predictions(journal, plan.goal, context.test, classes=len(plan.task.classes), pretrained=plan.pretrained)
-        if front:
+        if front and plan.task.problem == CLASSIFICATION:
             _write_label_errors(journal, front[0], snapshots, context, progress)
         for number, (snapshot_id, found) in enumerate(artifacts, start=1 + len(front) - len(chosen)):
             if isinstance(found, AutoMLError):

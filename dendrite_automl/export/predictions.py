@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Goal
+from dendrite_automl.metrics import answer
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
@@ -21,7 +23,7 @@ from dendrite_automl.train.fit import predict
 
 
 def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int, pretrained: nn.Module | None = None) -> None:
-    """Predict with all fresh replicates of each arm's front; with those of the search if a member was not confirmed.
+    """Answer (see `metrics.answer`) with all fresh replicates of each arm's front; with the search's if one was not confirmed.
 
     A network whose weights are missing is skipped.
 
@@ -41,17 +43,22 @@ def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int
             rounds = [number for number, _ in confirmed.get(snapshot.id, [(0, snapshot)])]
             with contextlib.suppress(OSError, RequestError):
                 predicted[snapshot.id] = _predict(run, snapshot, rounds, torch.from_numpy(test.x), classes, pretrained)
-    journal.write_predictions(test.y.astype(np.uint16), predicted)
+    journal.write_predictions(_compact(test.y), predicted)
 
 
 def _predict(
     run: Run, snapshot: Snapshot, rounds: Sequence[int], x: Tensor, classes: int, pretrained: nn.Module | None
-) -> NDArray[np.uint16]:
-    """Classes predicted by the replicates of all `rounds`, [replicates, samples]."""
+) -> NDArray[Any]:
+    """Answers of the replicates of all `rounds`, [replicates, samples]."""
     candidate = run.candidates()[snapshot.candidate]
     said = []
     for number in rounds:
         weights = run.weights_path(snapshot.id, number).read_bytes()
         for network in load_networks(candidate, snapshot.dendrites, weights, tuple(x.shape[1:]), classes, pretrained):
-            said.append(predict(network, x).argmax(1).numpy().astype(np.uint16))
+            said.append(_compact(answer(run.metric, predict(network, x).numpy())))
     return np.stack(said)
+
+
+def _compact(answers: NDArray[Any]) -> NDArray[Any]:
+    """Classes in two bytes each; values and scores in four."""
+    return answers.astype(np.uint16 if answers.dtype.kind in "iu" else np.float32)

@@ -65,11 +65,11 @@ class Reach:
                 f"the smallest has {sizes}; raise the budget or choose another --space"
             )
 
-    def reference(self, objectives: tuple[Objective, ...], budget: Budget) -> dict[str, float]:
+    def reference(self, objectives: tuple[Objective, ...], budget: Budget, chance: float) -> dict[str, float]:
         """The worst corner for hypervolume, the same for every run of this space, task and budget.
 
-        Chance level for accuracy; for a cost its limit or, if it has none, the largest value among random networks of the
-        space that fit.
+        For accuracy `chance`; for a cost its limit or, if it has none, the largest value among random networks of the space
+        that fit.
         """
         limits = dict(budget.limits)
         costs = self._sampled(budget)
@@ -77,7 +77,7 @@ class Reach:
         reference = {}
         for objective in objectives:
             if objective.direction == "max":
-                reference[objective.name] = 1 / self.classes
+                reference[objective.name] = chance
             else:
                 largest = max(getattr(cost, objective.name) or 0.0 for cost in inside)
                 reference[objective.name] = float(limits.get(objective.name, largest))

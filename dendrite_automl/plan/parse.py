@@ -14,7 +14,7 @@ from dendrite_automl.candidate import ARMS
 from dendrite_automl.devices import RUNTIMES, DeviceProfile
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Objective, parse_objectives
-from dendrite_automl.metrics import METRICS
+from dendrite_automl.metrics import ANOMALY, METRICS, PROBLEMS
 from dendrite_automl.networks.pretrained import Pretrained
 from dendrite_automl.run import Run
 from dendrite_automl.settings import flag_of, known_settings
@@ -84,6 +84,7 @@ class Request:
         task: name of a built-in task; without it, `data_path` or `data_in_memory`; without any of them, the default task.
         device: a profile, or the name of one.
         runtime: one of `RUNTIMES`.
+        metric: one of `METRICS`; None: the default of the data's problem.
         space: a space, or the name or path of one; None: one that suits the data.
         is_narrowed: `space` is that of an earlier run, already narrowed by its `set_knobs`.
         teacher: one of `TEACHERS`; `teacher_model` is the module for `given`.
@@ -98,7 +99,7 @@ class Request:
     runtime: str
     objectives: tuple[Objective, ...]
     arms: tuple[str, ...]
-    metric: str
+    metric: str | None
     effort: Effort
     machine: Machine
     reading: ReadOptions
@@ -152,7 +153,7 @@ def parse(settings: Mapping[str, Any], pretrained: Pretrained | None = None) -> 
         runtime=_one_of("runtime", asked["runtime"], RUNTIMES),
         objectives=parse_objectives(DEFAULT_OBJECTIVES if asked["objectives"] is None else asked["objectives"]),
         arms=_parse_arms(asked["arms"]),
-        metric=_one_of("metric", asked["metric"], METRICS),
+        metric=_one_of("metric", asked["metric"], METRICS) if asked["metric"] is not None else None,
         effort=_parse_effort(asked),
         machine=Machine(
             workers=said.get("workers") or _cores(),
@@ -253,11 +254,17 @@ def _parse_effort(asked: Mapping[str, Any]) -> Effort:
 
 def _parse_reading(asked: Mapping[str, Any]) -> ReadOptions:
     Naming.make(asked["label_pattern"], asked["groups"])
+    problem = _one_of("task-kind", asked["task_kind"], PROBLEMS) if asked["task_kind"] is not None else None
+    if asked["normal"] is not None and problem != ANOMALY:
+        raise RequestError(f"normal: expected --task-kind anomaly, got {problem or 'none'}; add it, or leave --normal out")
     return ReadOptions(
+        problem=problem,
+        normal=asked["normal"],
         target=asked["target"],
         recording=asked["recording"],
         window_seconds=parse_seconds(asked["window"], "--window"),
         stride_seconds=parse_seconds(asked["stride"], "--stride"),
+        horizon_seconds=parse_seconds(asked["horizon"], "--horizon"),
         rate_hz=parse_hertz(asked["rate"], "--rate"),
         features=asked["features"],
         label_pattern=asked["label_pattern"],

@@ -19,7 +19,7 @@ from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.front import Goal
 from dendrite_automl.measure.runtime import Runtime
-from dendrite_automl.metrics import METRICS, imbalance_note
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, REGRESSION, imbalance_note
 from dendrite_automl.networks.foreign import is_foreign
 from dendrite_automl.networks.pretrained import Pretrained
 from dendrite_automl.plan.command import make_command
@@ -68,7 +68,7 @@ class Plan:
     @property
     def metric(self) -> str:
         """The metric stored as `val_accuracy`."""
-        return self.request.metric
+        return self.request.metric or METRICS_OF[self.task.problem][0]
 
     @property
     def earlier(self) -> Run | None:
@@ -96,7 +96,9 @@ class Plan:
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know before the search starts, about the data and about sizes without a budget."""
-        more = [imbalance_note(self.task.train.y, self.task.classes, self.metric)]
+        more = (
+            [] if self.task.problem != CLASSIFICATION else [imbalance_note(self.task.train.y, self.task.classes, self.metric)]
+        )
         if self.space.scales and not self.goal.budget.limits:
             more.append(f"no limit is given: networks take shares of {WITHOUT_BUDGET}; set one with --budget or --device")
         return (*self.task.notes, *(note for note in more if note))
@@ -137,13 +139,23 @@ class Plan:
                 about=self.task.about,
                 sha256=self.task.fingerprint,
                 notes=self.notes(),
-                val_examples=tuple(np.bincount(self.task.val.y, minlength=self.classes).tolist()),
+                val_examples=self._val_examples(),
             ),
             versions=tuple(_versions().items()),
-            reference=tuple(self.reach().reference(self.goal.objectives, self.goal.budget).items()),
+            reference=tuple(self.reach().reference(self.goal.objectives, self.goal.budget, self._chance()).items()),
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
             command=self.command(),
         )
+
+    def _chance(self) -> float:
+        """The metric of a network that has learnt nothing, for data with as many examples of each class."""
+        chance = {CLASSIFICATION: 1 / self.classes, REGRESSION: 0.0, ANOMALY: 0.5}
+        return chance[self.task.problem]
+
+    def _val_examples(self) -> tuple[int, ...]:
+        """Validation examples of each class, or normal ones and anomalies; for regression all of them."""
+        y = self.task.val.y
+        return (len(y),) if self.task.problem == REGRESSION else tuple(np.bincount(y, minlength=self.classes).tolist())
 
     def command(self, **changes: Any) -> str:
         """The command that repeats the search, with some settings changed or added."""
@@ -166,7 +178,7 @@ class Plan:
         said = {name: settings[name] if name in pinned else value for name, value in asked.items()}
         if self.effort.seconds is None:
             said["trials"] = self.effort.trials
-        said["metric"] = self.metric if self.metric != METRICS[0] else None
+        said["metric"] = self.metric if self.metric != METRICS_OF[self.task.problem][0] else None
         return said
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from dendrite_automl.backbones import check_space
 from dendrite_automl.budget import Budget
 from dendrite_automl.devices import DeviceProfile, get_device
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import Goal
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, REGRESSION
 from dendrite_automl.networks.pretrained import check_pretrained
 from dendrite_automl.plan.compress_space import compress_space
 from dendrite_automl.plan.parse import Effort, Request
@@ -19,6 +20,8 @@ from dendrite_automl.runtimes import make_runtime
 from dendrite_automl.space import SearchSpace, Value, available_spaces, load_space
 from dendrite_automl.space.narrow import add_knobs, narrow_space
 from dendrite_automl.tasks import TASKS, Task, from_objects, load_task, read_data
+from dendrite_automl.tasks.anomaly import detect_anomalies
+from dendrite_automl.train.augment import Augmentation
 from dendrite_automl.train.fit import batch_of
 
 AUTO = "auto"
@@ -31,6 +34,8 @@ _SPACE_FOR_RANK = {
 }
 # Steps (or pixels of a side, by number of axes) for each step of a shift, and steps and channels for each that is masked.
 _STEPS_A_SHIFT, _STEPS_A_MASK, _CHANNELS_A_MASK = {2: 8, 3: 14}, 5, 3
+# All that changes inputs.
+_AUGMENTATION = {*(field.name for field in fields(Augmentation)), "mixup"}
 # What a teacher adds to a space that does not define these knobs itself.
 _LEARN_FROM_TEACHER: dict[str, list[Value]] = {"distill": [0.5], "temperature": [2.0]}
 
@@ -47,7 +52,8 @@ def resolve(request: Request) -> Plan:
     budget = request.budget.with_defaults(device.limits()) if device else request.budget
     goal = Goal(objectives=request.objectives, budget=budget)
     _check_latency(goal, device)
-    task = _find_task(request)
+    task = _suit_problem(_find_task(request), request)
+    _check_metric(request, task)
     effort = request.effort if request.asked["epochs"] is not None else fit_epochs(request.effort, len(task.train))
     return Plan(
         request=replace(request, effort=effort),
@@ -79,6 +85,27 @@ def _check_latency(goal: Goal, device: DeviceProfile | None) -> None:
         raise RequestError("objectives: latency_ms needs a device to estimate it for; add --device NAME (see `automl devices`)")
 
 
+def _suit_problem(task: Task, request: Request) -> Task:
+    """The task as it was read, made into the problem that was asked for.
+
+    Raises:
+        RequestError: the data are of another problem.
+    """
+    asked = request.reading.problem
+    if asked == ANOMALY and task.problem == CLASSIFICATION:
+        return detect_anomalies(task, request.reading.normal)
+    if asked not in (None, task.problem):
+        advice = "measured values come from a table with --target, an .npz or arrays" if asked == REGRESSION else "leave it out"
+        raise RequestError(f"task-kind: expected {task.problem} for {task.about}, got {asked}; {advice}")
+    return task
+
+
+def _check_metric(request: Request, task: Task) -> None:
+    known = METRICS_OF[task.problem]
+    if request.metric is not None and request.metric not in known:
+        raise RequestError(f'metric: expected one of {", ".join(known)} for {task.problem}, got "{request.metric}"')
+
+
 def _find_task(request: Request) -> Task:
     if request.task is not None and (request.data_path is not None or request.data_in_memory is not None):
         raise RequestError("data: expected a task or your own data, got both; leave one out")
@@ -86,7 +113,7 @@ def _find_task(request: Request) -> Task:
         return read_data(request.data_path, request.reading)
     if request.data_in_memory is not None:
         request.reading.refuse_all_but((), "data in memory")
-        return from_objects(request.data_in_memory)
+        return from_objects(request.data_in_memory, problem=request.reading.problem)
     request.reading.refuse_all_but((), "a built-in task")
     name = request.task or "keywords"
     if name not in TASKS:
@@ -116,12 +143,19 @@ def _find_space(request: Request, task: Task, budget: Budget, device: DeviceProf
 def suit_augmentation(space: SearchSpace, task: Task) -> SearchSpace:
     """A shipped space without shifts and masks that are too strong for the data's size; any other space as it is.
 
+    For anomalies nothing is augmented at all: the score of an input is not that of the same input shifted, masked or mixed.
+
     Source:
         benchmarks/augmentation.py: a shift of 1 cost 4 points on 8 x 8 pixels, and masks cost up to 4 points on a series of one
         channel, while both gain on larger inputs.
     """
     shape = task.input_shape
-    if len(shape) == 1 or space.name not in available_spaces():
+    if space.name not in available_spaces():
+        return space
+    if task.problem == ANOMALY:
+        off = {knob.name: "false" if isinstance(knob.choices[0], bool) else "0" for knob in space.knobs}
+        return narrow_space(space, [f"{name}={value}" for name, value in off.items() if name in _AUGMENTATION])
+    if len(shape) == 1:
         return space
     most = {
         "shift": shape[-1] // _STEPS_A_SHIFT[len(shape)],

@@ -14,6 +14,7 @@ from dendrite_automl.comparison import Comparison, compare, describe_kind
 from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
+from dendrite_automl.metrics import title_of
 from dendrite_automl.plain import make_plain
 from dendrite_automl.report.cloud import Cloud, thin_networks
 from dendrite_automl.report.compare_table import comparison_rows
@@ -57,7 +58,7 @@ def make_page(run: Run) -> str:
     return environment.get_template("page.html.j2").render(
         run=run,
         name=run.path.name,
-        metric=run.metric.replace("_", " "),
+        metric=title_of(run.metric),
         budget=run.info.goal.budget,
         arms=run.info.arms,
         rows=rows,
@@ -124,9 +125,9 @@ def _front_plots(run: Run, rows: Sequence[Row], cloud: Cloud) -> dict[str, Plot]
             for row in sorted(members, key=lambda row: row[cost])
         ]
         plots[cost] = Plot(
-            label=f"{run.metric.replace('_', ' ')} on validation against {label}: {len(members)} networks of the front",
+            label=f"{title_of(run.metric)} on validation against {label}: {len(members)} networks of the front",
             x_label=label,
-            y_label=f"validation {run.metric.replace('_', ' ')} (%)",
+            y_label=f"validation {title_of(run.metric)} (%)",
             y_range=y_range,
             log_x=True,
             limit=limits.get(cost),
@@ -215,9 +216,9 @@ def _card(row: Row, candidate: Candidate, stages: Sequence[Row]) -> dict[str, An
 
 
 def _confusion(artifact: Mapping[str, Any]) -> list[tuple[str, float, list[tuple[int, float]]]] | None:
-    """Name, recall, and predicted counts with their share for each true class; None if there are too many classes."""
+    """Name, recall, and predicted counts with their share for each true class; None without classes, or for too many."""
     found = artifact.get("test", {}).get("float32")
-    if not found or len(found["classes"]) > _CLASSES:
+    if not found or "classes" not in found or len(found["classes"]) > _CLASSES:
         return None
     return [
         (one["class"], one["recall"], [(count, count / max(1, sum(counts))) for count in counts])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
-from dendrite_automl.metrics import METRICS
+from dendrite_automl.metrics import METRICS, title_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def plot_front(
     panels = figure.subplots(1, 2, sharey=True)
     for axes, cost in zip(panels, _LABELS, strict=True):
         _draw_panel(axes, rows, rows if front is None else front, cost, limits)
-    panels[0].set_ylabel(f"validation {metric.replace('_', ' ')} (%)")
+    panels[0].set_ylabel(f"validation {title_of(metric)} (%)")
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(loc="lower right")
     figure.suptitle(title, parse_math=False)

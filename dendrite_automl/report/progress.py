@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.front import Objective, hypervolume, pareto_front
-from dendrite_automl.metrics import METRICS
+from dendrite_automl.metrics import METRICS, title_of
 from dendrite_automl.run import Run
 from dendrite_automl.run.finished import finish_progress
 
@@ -114,7 +114,7 @@ class Progress:
         self._front = pareto_front([*self._front, *fresh], self._objectives)
         best = max(self._front, key=lambda row: row["val_accuracy"], default=None)
         volume = hypervolume(self._front, self._objectives, self._reference)
-        metric = "" if self._run.metric == METRICS[0] else f"{self._run.metric.replace('_', ' ')} "
+        metric = "" if self._run.metric == METRICS[0] else f"{title_of(self._run.metric)} "
         accuracy = (
             f"best {metric}{100 * best['val_accuracy']:.1f} % ({best['params']:,} params)" if best else "none within budget yet"
         )

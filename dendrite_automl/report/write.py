@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dendrite_automl.metrics import title_of
 from dendrite_automl.plain import make_line
 from dendrite_automl.report.cloud import thin_networks
 from dendrite_automl.report.page import make_page
@@ -44,7 +45,7 @@ def latex_table(run: Run) -> str:
     columns = {
         "network": [row["snapshot"] for row in run.front_rows()],
         "arm": [row["arm"] for row in run.front_rows()],
-        f"val. {run.metric.replace('_', ' ')} (%)": [
+        f"val. {title_of(run.metric)} (%)": [
             _percent(row["val_accuracy"]) + (f" ± {_percent(row['val_accuracy_se'])}" if row["val_accuracy_se"] else "")
             for row in run.front_rows()
         ],

@@ -221,6 +221,8 @@ def _check_request(data: Mapping[str, Any]) -> None:
     """
     if not set(data["request"]["arms"]) <= set(ARMS) or not data["request"]["arms"]:
         raise ValueError(f"run.json: arms: expected some of {', '.join(ARMS)}, got {data['request']['arms']}")
+    if (metric := data["request"].get("metric") or METRICS[0]) not in METRICS:
+        raise ValueError(f"run.json: metric: expected one of {', '.join(METRICS)}, got {metric!r}")
     if (runtime := data["request"].get("runtime") or RUNTIMES[0]) not in RUNTIMES:
         raise ValueError(f"run.json: runtime: expected one of {', '.join(RUNTIMES)}, got {runtime!r}")
     for objective in parse_objectives(data["request"]["objectives"]):

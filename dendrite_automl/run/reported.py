@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dendrite_automl.front import Objective, accuracy_name, hypervolume
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, REGRESSION, problem_of, title_of
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend, worth_a_knee
 
@@ -59,7 +60,7 @@ def describe_left_out(reported: ReportedFront, info: RunInfo) -> str | None:
     """One line about what is not reported, and why; None if there is nothing to say."""
     if not (reported.near_chance or reported.beyond_size or reported.is_chance):
         return None
-    chance = f"(validation {info.metric.replace('_', ' ')} of {100 * (chance_level(info) or 0):.1f} %) by two standard errors"
+    chance = f"(validation {title_of(info.metric)} of {100 * (chance_level(info) or 0):.1f} %) by two standard errors"
     said = []
     if reported.is_chance:
         said.append(f"no network is above chance {chance}; only the most accurate is reported")
@@ -72,9 +73,9 @@ def describe_left_out(reported: ReportedFront, info: RunInfo) -> str | None:
 
 
 def chance_level(info: RunInfo) -> float | None:
-    """What needs no network: always answering the class that is most frequent in the validation split.
+    """What needs no network: always answering the class that is most frequent in the validation split, or the mean value.
 
-    For balanced accuracy, and as an upper limit for macro F1, that is 1 / classes.
+    For balanced accuracy, and as an upper limit for macro F1, that is 1 / classes; for R^2 it is 0, for an AUC 0.5.
 
     Returns:
         A fraction; None for run folders of earlier versions, which do not know their validation split.
@@ -82,6 +83,9 @@ def chance_level(info: RunInfo) -> float | None:
     counts = info.data.val_examples
     if not counts:
         return None
+    problem = problem_of(info.metric)
+    if problem != CLASSIFICATION:
+        return 0.0 if problem == REGRESSION else 0.5
     return max(counts) / sum(counts) if info.metric == "accuracy" else 1 / sum(count > 0 for count in counts)
 
 
@@ -90,14 +94,24 @@ def is_near_chance(row: Mapping[str, Any], objectives: Sequence[Objective], info
 
     The standard error combines that of the mean over replicates (`val_accuracy_se`, if there is one) with the binomial one of
     a network at chance on the validation split: all replicates see the same examples, so more of them do not reduce the latter.
-    For balanced accuracy and macro F1 the binomial one is an approximation.
+    For balanced accuracy and macro F1 the binomial one is an approximation. An R^2 is above chance if the correlation is above
+    0 by two of its standard errors, an AUC by two of those of a ranking at random (Mann & Whitney 1947).
     """
     chance = chance_level(info)
     if chance is None:
         return False
-    binomial = math.sqrt(chance * (1 - chance) / sum(info.data.val_examples or ()))
-    error = math.hypot(binomial, row["val_accuracy_se"] or 0.0)
+    error = math.hypot(_error_at_chance(info, chance), row["val_accuracy_se"] or 0.0)
     return bool(row[accuracy_name(objectives)] <= chance + _ERRORS * error)
+
+
+def _error_at_chance(info: RunInfo, chance: float) -> float:
+    """Standard error of the metric on the validation split, of a network that is not better than chance."""
+    counts, problem = info.data.val_examples or (1,), problem_of(info.metric)
+    if problem == REGRESSION:
+        return _ERRORS / sum(counts)  # R^2 = r^2, and r has the standard error 1 / sqrt(N): two of them are sqrt(4 / N)
+    if problem == ANOMALY:
+        return math.sqrt((sum(counts) + 1) / (12 * math.prod(counts)))
+    return math.sqrt(chance * (1 - chance) / sum(counts))
 
 
 def limit_front(

@@ -238,7 +238,7 @@ class Run:
         return sum(line.get("epochs", 0) for line in self.confirmations if line["record"] in kinds)
 
     def predictions(self) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-        """Labels of the test split and the classes that networks predicted, as for `write_predictions`.
+        """Labels or values of the test split and networks' answers, as for `write_predictions`.
 
         Raises:
             RequestError: the run has none, or the file is damaged.
@@ -392,8 +392,10 @@ def _check_predictions(labels: NDArray[Any], predicted: Mapping[str, NDArray[Any
     if labels.ndim != 1 or not len(labels):
         raise ValueError("expected labels [samples]")
     for name, array in {"labels": labels[None], **predicted}.items():
-        if array.dtype.kind not in "iu" or array.ndim != 2 or array.shape[1] != len(labels) or not len(array):
-            raise ValueError(f"{name}: expected classes [replicates, {len(labels)}], got {array.dtype} {list(array.shape)}")
+        if array.dtype.kind not in "iuf" or array.ndim != 2 or array.shape[1] != len(labels) or not len(array):
+            raise ValueError(f"{name}: expected answers [replicates, {len(labels)}], got {array.dtype} {list(array.shape)}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name}: expected finite answers")
 
 
 def load_run(path: str | Path) -> Run:

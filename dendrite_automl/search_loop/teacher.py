@@ -20,11 +20,12 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.measure.runtime import Runtime
+from dendrite_automl.metrics import METRICS_OF, answer, problem_of, score, title_of
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.plan import Effort
 from dendrite_automl.space import SIZE, Point, SearchSpace
 from dendrite_automl.tasks import Task
-from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict
+from dendrite_automl.train.fit import Data, FitSettings, evaluate, fit_replicates_, predict
 
 _KEY = "logits"
 _TIMES = 6  # the budget: what networks of 1,300 parameters learnt most from had 9,600
@@ -79,8 +80,9 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
     if logits.shape != (len(task.train), classes) or not torch.isfinite(logits).all():
         got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} per example"
         raise RequestError(f"teacher: expected finite logits, one per class ({classes}), got {got}")
-    right = float((logits.argmax(1).numpy() == task.train.y).mean())
-    return Teacher(logits=logits.float().numpy(), about=f"given, {100 * right:.1f} % correct on the training set")
+    outputs, metric = logits.float().numpy(), METRICS_OF[task.problem][0]
+    found = score(metric, task.train.y, answer(metric, outputs), classes)
+    return Teacher(logits=outputs, about=f"given, {title_of(metric)} {100 * found:.1f} % on the training set")
 
 
 def design_teacher(reach: Reach, budget: Budget, *, epochs: int, point: Point | None = None) -> Candidate:
@@ -146,12 +148,12 @@ def ask_together(models: list[nn.Module], candidate: Candidate, data: Data) -> T
     Raises:
         CandidateFailed: a logit is not finite.
     """
-    mean = statistics.fmean(accuracy(model, data.x_val, data.y_val) for model in models)
-    together = _Ensemble(models)
+    metric, together = METRICS_OF[problem_of(data.metric)][0], _Ensemble(models)
+    each = [evaluate(model, data.x_val, data.y_val, metric, data.classes) for model in models]
     params = sum(parameter.numel() for parameter in models[0].parameters())
     about = (
-        f"{len(models)} networks of {params:,} parameters ({candidate.describe()}), accuracy {mean:.3f} each, "
-        f"{accuracy(together, data.x_val, data.y_val):.3f} together"
+        f"{len(models)} networks of {params:,} parameters ({candidate.describe()}), {title_of(metric)} "
+        f"{statistics.fmean(each):.3f} each, {evaluate(together, data.x_val, data.y_val, metric, data.classes):.3f} together"
     )
     return Teacher(logits=predict(together, data.x).cpu().numpy(), about=about)
 

@@ -13,18 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import ANOMALY, REGRESSION
 from dendrite_automl.npz import read_npz
-from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
+from dendrite_automl.tasks.leakage import class_notes, digest_examples, regression_note, split_notes
 from dendrite_automl.tasks.task import (
     MAX_BYTES,
     SPLIT_SEED,
     VAL_SHARE,
     Split,
     Standardisation,
+    Target,
     Task,
     check_classes,
     check_size,
     fit_standardisation,
+    fit_target,
     make_task,
     stratified_split,
 )
@@ -53,13 +56,17 @@ class Origin:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-def load_npz(path: str | Path) -> Task:
+def load_npz(path: str | Path, problem: str | None = None) -> Task:
     """A task from an .npz file with X_train, y_train, X_test, y_test and optionally X_val, y_val, groups_train, classes.
 
-    Inputs are [N, features], [N, channels, time] or [N, channels, height, width]; labels may be integers or strings.
+    Inputs are [N, features], [N, channels, time] or [N, channels, height, width]; labels may be integers or strings. Labels
+    with fractions are measured values, and the task is a regression; so it is with `problem` `regression`.
     Each channel (or feature) is standardised with the mean and standard deviation of train. Without a validation split,
     a fifth of train is split off, stratified, and by group if groups_train (a label for each example, such as the speaker)
     is given. The test arrays are checked here and dropped; export reads them again.
+
+    Args:
+        problem: one of `metrics.PROBLEMS`. For `anomaly`, train may lack some of the classes.
 
     Raises:
         RequestError: it is not such a file, or its data cannot be trained on; the message names the array.
@@ -67,10 +74,19 @@ def load_npz(path: str | Path) -> Task:
     path = Path(path)
     arrays = _read(path)
     origin = Origin(name=path.stem, about=f"{path.name} (user data)", where=path.name)
-    return make_array_task(arrays, origin, reread=lambda: _read(path))
+    return make_array_task(arrays, origin, reread=lambda: _read(path), problem=problem)
 
 
-def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: str = "data", classes: Any = None) -> Task:
+def from_arrays(
+    x_train: Any,
+    y_train: Any,
+    x_test: Any,
+    y_test: Any,
+    *,
+    name: str = "data",
+    classes: Any = None,
+    problem: str | None = None,
+) -> Task:
     """A task from arrays in memory, otherwise like `load_npz`.
 
     Raises:
@@ -85,7 +101,8 @@ def from_arrays(x_train: Any, y_train: Any, x_test: Any, y_test: Any, *, name: s
             held[key] = np.asarray(value)
         except ValueError as error:
             raise RequestError(f"data: {key}: expected one array: {error}".splitlines()[0]) from None
-    return make_array_task(held, Origin(name=name, about="arrays (user data)", where="data"), reread=lambda: held)
+    origin = Origin(name=name, about="arrays (user data)", where="data")
+    return make_array_task(held, origin, reread=lambda: held, problem=problem)
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -120,17 +137,27 @@ def _check_kind(key: str, shape: tuple[int, ...], dtype: np.dtype[Any], where: s
     check_size(shape[0], shape[1:], f"{where}: {key}", "use fewer or smaller examples")
 
 
-def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, reread: Callable[[], Mapping[str, Any]]) -> Task:
+def make_array_task(
+    arrays: Mapping[str, NDArray[Any]],
+    origin: Origin,
+    *,
+    reread: Callable[[], Mapping[str, Any]],
+    problem: str | None = None,
+) -> Task:
     """A task from arrays named as in `load_npz`.
 
     Args:
         reread: returns X_test and y_test again when the test split is opened.
+        problem: as for `load_npz`.
 
     Raises:
         RequestError: as for `load_npz`.
     """
     where = origin.where
-    labels = _label_names(arrays, where)
+    for key in _NEEDED:
+        if key not in arrays:
+            raise RequestError(f"{where}: expected the arrays {', '.join(_NEEDED)}, got {', '.join(arrays) or 'none'}")
+    labels = None if is_measured(arrays, problem, where) else _label_names(arrays, problem, where)
     splits = {split: _check(arrays, split, labels, where) for split in ("train", "val", "test") if _has(arrays, split)}
     for split, data in splits.items():
         if data.x.shape[1:] != splits["train"].x.shape[1:]:
@@ -146,8 +173,10 @@ def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, rerea
             names["train"], names["val"] = ([names["train"][i] for i in part] for part in (rest, held))
     scale = fit_standardisation(train.x)
     classes = _class_names(arrays, labels, where)
+    target = fit_target(classes[0], train.y, f"{where}: y_train") if labels is None else None
+    about_y = (regression_note(target),) if target else class_notes(train.y, val.y, classes) if problem != ANOMALY else ()
     constant = _constant_note(train.x)
-    train, val = _scaled(train, scale), _scaled(val, scale)
+    train, val = _scaled(train, scale, target), _scaled(val, scale, target)
     leaks = split_notes(train, val, lambda: digest_examples(splits["test"].x, scale), len(splits["test"]), names)
     return make_task(
         name=origin.name,
@@ -156,10 +185,30 @@ def make_array_task(arrays: Mapping[str, NDArray[Any]], origin: Origin, *, rerea
         train=train,
         val=val,
         preprocessing={**origin.preprocessing, "standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
-        open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale),
-        notes=(*leaks, *origin.notes, *constant, *class_notes(train.y, val.y, classes)),
+        open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale, target),
+        notes=(*leaks, *origin.notes, *constant, *about_y),
         names=names,
+        target=target,
+        one_class=problem == ANOMALY,
     )
+
+
+def is_measured(arrays: Mapping[str, NDArray[Any]], problem: str | None, where: str) -> bool:
+    """Whether y_train holds measured values: it has fractions, or regression was asked for.
+
+    Raises:
+        RequestError: it is not numbers, or has fractions where classes are expected.
+    """
+    y = np.asarray(arrays.get("y_train", ()))
+    if problem == REGRESSION:
+        if y.dtype.kind not in "fiu":
+            raise RequestError(f"{where}: y_train: expected numbers for regression, got {y.dtype}")
+        return True
+    if y.dtype.kind != "f" or not np.isfinite(y).all() or not (y % 1).any():
+        return False
+    if problem is not None:
+        raise RequestError(f"{where}: y_train: expected classes for {problem}, got fractions; leave out --task-kind")
+    return True
 
 
 def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
@@ -174,13 +223,18 @@ def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
 
 
 def _cut_validation(
-    y: NDArray[np.int64], groups: NDArray[Any] | None, labels: NDArray[Any], where: str
+    y: NDArray[Any], groups: NDArray[Any] | None, labels: NDArray[Any] | None, where: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of train and validation: stratified, and no group on both sides if groups are given."""
-    counts = np.bincount(y, minlength=len(labels))
-    if counts.min() < 2:
-        alone = labels.tolist()[int(counts.argmin())]
-        raise RequestError(f"{where}: y_train: expected at least 2 examples of each class, got {counts.min()} of {alone!r}")
+    """Indices of train and validation: stratified by class, and no group on both sides if groups are given."""
+    if labels is None:
+        y = np.zeros(len(y), np.int64)
+        if len(y) < 2:
+            raise RequestError(f"{where}: y_train: expected at least 2 examples, got {len(y)}")
+    else:
+        present, counts = np.unique(y, return_counts=True)
+        if counts.min() < 2:
+            alone = labels.tolist()[int(present[counts.argmin()])]
+            raise RequestError(f"{where}: y_train: expected at least 2 examples of each class, got {counts.min()} of {alone!r}")
     if groups is None:
         return stratified_split(y, VAL_SHARE, SPLIT_SEED)
     from sklearn.model_selection import StratifiedGroupKFold
@@ -199,28 +253,38 @@ def _cut_validation(
     return split
 
 
-def _scaled(split: Split, scale: Standardisation) -> Split:
-    return Split(x=scale.apply(split.x), y=split.y)
+def _scaled(split: Split, scale: Standardisation, target: Target | None) -> Split:
+    return Split(x=scale.apply(split.x), y=target.scale(split.y) if target else split.y)
 
 
 def _has(arrays: Mapping[str, Any], split: str) -> bool:
     return f"X_{split}" in arrays or f"y_{split}" in arrays
 
 
-def _label_names(arrays: Mapping[str, NDArray[Any]], where: str) -> NDArray[Any]:
-    """The distinct labels of train, sorted; the index in it is the class."""
-    for key in _NEEDED:
-        if key not in arrays:
-            raise RequestError(f"{where}: expected the arrays {', '.join(_NEEDED)}, got {', '.join(arrays) or 'none'}")
+def _label_names(arrays: Mapping[str, NDArray[Any]], problem: str | None, where: str) -> NDArray[Any]:
+    """The distinct labels of train, for the detection of anomalies those of all splits, sorted; the index is the class."""
     y = _texts(arrays["y_train"])
     if y.ndim != 1 or y.dtype.kind not in "iubU":
-        raise RequestError(f"{where}: y_train: expected one integer or string label each, got {y.dtype} of shape {y.shape}")
+        advice = "; add --task-kind regression if they are measured" if y.dtype.kind == "f" and y.ndim == 1 else ""
+        raise RequestError(
+            f"{where}: y_train: expected one integer or string label each, got {y.dtype} of shape {y.shape}{advice}"
+        )
     labels = np.unique(y)
-    check_classes(len(labels), f"{where}: y_train")
+    if problem == ANOMALY:
+        others = [_texts(arrays[key]) for key in ("y_val", "y_test") if key in arrays]
+        labels = np.unique(np.concatenate([y, *(each for each in others if each.dtype.kind == y.dtype.kind)]))
+    if problem != ANOMALY:
+        check_classes(len(labels), f"{where}: y_train")
     return labels
 
 
-def _class_names(arrays: Mapping[str, NDArray[Any]], labels: NDArray[Any], where: str) -> tuple[str, ...]:
+def _class_names(arrays: Mapping[str, NDArray[Any]], labels: NDArray[Any] | None, where: str) -> tuple[str, ...]:
+    """A name for each label; for measured values the one of their name."""
+    if labels is None:
+        names = _texts(arrays.get("classes", np.array(["value"])))
+        if names.size != 1:
+            raise RequestError(f"{where}: classes: expected the one name of the measured value, got {names.tolist()}")
+        return (str(names.item()),)
     names = _texts(arrays.get("classes", labels))
     if names.shape != labels.shape or len(np.unique(names)) < len(names):
         raise RequestError(
@@ -235,8 +299,8 @@ def _texts(array: Any) -> NDArray[Any]:
     return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
 
 
-def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any], where: str) -> Split:
-    """One split as float32 inputs and class indices."""
+def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any] | None, where: str) -> Split:
+    """One split as float32 inputs and class indices; as measured values without labels."""
     for key in (f"X_{split}", f"y_{split}"):
         if key not in arrays:
             raise RequestError(f"{where}: expected {key} together with its counterpart, got {', '.join(arrays)}")
@@ -249,6 +313,11 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any],
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise RequestError(f"{where}: X_{split}: expected finite numbers, got NaN or infinity in {bad} of {len(x)} examples")
+    if labels is None:
+        if y.dtype.kind not in "fiu" or not np.isfinite(y).all():
+            got = y.dtype if y.dtype.kind not in "fiu" else f"NaN or infinity in {int((~np.isfinite(y)).sum())}"
+            raise RequestError(f"{where}: y_{split}: expected finite numbers, got {got}")
+        return Split(x=x, y=y.astype(np.float64))
     if y.dtype.kind not in ("U" if labels.dtype.kind == "U" else "iub"):
         raise RequestError(f"{where}: y_{split}: expected labels of y_train's type, {labels.dtype}; got {y.dtype}")
     if not np.isin(y, labels).all():

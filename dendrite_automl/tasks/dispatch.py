@@ -40,7 +40,7 @@ def read_data(path: str, options: ReadOptions) -> Task:
     """
     if is_function_name(path):
         options.refuse_all_but((), path)
-        return from_function(path)
+        return from_function(path, options.problem)
     place = Path(path)
     if os.path.isfile(place):  # unlike Path.is_file, False for a name that is too long
         return _read_file(place, options)
@@ -56,7 +56,7 @@ def _read_file(file: Path, options: ReadOptions) -> Task:
     suffix = file.suffix.lower()
     if suffix == ".npz":
         options.refuse_all_but((), file.name)
-        return load_npz(file)
+        return load_npz(file, options.problem)
     if suffix in TABLES:
         reader = _reader("series") if options.window_seconds is not None else read_table
         return reader(str(file), options)

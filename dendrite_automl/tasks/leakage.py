@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.tasks.task import Split, Standardisation
+from dendrite_automl.tasks.task import Split, Standardisation, Target
 
 Digests = NDArray[np.uint64]
 MOST_EXAMPLES = 200_000  # of all splits; above, duplicates are not looked for
@@ -106,6 +106,11 @@ def class_notes(train: NDArray[np.int64], val: NDArray[np.int64], classes: Seque
         f'uneven classes: from {counts[least]:,} examples of "{classes[least]}" to {counts[most]:,} of "{classes[most]}" '
         "in train and validation",
     )
+
+
+def regression_note(target: Target) -> str:
+    """A sentence on the values that networks learn."""
+    return f"regression of {target.name}: {target.mean:.4g} ± {target.std:.4g} (mean and standard deviation of train)"
 
 
 def _name(names: Mapping[str, Sequence[str]] | None, split: str, index: int) -> str:

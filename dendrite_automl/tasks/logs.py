@@ -53,10 +53,11 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Consecutive samples of one recording and one class."""
+    """Consecutive samples of one recording and one class; or of no class, with a measured value for each row."""
 
     log: Log
     label: str
+    values: NDArray[np.float64] | None = None
 
 
 def read_frame(path: Path, where: str) -> DataFrame:

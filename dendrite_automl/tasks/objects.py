@@ -20,7 +20,7 @@ _EXPECTED = (
 )
 
 
-def from_function(text: str) -> Task:
+def from_function(text: str, problem: str | None = None) -> Task:
     """The task that `module:function` returns; the working folder is searched for the module too.
 
     Raises:
@@ -38,16 +38,17 @@ def from_function(text: str) -> Task:
         reason = one_line(error)
         raise RequestError(f"data: {text}: expected a function without arguments that returns data, got {reason}") from error
     name = text.rpartition(":")[2]
-    return from_objects(found, name=name, where=text)
+    return from_objects(found, name=name, where=text, problem=problem)
 
 
-def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
+def from_objects(data: Any, *, name: str = "data", where: str = "data", problem: str | None = None) -> Task:
     """A task from Python objects.
 
     Args:
         data: (X_train, y_train, X_test, y_test); a dict of arrays with the names of an .npz; (train, test) or
             (train, val, test) of torch Datasets of pairs (input, label), map-style or iterable; or a Task, which is used
             as it is. Datasets are read once, without augmentation; the test set again when the test split is opened.
+        problem: one of `metrics.PROBLEMS`; default: regression if labels have fractions, else classification.
 
     Raises:
         RequestError: the data is something else, or cannot be trained on.
@@ -56,14 +57,15 @@ def from_objects(data: Any, *, name: str = "data", where: str = "data") -> Task:
         return data
     if isinstance(data, Mapping):
         held = {str(key): np.asarray(value) for key, value in data.items()}
-        return make_array_task(held, Origin(name=name, about="arrays (user data)", where=where), reread=lambda: held)
+        origin = Origin(name=name, about="arrays (user data)", where=where)
+        return make_array_task(held, origin, reread=lambda: held, problem=problem)
     if not isinstance(data, Sequence) or isinstance(data, str):
         raise RequestError(f"{where}: {_EXPECTED}; got {type(data).__name__}")
     if len(data) in (2, 3) and all(map(_is_dataset, data)):
-        return _from_datasets(data, name, where)
+        return _from_datasets(data, name, where, problem)
     if len(data) != 4:
         raise RequestError(f"{where}: {_EXPECTED}; got {len(data)} arrays")
-    return from_arrays(*data, name=name)
+    return from_arrays(*data, name=name, problem=problem)
 
 
 def _is_dataset(part: Any) -> bool:
@@ -72,7 +74,7 @@ def _is_dataset(part: Any) -> bool:
     return readable and not isinstance(part, Sequence | Mapping | str | Iterator) and not hasattr(part, "shape")
 
 
-def _from_datasets(datasets: Sequence[Any], name: str, where: str) -> Task:
+def _from_datasets(datasets: Sequence[Any], name: str, where: str, problem: str | None) -> Task:
     splits = ("train", "test") if len(datasets) == 2 else ("train", "val", "test")
     arrays = {
         key: array for split, part in zip(splits, datasets, strict=True) for key, array in _read(part, split, where).items()
@@ -82,7 +84,7 @@ def _from_datasets(datasets: Sequence[Any], name: str, where: str) -> Task:
         arrays["classes"] = np.asarray(list(map(str, names)))
     about = f"{type(datasets[0]).__name__} (user data)"
     origin = Origin(name=name, about=about, where=where)
-    return make_array_task(arrays, origin, reread=lambda: _read(datasets[-1], "test", where))
+    return make_array_task(arrays, origin, reread=lambda: _read(datasets[-1], "test", where), problem=problem)
 
 
 def _examples(dataset: Any) -> Iterator[Any]:

@@ -16,6 +16,7 @@ FLAGS = {
     "recording": "--recording",
     "window_seconds": "--window",
     "stride_seconds": "--stride",
+    "horizon_seconds": "--horizon",
     "rate_hz": "--rate",
     "features": "--features",
     "label_pattern": "--label-pattern",
@@ -31,9 +32,12 @@ class ReadOptions:
     """What a reader of `--data PATH` may need to know; it refuses options that do not apply to it.
 
     Attributes:
-        target: column of a table that holds the class.
+        problem: one of `metrics.PROBLEMS`; None: regression if the target holds fractions, else classification.
+        normal: of the detection of anomalies, the class that is normal.
+        target: column of a table that holds the class or the measured value.
         recording: column of a long time-series table that names the recording of each row.
         window_seconds: length of a window of a recording; `stride_seconds`: from one window's start to the next.
+        horizon_seconds: of a measured target, from a window's last row to the value to forecast.
         rate_hz: samples per second of a time series; for audio, the rate that recordings are resampled to.
         features: for audio, such as `mfcc`, `log-mel` or a preset's name.
         label_pattern: names of files directly in one folder, such as `{label}_{speaker}_{index}.wav`.
@@ -43,10 +47,13 @@ class ReadOptions:
         colour: `grey` or `rgb`.
     """
 
+    problem: str | None = None
+    normal: str | None = None
     target: str | None = None
     recording: str | None = None
     window_seconds: float | None = None
     stride_seconds: float | None = None
+    horizon_seconds: float | None = None
     rate_hz: float | None = None
     features: str | None = None
     label_pattern: str | None = None
@@ -57,8 +64,8 @@ class ReadOptions:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Names of the fields that were given."""
-        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+        """Names of the fields that were given, of those that only some data have."""
+        return tuple(field.name for field in fields(self) if field.name in FLAGS and getattr(self, field.name) is not None)
 
     def refuse_all_but(self, names: tuple[str, ...], where: str) -> None:
         """Refuse options that do not apply to the data that was found.

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import REGRESSION
 from dendrite_automl.tasks.columns import encode, fit_columns
-from dendrite_automl.tasks.leakage import class_notes, digest_examples, split_notes
+from dendrite_automl.tasks.leakage import class_notes, digest_examples, regression_note, split_notes
 from dendrite_automl.tasks.logs import MOST_COLUMNS
 from dendrite_automl.tasks.reading import ReadOptions
-from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_splits, make_task
+from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_at_random, cut_splits, fit_target, make_task
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -35,34 +36,38 @@ _MOST_FLOAT_LABELS = 20  # up to this many distinct fractional numbers are taken
 
 
 def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
-    """Rows of a table as vectors; `options.target` names the column of the class.
+    """Rows of a table as vectors; `options.target` names the column of the class, or of the measured value.
 
     Numbers and booleans are standardised; a missing one becomes the median of train, with another input that says so. Strings
     become one input per category. Constant columns, dates and strings that differ in almost every row are dropped, with a
     note. All of that is fitted on train and written into `preprocessing`. A fifth of the rows of each class is the locked test
-    split, a fifth of the rest validation, fixed for good.
+    split, a fifth of the rest validation, fixed for good. A target with more than 20 different values, some of them fractions,
+    is measured, and the task a regression; so is any other of numbers, if `options.problem` says so.
 
     Raises:
-        RequestError: no such column, a target of measured values, or a table that cannot be read.
+        RequestError: no such column, a target that cannot be learnt, or a table that cannot be read.
     """
     file, options = Path(path), options or ReadOptions()
     options.refuse_all_but(OPTIONS, f"{file.name}, a table without --window")
     frame = load_frame(file)
     target = find_column(frame, options.target, "--target", file.name)
-    names, y = _classes(frame[target], f"{file.name}: column {target!r}")
+    where = f"{file.name}: column {target!r}"
+    names, y = _answers(frame[target], options.problem, where)
     features, counted = _without_row_numbers(frame.drop(columns=target))
-    rows = cut_splits(y, names, f"{file.name}: column {target!r}")
+    rows = cut_splits(y, names, where) if names else cut_at_random(len(y), where)
+    measured = None if names else fit_target(target, y[rows[0]], where)
     columns, notes = fit_columns(features.iloc[rows[0]], file.name)
     check_size(len(frame), (sum(column.width for column in columns),), file.name, "use fewer rows or columns")
 
-    def split(table: DataFrame, labels: NDArray[np.int64], which: NDArray[np.int64]) -> Split:
-        return Split(x=encode(columns, table.iloc[which], file.name), y=labels[which])
+    def split(table: DataFrame, answers: NDArray[Any], which: NDArray[np.int64]) -> Split:
+        chosen = answers[which]
+        return Split(x=encode(columns, table.iloc[which], file.name), y=measured.scale(chosen) if measured else chosen)
 
     def open_test() -> Split:
         again = load_frame(file)
         if target not in again or len(again) != len(y):
             raise RequestError(f"{file.name}: expected the same {len(y):,} rows as when the search began; got another table")
-        return split(again, _classes(again[target], f"{file.name}: column {target!r}")[1], rows[2])
+        return split(again, _answers(again[target], options.problem, where)[1], rows[2])
 
     train, val = split(features, y, rows[0]), split(features, y, rows[1])
     test = split(features, y, rows[2])  # the test rows are checked now, and dropped
@@ -71,7 +76,7 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
     return make_task(
         name=file.stem,
         about=f"{file.name}, target {target} (user data)",
-        classes=names,
+        classes=names or (target,),
         train=train,
         val=val,
         preprocessing={"columns": [column.to_json() for column in columns]},
@@ -80,8 +85,9 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
             *(f"{leak}, unless equal rows are natural for these columns" for leak in leaks),
             *counted,
             *notes,
-            *class_notes(train.y, val.y, names),
+            *((regression_note(measured),) if measured else class_notes(train.y, val.y, names)),
         ),
+        target=measured,
     )
 
 
@@ -221,6 +227,24 @@ def _without_row_numbers(features: DataFrame) -> tuple[DataFrame, tuple[str, ...
     return features.drop(columns=counting), tuple(f"dropped {name}: it numbers the rows" for name in counting)
 
 
+def _answers(values: Series[Any], problem: str | None, where: str) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """Names of the classes, sorted, and the class of each row; for measured values no names, and the values.
+
+    Raises:
+        RequestError: a value is missing, is not finite, or cannot be of this problem.
+    """
+    fractions = values.dtype.kind == "f" and bool((values % 1 != 0).any()) and values.nunique() > _MOST_FLOAT_LABELS
+    if problem != REGRESSION and not (problem is None and fractions):
+        return _classes(values, where)
+    if values.dtype.kind not in "fiu":
+        raise RequestError(f"{where}: expected numbers for --task-kind regression, got {values.iloc[0]!r}")
+    numbers = values.to_numpy(dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        bad = int((~np.isfinite(numbers)).sum())
+        raise RequestError(f"{where}: expected a finite value in each row, got {bad:,} rows without; remove them")
+    return (), numbers
+
+
 def _classes(values: Series[Any], where: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Names of the classes, sorted, and the class of each row."""
     missing = int(values.isna().sum())
@@ -232,8 +256,8 @@ def _classes(values: Series[Any], where: str) -> tuple[tuple[str, ...], NDArray[
         fractions = bool((values % 1 != 0).any() or (values.abs() > 2**53).any())
         if fractions and values.nunique() > _MOST_FLOAT_LABELS:
             raise RequestError(
-                f"{where}: expected classes, got {values.nunique():,} different measured values; regression is out of scope: "
-                "turn them into classes, such as low and high"
+                f"{where}: expected classes, got {values.nunique():,} different measured values; leave out --task-kind for a "
+                "regression, or turn them into classes, such as low and high"
             )
         values = values if fractions else values.astype(np.int64)
     elif values.dtype.kind not in "iub":

@@ -6,26 +6,32 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import CLASSIFICATION, REGRESSION
 from dendrite_automl.plain import is_plain, make_line, make_plain
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 KINDS = {1: "vector", 2: "sequence", 3: "image"}
 MAX_CLASSES = 1000  # more is too much for a tiny network: identifiers or measured values mistaken for labels
 MAX_BYTES = 2 * 2**30  # of inputs as float32: every worker holds a split in memory
+_LEAST_VALUES = 10  # examples of a regression, before they are split
 TEST_SHARE, VAL_SHARE, SPLIT_SEED = 0.2, 0.2, 20240  # fixed for good: runs of all versions use the same examples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Inputs [N, *input_shape] float32 and labels [N] int64."""
+    """Inputs [N, *input_shape] float32 and labels [N] int64; for regression standardised values [N] float32.
+
+    For anomalies train has scores to learn, float32, and the others have labels: 0 for normal examples, 1 for anomalies.
+    """
 
     x: NDArray[np.float32]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -46,18 +52,37 @@ class Standardisation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The measured values of a regression: a value is mean + std * the network's output, as those of train give it."""
+
+    name: str
+    mean: float
+    std: float
+
+    def scale(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """[N] values -> [N] as the network learns them."""
+        return ((values.astype(np.float64) - self.mean) / self.std).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the artifact."""
+        return {"name": self.name, "mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """Labelled data ready to train on.
 
     Attributes:
         input_shape: shape of one example: [features], [channels, time] or [channels, height, width].
-        classes: names, indexed by label.
+        classes: names, indexed by label; for regression the one name of the target, for anomalies `score`.
         about: one line for tables and cards; says where the data comes from.
         preprocessing: the steps from raw data to the network's input, for the artifact.
         fingerprint: SHA-256 over train and validation arrays, hex.
         open_test: reads the locked test split; only export calls it.
         notes: what the reader decided and the user should know, one line each.
         names: of the examples of `train`, `val` and `test`, such as their files; empty if they have none.
+        problem: one of `metrics.PROBLEMS`.
+        target: of a regression; None for any other problem.
     """
 
     name: str
@@ -71,6 +96,8 @@ class Task:
     open_test: Callable[[], Split]
     notes: tuple[str, ...] = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    problem: str = CLASSIFICATION
+    target: Target | None = None
 
     @property
     def kind(self) -> str:
@@ -89,13 +116,19 @@ def make_task(
     open_test: Callable[[], Split],
     notes: tuple[str, ...] = (),
     names: Mapping[str, Sequence[str]] | None = None,
+    target: Target | None = None,
+    one_class: bool = False,
 ) -> Task:
-    """A task from checked splits, with its fingerprint.
+    """A task from checked splits, with its fingerprint; with a target, a regression.
+
+    Args:
+        one_class: a single class is enough, as for `detect_anomalies`.
 
     Raises:
         RequestError: fewer than 2 or more than `MAX_CLASSES` classes, or one whose name is not plain.
     """
-    check_classes(len(classes), name)
+    if target is None and not one_class:
+        check_classes(len(classes), name)
     check_names(classes, name)
     return Task(
         name=make_line(name),
@@ -105,10 +138,12 @@ def make_task(
         train=train,
         val=val,
         preprocessing=preprocessing,
-        fingerprint=_fingerprint(train, val),
+        fingerprint=fingerprint(train, val),
         open_test=open_test,
         notes=tuple(map(make_line, notes)),
         names={split: [make_plain(one) for one in found] for split, found in (names or {}).items()},
+        problem=REGRESSION if target else CLASSIFICATION,
+        target=target,
     )
 
 
@@ -122,8 +157,8 @@ def check_classes(count: int, where: str) -> None:
         raise RequestError(f"{where}: expected at least 2 classes, got {count}")
     if count > MAX_CLASSES:
         raise RequestError(
-            f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; are the labels identifiers or measured values? "
-            "(regression is out of scope)"
+            f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; if they are measured values, add "
+            "--task-kind regression"
         )
 
 
@@ -150,6 +185,18 @@ def check_size(examples: int, shape: tuple[int, ...], where: str, advice: str) -
             f"{where}: expected at most {MAX_BYTES / 2**30:g} GiB of inputs in memory, got {examples:,} of "
             f"{' x '.join(map(str, shape))}, which is {size / 2**30:.1f} GiB; {advice}"
         )
+
+
+def fit_target(name: str, values: NDArray[Any], where: str) -> Target:
+    """The scale of a regression's values: mean and standard deviation over train.
+
+    Raises:
+        RequestError: they are all the same.
+    """
+    mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    if not std > 1e-12 * abs(mean):
+        raise RequestError(f"{where}: expected different values in train, got {mean:g} everywhere; there is nothing to learn")
+    return Target(name=name, mean=mean, std=std)
 
 
 def fit_standardisation(x: NDArray[np.float32]) -> Standardisation:
@@ -193,6 +240,20 @@ def cut_splits(y: NDArray[np.int64], names: Sequence[str], where: str) -> tuple[
     return rest[train], rest[val], test
 
 
+def cut_at_random(examples: int, where: str) -> tuple[NDArray[np.int64], ...]:
+    """Indices of train, validation and test as in `cut_splits`, for measured values, which have no classes to stratify by.
+
+    Raises:
+        RequestError: fewer than 10 examples.
+    """
+    if examples < _LEAST_VALUES:
+        raise RequestError(f"{where}: expected at least {_LEAST_VALUES} examples, got {examples}")
+    order = np.random.default_rng(SPLIT_SEED).permutation(examples)
+    test = round(TEST_SHARE * examples)
+    val = round(VAL_SHARE * (examples - test))
+    return np.sort(order[test + val :]), np.sort(order[test : test + val]), np.sort(order[:test])
+
+
 def check_members(y: NDArray[np.int64], names: Sequence[str], least: int, where: str) -> None:
     """Refuse data with too few examples of a class, which every split must have.
 
@@ -209,7 +270,8 @@ def check_members(y: NDArray[np.int64], names: Sequence[str], least: int, where:
         )
 
 
-def _fingerprint(*splits: Split) -> str:
+def fingerprint(*splits: Split) -> str:
+    """SHA-256 over the arrays of splits, hex."""
     digest = hashlib.sha256()
     for split in splits:
         for array in (split.x, split.y):

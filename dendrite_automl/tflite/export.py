@@ -14,8 +14,10 @@ import numpy as np
 from dendrite_automl.c99.integer import quantise_input, run_program
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Program, known
+from dendrite_automl.description import problem_in
 from dendrite_automl.errors import AutoMLError, RequestError, Unsupported
 from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
+from dendrite_automl.metrics import METRICS_OF, title_of
 from dendrite_automl.plain import to_json_text, to_markdown
 from dendrite_automl.result import Snapshot
 from dendrite_automl.tflite.builder import map_of, order
@@ -83,6 +85,8 @@ def _describe(folder: Path, description: Mapping[str, Any], program: Program, mo
     return {
         "mark": f"{_MARK} {__version__}",
         "title": to_markdown(f"{snapshot.id}, {description['data']['task']}: {snapshot.measurement.params:,} parameters"),
+        "problem": problem_in(description),
+        "figure": title_of(METRICS_OF[problem_in(description)][0]),
         "accuracy_int8": description["accuracy"]["test_int8"],
         "file": f"{len(data):,}",
         "shape": " x ".join(map(str, model.source.shape)),

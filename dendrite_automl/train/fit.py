@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.errors import CandidateFailed, RequestError
-from dendrite_automl.metrics import METRICS, score
+from dendrite_automl.metrics import CLASSIFICATION, METRICS, answer, problem_of, score
 from dendrite_automl.space import LR_SCHEDULES, Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import Augmentation, augment, noise_pool
-from dendrite_automl.train.loss import distilled, mix
+from dendrite_automl.train.loss import distilled, mix, squared_error
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
@@ -72,6 +73,9 @@ class FitSettings:
 class Data:
     """Train and validation tensors: x float32 [N, *input_shape], y int64 [N] below `classes`; all on one device.
 
+    For regression and anomalies y is float32 [N], standardised, and `classes`, the number of outputs, is 1; the y_val of
+    anomalies tells what is one, int64 [N].
+
     Networks are trained where their data are: on the CPU, or on the GPU that `to` has moved them to.
 
     Attributes:
@@ -98,6 +102,11 @@ class Data:
         arrays = (train.x, train.y, val.x, val.y)
         x, y, x_val, y_val = (torch.from_numpy(np.array(array)) for array in arrays)
         return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether networks learn a number instead of classes: a measured value, or the score of an anomaly."""
+        return problem_of(self.metric) != CLASSIFICATION
 
     def to(self, accelerator: str) -> Data:
         """The same data on `cpu` or `cuda`; tensors that are there already are not copied."""
@@ -164,10 +173,10 @@ def train_epochs(
             x = augment(x, how, generator=generator, pool=pool)
             if settings.mixup:
                 x, shares = mix(x, replicates, settings.mixup, chance)
-            logits = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
-            losses = _losses(logits, data, settings, batch, class_weights)
+            outputs = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
+            losses = _losses(outputs, data, settings, batch, class_weights)
             if settings.mixup:
-                others = _losses(logits, data, settings, batch.roll(1, 1), class_weights)
+                others = _losses(outputs, data, settings, batch.roll(1, 1), class_weights)
                 losses = torch.lerp(others, losses, shares.t().flatten())
             losses = losses.view(-1, replicates)
             optimizer.zero_grad()
@@ -195,15 +204,19 @@ def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, step
     )
 
 
-def _losses(logits: Tensor, data: Data, settings: FitSettings, batch: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Loss of each row of logits [B * R, classes] for the examples with the indices `batch` [R, B]."""
-    y = data.y[batch].t().flatten()  # [B * R]
-    losses = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing, reduction="none")
+def _losses(outputs: Tensor, data: Data, settings: FitSettings, batch: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Loss of each row of outputs [B * R, classes] for the examples with the indices `batch` [R, B]."""
+    chosen = batch.t().flatten()  # [B * R]
+    y = data.y[chosen]
+    if data.is_regression:
+        losses = squared_error(outputs, y, reduction="none")
+    else:
+        losses = F.cross_entropy(outputs, y, label_smoothing=settings.label_smoothing, reduction="none")
     if settings.distill:
         if data.teacher is None:
             raise RequestError(f"distill: expected a teacher to learn from at distill {settings.distill:g}, got none")
-        teacher = data.teacher[batch.t().flatten()]
-        losses = distilled(losses, logits, teacher, share=settings.distill, temperature=settings.temperature)
+        teacher = data.teacher[chosen]
+        losses = distilled(losses, outputs, teacher, share=settings.distill, temperature=settings.temperature)
     return losses if class_weights is None else losses * class_weights[y]
 
 
@@ -234,9 +247,21 @@ def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, 
     models[:] = [model for model, loss in zip(models, losses, strict=True) if math.isfinite(loss)]
 
 
+def mean_loss(data: Data, weights: Tensor | None = None, *, label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of a batch, (outputs [B, classes], y [B]) -> scalar, without a teacher: that whose error dendrites learn.
+
+    Args:
+        weights: of the classes, see `weigh_classes`.
+    """
+    if data.is_regression:
+        return squared_error
+    return functools.partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
+
+
 def weigh_classes(data: Data, settings: FitSettings) -> Tensor | None:
     """The weight of each class in the loss, [classes], with mean 1 over the training set; None for no weights."""
-    if settings.class_weights == "none" or (settings.class_weights == "auto" and data.metric == "accuracy"):
+    given = settings.class_weights
+    if data.is_regression or given == "none" or (given == "auto" and data.metric == "accuracy"):
         return None
     counts = torch.bincount(data.y, minlength=data.classes)
     return len(data.y) / (data.classes * counts.clamp(min=1)).to(data.x.dtype)
@@ -256,10 +281,21 @@ def validate(model: nn.Module, data: Data) -> float:
     """The metric of `data` on its validation split, from 0 to 1.
 
     Raises:
-        CandidateFailed: a logit is not finite.
+        CandidateFailed: an output is not finite.
     """
-    predicted = _predict_classes(model, data.x_val)
-    return score(data.metric, data.y_val.cpu().numpy(), predicted.cpu().numpy(), data.classes)
+    return evaluate(model, data.x_val, data.y_val, data.metric, data.classes)
+
+
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, metric: str, classes: int) -> float:
+    """A metric on examples x with their classes or values y, from 0 to 1.
+
+    Raises:
+        CandidateFailed: an output is not finite.
+    """
+    outputs = predict(model, x)
+    if not torch.isfinite(outputs).all():
+        raise CandidateFailed("evaluation: expected finite outputs, got NaN or infinity")
+    return score(metric, y.cpu().numpy(), answer(metric, outputs.cpu().numpy()), classes)
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -268,12 +304,4 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     Raises:
         CandidateFailed: a logit is not finite.
     """
-    return (_predict_classes(model, x) == y).double().mean().item()
-
-
-def _predict_classes(model: nn.Module, x: Tensor) -> Tensor:
-    """Class of the largest logit, int64 [N]."""
-    logits = predict(model, x)
-    if not torch.isfinite(logits).all():
-        raise CandidateFailed("evaluation: expected finite logits, got NaN or infinity")
-    return logits.argmax(1)
+    return evaluate(model, x, y, "accuracy", 0)

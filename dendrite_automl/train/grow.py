@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dendrite_automl.dendrites import Kind, add_dendrites_, drop_dendrites_, find_kind, train_dendrites_
 from dendrite_automl.errors import CandidateFailed, RequestError
-from dendrite_automl.train.fit import Data, FitSettings, fit_, predict, validate, weigh_classes
+from dendrite_automl.train.fit import Data, FitSettings, fit_, mean_loss, predict, validate, weigh_classes
 
 SWITCHES = ("fixed", "plateau", "held_out")
 ERRORS = ("train", "held_out", "smoothed")
@@ -124,7 +122,6 @@ def start_cycle_(
         CandidateFailed: no network has a finite loss.
     """
     phase = phase_epochs(kind, epochs)
-    loss = functools.partial(F.cross_entropy, weight=class_weights)
     grown: list[nn.Module] = []
     failure: CandidateFailed | None = None
     for r, model in enumerate(models):
@@ -132,7 +129,7 @@ def start_cycle_(
         add_dendrites_(model, kind=kind, placement=placement, activation=activation)
         try:
             if phase:
-                train_dendrites_(model, (data.x, data.y), loss, epochs=phase)
+                train_dendrites_(model, (data.x, data.y), mean_loss(data, class_weights), epochs=phase)
             grown.append(model)
         except CandidateFailed as error:
             failure = error
@@ -219,9 +216,7 @@ def _dendrite_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSet
         return {}
     pair = (data.x_val, data.y_val) if how.error == "held_out" else (data.x, data.y)
     smoothing = _SMOOTHING if how.error == "smoothed" else 0.0
-    loss: Callable[[Tensor, Tensor], Tensor] = functools.partial(
-        F.cross_entropy, weight=weigh_classes(data, fit), label_smoothing=smoothing
-    )
+    loss = mean_loss(data, weigh_classes(data, fit), label_smoothing=smoothing)
     return train_dendrites_(model, pair, loss, epochs=how.dendrite_epochs)
 
 
@@ -239,7 +234,7 @@ def _neuron_phase(model: nn.Module, data: Data, how: GrowSettings, fit: FitSetti
         if how.switch == "plateau":
             score = validate(model, data)
         else:
-            score = -F.cross_entropy(predict(model, data.x_val), data.y_val).item()
+            score = -mean_loss(data)(predict(model, data.x_val), data.y_val).item()
         if score > best:
             best, best_epoch, state = score, epoch, copy.deepcopy(model.state_dict())
         return epoch - best_epoch >= how.wait

@@ -1,4 +1,4 @@
-"""What a network learns in addition to the class of each example: a teacher's outputs, and mixtures of two examples."""
+"""What a network learns from: values, a teacher's outputs in addition to classes or values, and mixtures of two examples."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def squared_error(outputs: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+    """The squared error of outputs [N, 1] for standardised values [N]: of the training set, 1 - R^2 on average."""
+    return F.mse_loss(outputs[:, 0], y, reduction=reduction)
+
+
 def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, temperature: float) -> Tensor:
     """(1 - share) * losses + share * T^2 * KL(teacher || student), both softened by the temperature T.
 
+    For regression, where there is one output, the squared error with the teacher's takes the place of the divergence.
+
     Args:
-        losses: cross-entropy of each example with its class, [N].
+        losses: of each example with its class or value, [N].
         logits: of the student, [N, classes]; `teacher`: of the teacher, in the same shape.
         share: of the teacher, from 0 to 1.
 
     Source:
         Hinton, Vinyals & Dean 2015, *Distilling the Knowledge in a Neural Network*; T^2 keeps the gradients' size at any T.
     """
+    if logits.shape[1] == 1:
+        return (1 - share) * losses + share * squared_error(logits, teacher[:, 0], reduction="none")
     soft = F.log_softmax(logits / temperature, 1)
     goal = F.log_softmax(teacher / temperature, 1)
     divergence = F.kl_div(soft, goal, reduction="none", log_target=True).sum(1)

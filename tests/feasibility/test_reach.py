@@ -78,18 +78,18 @@ def test_costs_are_those_of_each_stage_without_dendrites(reach) -> None:
 
 def test_the_worst_corner_is_chance_the_limits_and_the_largest_network(reach) -> None:
     largest = 7 * 12 + 13 * 12 + 13 * 4
-    free = reach.reference(DEFAULT_OBJECTIVES, Budget())
+    free = reach.reference(DEFAULT_OBJECTIVES, Budget(), 0.25)
     assert free == {"val_accuracy": 0.25, "params": largest, "macs": 6 * 12 + 12 * 12 + 12 * 4}
-    limited = reach.reference(DEFAULT_OBJECTIVES, Budget.parse("100-params"))
+    limited = reach.reference(DEFAULT_OBJECTIVES, Budget.parse("100-params"), 0.25)
     assert limited["params"] == 100
     assert limited["macs"] <= 100
-    assert limited == reach.reference(DEFAULT_OBJECTIVES, Budget.parse("100-params"))
+    assert limited == reach.reference(DEFAULT_OBJECTIVES, Budget.parse("100-params"), 0.25)
 
 
 def test_the_worst_corner_knows_every_objective() -> None:
     objectives = parse_objectives("val_accuracy,flash_bytes,peak_ram_bytes,latency_ms")
     reach = Reach(unsorted(), (6,), 4, get_device("rp2040"))
-    assert all(value > 0 for value in reach.reference(objectives, Budget()).values())
+    assert all(value > 0 for value in reach.reference(objectives, Budget(), 0.25).values())
 
 
 @pytest.mark.parametrize("name", available_spaces())

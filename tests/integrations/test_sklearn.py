@@ -1,9 +1,10 @@
-"""CompressedClassifier: scikit-learn's own checks (those that fit are marked slow), pipelines, and what it refuses."""
+"""The estimators: scikit-learn's own checks (those that fit are marked slow), pipelines, and what it refuses."""
 
 import logging
 import pickle
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import ray
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -59,9 +61,13 @@ def small(**changes: Any) -> da.CompressedClassifier:
     return da.CompressedClassifier("1k-params", **{"trials": 1, "random_state": 0, **SMALL, **changes})
 
 
+ESTIMATORS = (da.CompressedClassifier, da.CompressedRegressor, da.CompressedDetector)
+
+
 def checks(*, quick: bool) -> list[Any]:
-    every = list(estimator_checks_generator(small(), legacy=True))
-    return [pytest.param(check, estimator, id=check.func.__name__) for estimator, check in every
+    smallest = [kind("1k-params", trials=1, random_state=0, **SMALL) for kind in ESTIMATORS]
+    every = [pair for estimator in smallest for pair in estimator_checks_generator(estimator, legacy=True)]
+    return [pytest.param(check, estimator, id=f"{type(estimator).__name__}-{check.func.__name__}") for estimator, check in every
             if (check.func.__name__ in QUICK) == quick]  # fmt: skip
 
 
@@ -103,7 +109,7 @@ def test_scikit_learns_checks_with_searches(check: Any, estimator: Any) -> None:
 def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     x, y = make_blobs(300, 4, centers=3, random_state=0)
     labels = np.array(["left", "middle", "right"])[y]
-    one = small(trials=2, epochs=12, space="tabular_mlp", out=tmp_path / "run")
+    one = small(trials=2, epochs=12, space="tabular_mlp", out=tmp_path / "run", runtime="c")
     with pytest.raises(NotFittedError):
         one.predict(x)
     model = make_pipeline(MinMaxScaler(), one).fit(x, labels)
@@ -120,8 +126,37 @@ def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.Captur
     assert fitted.front_["params"].max() <= 1000
     assert da.load_run(fitted.run_path_).best().path
     assert fitted.description_["labels"] == ["left", "middle", "right"]
+    assert fitted.description_["runtime"] == "c"
     with pytest.raises(ValueError, match="expected a new folder"):
         clone(one).fit(x, labels)
+
+
+@pytest.mark.usefixtures("one_ray")
+def test_a_regressor_answers_in_the_unit_of_its_target(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(400, 4))
+    y = 1000 + 50 * x[:, 0] - 20 * x[:, 1]
+    one = da.CompressedRegressor("1k-params", trials=2, random_state=0, **SMALL | {"epochs": 30}, out=tmp_path / "run")
+    with pytest.raises(NotFittedError):
+        one.predict(x)
+    model = pickle.loads(pickle.dumps(one.fit(x, y)))
+    assert model.score(x, y) > 0.9
+    assert model.set_params(int8=True).score(x, y) > 0.85
+    assert model.description_["problem"] == "regression"
+    assert da.load_run(model.run_path_).metric == "r2"
+
+
+@pytest.mark.usefixtures("one_ray")
+@pytest.mark.parametrize("known", [False, True])
+def test_a_detector_finds_what_lies_far_from_its_examples(known: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, far = rng.normal(size=(300, 4)), rng.normal(size=(40, 4)) * 6
+    one = da.CompressedDetector("1k-params", trials=2, random_state=0, **SMALL | {"epochs": 20})
+    one.fit(x, anomalies=far if known else None)
+    assert roc_auc_score(np.repeat([0, 1], [300, 40]), -one.score_samples(np.concatenate([x, far]))) > 0.9
+    assert set(one.predict(np.concatenate([x, far])).tolist()) == {-1, 1}
+    assert (one.predict(far) == -1).mean() > 0.7
+    np.testing.assert_array_equal(one.decision_function(x) < 0, one.predict(x) == -1)
+    assert ("distorted" in one.description_["data"]["about"]) == (not known)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +165,7 @@ def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.Captur
         ({"budget": "2k-parms"}, "budget"),
         ({"budget": "1-params"}, "expected at least one network"),
         ({"device": "nothing"}, "device"),
+        ({"runtime": "d"}, "runtime"),
         ({"arms": "both"}, "arms"),
         ({"space": "keywords_conv2d"}, "axes"),
     ],

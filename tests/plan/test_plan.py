@@ -275,7 +275,12 @@ def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"metric": "auc"}, 'metric: expected one of accuracy, balanced_accuracy, macro_f1, got "auc"'),
+        ({"metric": "f2"}, 'metric: expected one of accuracy, balanced_accuracy, macro_f1, r2, auc, partial_auc, got "f2"'),
+        ({"metric": "auc"}, 'metric: expected one of accuracy, balanced_accuracy, macro_f1 for classification, got "auc"'),
+        ({"task_kind": "ranking"}, 'task-kind: expected one of classification, regression, anomaly, got "ranking"'),
+        ({"task_kind": "regression"}, "task-kind: expected classification for"),
+        ({"task_kind": "anomaly", "normal": "three"}, 'normal: expected a class "three", got'),
+        ({"normal": "yes"}, "normal: expected --task-kind anomaly, got none"),
         ({"window": "2"}, "--window: expected a duration"),
         ({"rate": "50"}, "--rate: expected a rate"),
         ({"label_pattern": "{who}_{index}"}, "--label-pattern: expected a field {label}"),

@@ -161,7 +161,7 @@ BAD: list[tuple[str, Any]] = [
     ("y_train", np.eye(20)),
     ("y_train", np.zeros(20, int)),
     ("y_train", np.zeros(0, int)),
-    ("y_train", np.arange(20) % 2 + 0.5),
+    ("y_train", np.arange(20) % 2 + 0.0),
     ("y_train", OBJECTS),
     ("y_test", np.arange(8) % 3),
     ("y_test", np.arange(7) % 2),
@@ -294,3 +294,54 @@ def test_constant_features_are_told_of(tmp_path: Path) -> None:
 def test_more_than_fits_into_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dendrite_automl.tasks.task.MAX_BYTES", 20 * 4 * 4 - 1)
     assert "X_train: expected at most" in error_of(save(tmp_path, make_arrays()))
+
+
+def measured(**changes: Any) -> Arrays:
+    arrays = make_arrays()
+    rng = np.random.default_rng(1)
+    return {**arrays, **{f"y_{split}": rng.normal(50, 10, len(arrays[f"y_{split}"])) for split in ("train", "test")}, **changes}
+
+
+def test_labels_with_fractions_are_measured_values_standardised_by_train(tmp_path: Path) -> None:
+    arrays = measured(classes=np.array(["price"]))
+    task = load_npz(save(tmp_path, arrays))
+    assert (task.problem, task.classes) == ("regression", ("price",))
+    assert task.target is not None
+    values = np.concatenate([task.train.y, task.val.y]) * task.target.std + task.target.mean
+    assert sorted(values) == pytest.approx(sorted(arrays["y_train"]), rel=1e-5)
+    assert task.train.y.dtype == np.float32
+    assert [task.train.y.mean(), task.train.y.std()] == pytest.approx([0, 1], abs=1e-5)
+    assert task.open_test().y * task.target.std + task.target.mean == pytest.approx(arrays["y_test"], rel=1e-5)
+    assert "regression of price: " in " ".join(task.notes)
+
+
+def test_whole_numbers_are_values_if_regression_is_asked_for_and_groups_are_kept_apart(tmp_path: Path) -> None:
+    arrays = measured(y_train=np.arange(20), y_test=np.arange(8), groups_train=np.repeat(list("abcde"), 4))
+    task = load_npz(save(tmp_path, arrays), "regression")
+    assert task.target is not None
+    held = np.rint(task.val.y * task.target.std + task.target.mean).astype(int)
+    assert len({value // 4 for value in held}) * 4 == len(held) == 4
+    assert "expected at least 2 examples of each class" in error_of(save(tmp_path, arrays))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "says"),
+    [
+        ({"y_train": np.full(20, 0.5)}, None, "expected different values in train, got 0.5 everywhere"),
+        ({"y_train": np.arange(20.0)}, None, "add --task-kind regression if they are measured"),
+        ({"y_train": np.array(["a", "b"] * 10)}, "regression", "y_train: expected numbers for regression, got <U1"),
+        ({}, "classification", "expected classes for classification, got fractions; leave out --task-kind"),
+        ({"y_test": np.array([np.nan] * 8)}, None, "y_test: expected finite numbers, got NaN or infinity in 8"),
+        ({"y_test": np.array(["a"] * 8)}, None, "y_test: expected finite numbers, got <U1"),
+        ({"classes": np.array(["a", "b"])}, None, "classes: expected the one name of the measured value"),
+    ],
+)
+def test_values_that_cannot_be_learnt_are_refused(tmp_path: Path, changes: Arrays, problem: str | None, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        load_npz(save(tmp_path, measured(**changes)), problem)
+
+
+def test_for_anomalies_train_may_lack_classes_of_the_other_splits(tmp_path: Path) -> None:
+    path = save(tmp_path, make_arrays() | {"y_train": np.zeros(20, int)})
+    assert load_npz(path, "anomaly").classes == ("0", "1")
+    assert "expected at least 2 classes" in error_of(path)

@@ -99,7 +99,7 @@ BAD: list[tuple[Any, str]] = [
     ((GOOD, Pairs([np.zeros((2, 5))] * 2, [[0, 1], [1, 0]])), "example 0: expected one label, got shape (2,)"),
     ((GOOD, Pairs([[1, 2]], [0])), "an input of type list"),
     ((GOOD, Pairs({}, [0])), "got KeyError: 0"),
-    ((Pairs(FOUR[0], np.arange(40) / 7), GOOD), "y_train: expected one integer or string label each"),
+    ((Pairs(FOUR[0], np.arange(40) * 1.0), GOOD), "y_train: expected one integer or string label each"),
     ((Pairs(FOUR[0], [0] * 40), GOOD), "expected at least 2 classes, got 1"),
     ((Pairs(FOUR[0], [0] * 39 + [1]), GOOD), "expected at least 2 examples of each class, got 1 of 1"),
     ((np.zeros((3000, 1)), np.arange(3000) // 2, FOUR[2], FOUR[3]), "expected at most 1,000 classes, got 1,500"),

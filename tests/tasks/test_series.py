@@ -370,7 +370,11 @@ BAD_LONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any]
     "both the same": (lambda t: t, {"recording": "activity"}, "expected two columns"),
     "one class": (lambda t: t[t["activity"] == "rest"], {}, 'column "activity": expected at least 2 classes, got 1'),
     "very many classes": (many_labels, {}, 'column "activity": expected at most 1,000 classes, got 100,002'),
-    "measured values": (lambda t: t.assign(activity=(t["z"] % 5) / 2), {}, "regression is out of scope"),
+    "measured values": (lambda t: t.assign(activity=(t["z"] % 5) / 2), {"problem": "classification"}, "leave out --task-kind"),
+    "values missing": (lambda t: blank("z")(t), {"target": "z", "problem": "regression"}, "expected a number in every row"),
+    "values of text": (lambda t: t, {"problem": "regression"}, "expected a number in every row for regression, got 'rest'"),
+    "a forecast of classes": (lambda t: t, {"horizon_seconds": 1.0}, "--horizon is for measured values"),
+    "two runs": (lambda t: t[t["person"] < "p2"].assign(activity=t["z"] / 3), {}, "expected at least 3 recordings, got 2"),
     "rows without class": (blank("activity"), {}, "expected a class in every row, got 3 rows without"),
     "rows without recording": (blank("person"), {}, "expected a recording in every row, got 3 without"),
     "class in one recording": (lambda t: t[(t["activity"] == "rest") | (t["person"] == "p0")], {}, 'got 1 of "walk"'),
@@ -388,3 +392,42 @@ def test_a_bad_long_table_gets_one_clear_line(tmp_path: Path, monkeypatch: pytes
     path = write_long(tmp_path / "ein Weg" / "long.csv")
     change(pd.read_csv(path)).to_csv(path, index=False)
     assert message in error_of(path, monkeypatch, **{"rate_hz": RATE, **LONG, **options})
+
+
+def write_measured(path: Path, rows: int = 2000) -> np.ndarray:
+    """A table whose value is that of channel `a`, times 10, plus a fraction."""
+    values = 10 * np.arange(rows) + 0.5
+    pd.DataFrame({"time": np.arange(rows) / RATE, "a": np.arange(rows), "y": values}).to_csv(path, index=False)
+    return values
+
+
+@pytest.mark.parametrize("horizon", [None, 0.5])
+def test_a_measured_target_is_that_of_the_last_row_or_of_the_horizon(tmp_path: Path, horizon: float | None) -> None:
+    path = tmp_path / "long.csv"
+    write_measured(path)
+    task = read(path, target="y", stride_seconds=0.4, horizon_seconds=horizon)
+    assert (task.problem, task.classes) == ("regression", ("y",))
+    assert task.input_shape == ((1, RATE) if horizon is None else (2, RATE))
+    assert task.target is not None
+    later = 0 if horizon is None else 25
+    ends = []
+    for part in splits_of(task):
+        last = raw(task, part)[:, 0, -1]
+        np.testing.assert_allclose(part.y * task.target.std + task.target.mean, 10 * (last + later) + 0.5, rtol=1e-4)
+        ends.append((round(last.min()) - RATE + 1, round(last.max()) + later))
+    starts = [0, 1280, 1600]
+    assert all(
+        start <= first and end < stop for start, (first, end), stop in zip(starts, ends, [*starts[1:], 2000], strict=True)
+    )
+    said: Any = task.preprocessing["series"]
+    assert said.get("horizon_samples") == (None if horizon is None else 25)
+
+
+def test_measured_recordings_are_whole_in_one_split(tmp_path: Path) -> None:
+    path = write_long(tmp_path / "long.csv", people=8)
+    table = pd.read_csv(path)
+    table.assign(activity=table["z"] / 3).to_csv(path, index=False)
+    task = read(path, rate_hz=RATE, **LONG)
+    people = [set(np.round(raw(task, part)[:, 1]).astype(int).ravel().tolist()) for part in splits_of(task)]
+    assert [len(found) for found in people] == [5, 1, 2]
+    assert set.union(*people) == set(range(8))

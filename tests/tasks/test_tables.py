@@ -195,7 +195,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "one class": (table(label=1), "expected at least 2 classes, got 1"),
     "a class with one": (table(label=ONE_OF), 'expected at least 3 examples of each class, got 1 of "yes"'),
     "a label missing": (table(label=["yes", "no", None] * (N // 3)), "expected a class in each row, got 40 without"),
-    "measured": (table(label=MEASURED), "regression is out of scope"),
+    "one value": (lambda path: make_frame(label=MEASURED)[:9].to_csv(path, index=False), "expected at least 3 examples"),
+    "a value missing": (
+        table(label=np.where(np.arange(N) < 2, np.nan, MEASURED)),
+        "expected a finite value in each row, got 2",
+    ),
     "measured whole numbers": (table(label=np.arange(N) * 7), "of each class, got 1"),
     "infinity": (table(weight=np.where(np.arange(N) < 3, np.inf, 1.0)), "'weight': expected finite numbers"),
     "infinity in test": (table(weight=np.where(np.arange(N) == 17, -np.inf, 1.0)), ""),
@@ -271,3 +275,30 @@ def test_a_stray_text_in_a_column_of_numbers_is_told_of(tmp_path: Path) -> None:
     height = [str(i % 9) if i % 11 else "n.v." for i in range(N)]
     task = read(save(tmp_path, make_frame(height=height)))
     assert "column 'height' is read as strings, although most of it is numbers, because of 'n.v.' and the like" in task.notes
+
+
+def test_a_target_with_many_fractions_is_measured_and_split_at_random(tmp_path: Path) -> None:
+    path = save(tmp_path, make_frame(label=50 + 3 * MEASURED))
+    task = read(path)
+    assert (task.problem, task.classes) == ("regression", ("label",))
+    assert task.target is not None
+    parts = [task.train, task.val, task.open_test()]
+    assert [len(part) for part in parts] == [77, 19, 24]
+    values = np.concatenate([part.y for part in parts]) * task.target.std + task.target.mean
+    np.testing.assert_allclose(np.sort(values), np.sort(50 + 3 * MEASURED), rtol=1e-5)
+    assert [task.train.y.mean(), task.train.y.std()] == pytest.approx([0, 1], abs=1e-5)
+    assert read(path).fingerprint == task.fingerprint
+    assert "regression of label: " in " ".join(task.notes)
+
+
+def test_the_kind_of_problem_can_be_said(tmp_path: Path) -> None:
+    path = save(tmp_path, make_frame(label=np.arange(N) % 7))
+    assert read(path).problem == "classification"
+    assert read(path, problem="regression").target is not None
+    assert "expected numbers for --task-kind regression, got 'no'" in error_of(
+        save(tmp_path, make_frame()), problem="regression"
+    )
+    measured = save(tmp_path, make_frame(label=MEASURED))
+    assert "leave out --task-kind for a regression" in error_of(measured, problem="classification")
+    same = save(tmp_path, make_frame(label=7))
+    assert "expected different values in train, got 7 everywhere" in error_of(same, problem="regression")

@@ -459,7 +459,7 @@ def test_what_a_network_is_judged_by_is_the_metric_of_the_data() -> None:
     assert len(set(expected.values())) == 3
     for metric, value in expected.items():
         assert validate(model, make_uneven(metric)) == pytest.approx(value)
-    with pytest.raises(CandidateFailed, match="finite logits"):
+    with pytest.raises(CandidateFailed, match="finite outputs"):
         validate(
             nn.Identity(), Data(x=data.x, y=data.y, x_val=torch.tensor([[0.0, float("nan")]]), y_val=data.y[:1], classes=2)
         )

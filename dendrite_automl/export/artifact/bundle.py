@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.artifact.card import write_card
 from dendrite_automl.export.artifact.describe import describe, make_metadata, write_description
 from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
+from dendrite_automl.export.artifact.quality import choose_threshold, judge
 from dendrite_automl.export.artifact.seal import write_seal
 from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
 from dendrite_automl.export.onnx.footprint import Footprint, count_stored_int8, measure_footprint
@@ -23,6 +25,7 @@ from dendrite_automl.export.onnx.quantise import quantise
 from dendrite_automl.export.onnx.run import run_onnx, save_model
 from dendrite_automl.measure import count_executed_macs
 from dendrite_automl.measure.runtime import Need
+from dendrite_automl.metrics import ANOMALY, METRICS_OF, answer
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.train.fit import FitSettings, predict
 
@@ -42,7 +45,7 @@ def export_artifact(
         AutoMLError: onnxruntime cannot quantise or run the file.
         OSError: a file cannot be written.
     """
-    task, test = context.task, context.test
+    task = context.task
     model_path, int8_path = folder / "model.onnx", folder / "model.int8.onnx"
     metadata = make_metadata(member, context)
     if graph is None:
@@ -67,14 +70,14 @@ def export_artifact(
     code = context.runtime.need_of_files(model_path, int8_path) if context.runtime else None
     _check_needs(_needs(footprint, code, context), context, model_path)
     np.savez(folder / "vectors.npz", inputs=vectors, logits=logits, logits_int8=run_onnx(int8_path, vectors))
-    predictions, predictions_int8 = (run_onnx(path, test.x).argmax(1) for path in (model_path, int8_path))
+    tested, tested_int8 = (_judge_file(path, context) for path in (model_path, int8_path))
     found = Exported(
         logit_error=error,
         int8=int8,
         footprint=footprint,
         code=code,
-        test_predictions=predictions,
-        test_predictions_int8=predictions_int8,
+        test=tested,
+        test_int8=tested_int8,
     )
     description = describe(member, found, folder, context)
     write_card(description, folder)
@@ -85,8 +88,8 @@ def export_artifact(
         path=str(folder),
         params=member.snapshot.measurement.params,
         macs=member.snapshot.measurement.macs,
-        test_accuracy=float((predictions == test.y).mean()),
-        test_accuracy_int8=float((predictions_int8 == test.y).mean()),
+        test_accuracy=tested[METRICS_OF[task.problem][0]],
+        test_accuracy_int8=tested_int8[METRICS_OF[task.problem][0]],
         val_accuracy=int8.val_accuracy_float,
         val_accuracy_int8=int8.val_accuracy,
         int8_made_by=int8.made_by,
@@ -94,6 +97,15 @@ def export_artifact(
         flash_bytes_int8=code[1].flash_bytes if code else footprint.weights_bytes_int8 + context.share("flash"),
         peak_ram_bytes_int8=code[1].ram_bytes if code else footprint.peak_ram_bytes_int8 + context.share("ram"),
     )
+
+
+def _judge_file(path: Path, context: BundleContext) -> dict[str, Any]:
+    """What is known of a file's answers for the test split; the threshold of anomalies is chosen on the validation split."""
+    task, test, metric = context.task, context.test, context.data.metric
+    threshold = None
+    if task.problem == ANOMALY:
+        threshold = choose_threshold(task.val.y, answer(metric, run_onnx(path, task.val.x)))
+    return judge(task, test.y, answer(metric, run_onnx(path, test.x)), threshold)
 
 
 def _check_counts(path: Path, model: nn.Module, snapshot: Snapshot, input_shape: tuple[int, ...]) -> None:

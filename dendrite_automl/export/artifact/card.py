@@ -6,17 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dendrite_automl.export.artifact.card_quality import details, mistakes, purpose, quality, running, subject, times
 from dendrite_automl.plain import make_line, to_code, to_json_text, to_markdown
 
-_RUN = """\
-import json, numpy as np, onnxruntime
-labels = json.load(open("artifact.json"))["labels"]
-session = onnxruntime.InferenceSession("model.int8.onnx")
-x = np.load("vectors.npz")["inputs"][:1]
-print(labels[session.run(None, {"input": x})[0].argmax()])
-"""
-_CLASSES = 30  # in the table
-_CONFUSIONS = 3  # the most frequent ones
 _LONGEST = 200  # characters of the preprocessing
 Description = Mapping[str, Any]
 
@@ -32,84 +24,17 @@ def write_card(description: Description, folder: Path) -> None:
 
 def make_card(description: Description) -> str:
     """The card's Markdown."""
-    parts = [_head, _quality, _classes, _sizes, _limits, _making, _running, _terms]
+    parts = [_head, quality, details, _sizes, _limits, _making, _running, _terms]
     return "\n\n".join(part(description).strip() for part in parts) + "\n"
 
 
 def _head(d: Description) -> str:
     figures, data = d["snapshot"]["measurement"], d["data"]
-    shape = " x ".join(map(str, d["onnx"]["input"][1][1:]))
     return f"""\
-# {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {len(d["labels"])} classes, {figures["params"]:,} parameters
+# {d["snapshot"]["candidate"]}-{d["snapshot"]["path"][-1]}: {subject(d)}, {figures["params"]:,} parameters
 
-A classifier for the task {to_code(data["task"])}: an input of {shape} numbers gives one logit per class.
+{purpose(d)}
 `model.onnx` is float32, `model.int8.onnx` is the same network in 8 bits. Data: {to_markdown(data["about"])}."""
-
-
-def _quality(d: Description) -> str:
-    accuracy, int8 = d["accuracy"], d["int8"]
-    error = "" if accuracy["val_standard_error"] is None else f" ± {_percent(accuracy['val_standard_error'])} (standard error)"
-    metric = "" if accuracy["val_metric"] == "accuracy" else f" {to_markdown(accuracy['val_metric'].replace('_', ' '))}"
-    return f"""\
-## How well it does
-
-| | float32 | int8 |
-|---|--:|--:|
-| **test** ({accuracy["test_examples"]:,} examples, evaluated once) | **{_percent(accuracy["test"])}** | \
-**{_percent(accuracy["test_int8"])}** |
-| 95 % interval (Wilson) | {_interval(accuracy["test_ci95"])} | {_interval(accuracy["test_int8_ci95"])} |
-| validation{metric} ({d["data"]["examples"]["val"]:,} examples; optimistic, see below) | \
-{_percent(int8["val_accuracy_float"])} | \
-{_percent(int8["val_accuracy"])} |
-
-Networks of this design reach {_percent(accuracy["val"])}{error}{metric} on validation, the mean of {_trainings(accuracy)}.
-{_finish(accuracy)}{_int8(d)}"""
-
-
-def _finish(accuracy: Mapping[str, Any]) -> str:
-    before = accuracy["val_before_finish"]
-    if before is None:
-        return ""
-    seeds = f"{accuracy['val_replicates']} seed{'' if accuracy['val_replicates'] == 1 else 's'}"
-    return f"Trained for longer after the search: {_percent(before)} -> {_percent(accuracy['val'])} ({seeds}).\n"
-
-
-def _trainings(accuracy: Mapping[str, Any]) -> str:
-    again = " with fresh seeds" if accuracy["val_at_selection"] is not None else ""
-    return f"{_times(accuracy['val_replicates'])}{again}"
-
-
-def _times(count: int) -> str:
-    return f"{count} training run{'' if count == 1 else 's'}"
-
-
-def _int8(d: Description) -> str:
-    int8 = d["int8"]
-    points = f"{100 * abs(int8['val_loss']):.1f} points"
-    lost = f"Int8 costs {points} on validation" if int8["val_loss"] > 0 else f"Int8 costs nothing on validation (+{points})"
-    if not int8["epochs"]:
-        return f"{lost}, with calibration on training examples."
-    tried = int8["val_accuracy_fine_tuned"]
-    outcome = "it diverged" if tried is None else f"it reached {_percent(tried)}"
-    kept = "kept" if int8["made_by"] == "fine-tuning" else "not kept"
-    return (
-        f"{lost}: calibration alone reaches {_percent(int8['val_accuracy_calibrated'])}, so {int8['epochs']} epochs of "
-        f"quantisation-aware fine-tuning were tried; {outcome} and was {kept}."
-    )
-
-
-def _classes(d: Description) -> str:
-    both = list(zip(d["test"]["float32"]["classes"], d["test"]["int8"]["classes"], strict=True))
-    if left_out := len(both) > _CLASSES:
-        both = sorted(both, key=lambda pair: (pair[0]["recall"] is None, pair[0]["recall"]))[:_CLASSES]
-    rows = [
-        f"| {_code(row['class'])} | {row['examples']} | {_percent(row['recall'])} | {_interval(row['recall_ci95'])} "
-        f"| {_percent(row['precision'])} | {_percent(of_int8['recall'])} |"
-        for row, of_int8 in both
-    ]
-    head = "| class | test examples | recall | 95 % interval | precision | recall, int8 |\n|---|--:|--:|--:|--:|--:|"
-    note = [f"\nThe {_CLASSES} weakest of {len(d['labels'])} classes; all of them are in artifact.json."] if left_out else []
-    return "\n".join([head, *rows, *note])
 
 
 def _sizes(d: Description) -> str:
@@ -189,24 +114,12 @@ def _latency_limits(d: Description) -> list[str]:
 
 def _limits(d: Description) -> str:
     scratch = d["footprint"]["int8_scratch_bytes"]
-    labels = [_code(label) for label in d["labels"]]
-    confusions = [
-        (count, i, j)
-        for i, row in enumerate(d["test"]["float32"]["confusion_matrix"] or [])
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    mistakes = [
-        f"{labels[i]} for {labels[j]} {'once' if count == 1 else f'{count} times'}"
-        for count, i, j in sorted(confusions, reverse=True)
-    ]
     ram = f"RAM is that of tensors in the file's order; int8 kernels may need up to {scratch:,} bytes of scratch on top of it."
     if d.get("code"):
         ram = "Flash and RAM are those of the network alone: audio features, and the rest of the firmware, come on top."
     lines = [
         "Everything here was measured on this one data set. It says nothing about other sensors, rooms, speakers or users.",
-        "It has no class for unknown inputs: every input gets one of its labels.",
-        *([f"On the test split it mistook {', '.join(mistakes[:_CONFUSIONS])}."] if mistakes else []),
+        *mistakes(d),
         "This network's own validation figures are optimistic: it was chosen by them. Nothing was chosen by the test split.",
         ram,
         *_latency_limits(d),
@@ -226,7 +139,7 @@ def _making(d: Description) -> str:
 
 - **design**: backbone {to_code(design["backbone"])} of the space {to_code(design["space"])}, {design["arm"]} arm: {knobs}
 - **schedule**: {to_code(d["snapshot"]["schedule"])}, {measured["trained_epochs"]:,} epochs over all replicates of the search
-{trained}- **selection**: of {_times(d["accuracy"]["chosen_of"])}, {runs}, the one that did best on \
+{trained}- **selection**: of {times(d["accuracy"]["chosen_of"])}, {runs}, the one that did best on \
 validation{"" if seed is None else f" (seed {seed})"}
 - **data**: {", ".join(f"{count:,} {split}" for split, count in d["data"]["examples"].items())} examples; \
 SHA-256 of train and validation {to_code(d["data"]["sha256"][:16] + "…")}
@@ -259,7 +172,7 @@ Input `input` {d["onnx"]["input"][1]} float32, output `logits`{free}; opset {d["
 data to the input: `{preprocessing}.
 
 ```python
-{_RUN}```
+{running(d)}```
 
 `vectors.npz` holds {d["parity"]["vectors"]} inputs with the logits of both files; `automl verify` checks the whole folder, \
 `sha256sum -c SHA256SUMS` its bytes."""
@@ -268,16 +181,3 @@ data to the input: `{preprocessing}.
 def _terms(d: Description) -> str:
     patent = f"\n\n**Patent**: {to_markdown(d['patent'])}." if d.get("patent") else ""
     return f"## Terms\n\nLicence: {to_markdown(d['licence'])}.{patent}"
-
-
-def _code(label: str) -> str:
-    """A class name as inline code that cannot break a table, whatever it contains."""
-    return to_code(label).replace("|", "\\|")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def _interval(ends: list[float] | None) -> str:
-    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"

@@ -17,11 +17,11 @@ from dendrite_automl.description import FORMAT
 from dendrite_automl.devices import RUNTIMES, VARIANTS, DeviceProfile
 from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
-from dendrite_automl.export.artifact.quality import judge
 from dendrite_automl.export.artifact.seal import sha256
 from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
 from dendrite_automl.export.onnx.quantise import TOLERATED
 from dendrite_automl.export.onnx.run import INPUT, OUTPUT
+from dendrite_automl.metrics import METRICS_OF
 
 LICENCE = (
     "none is set by the tool: the network belongs to whoever trained it, on data that has terms of its own; "
@@ -44,6 +44,8 @@ def make_metadata(member: Member, context: BundleContext) -> dict[str, str]:
         "licence": LICENCE,
         "provenance": json.dumps({**context.provenance, "schedule": member.snapshot.schedule}),
     }
+    if task.target is not None:
+        texts["target"] = json.dumps(task.target.to_json(), ensure_ascii=False)
     return texts | ({"patent": PATENT} if is_perforated(member) else {})
 
 
@@ -56,15 +58,15 @@ def is_perforated(member: Member) -> bool:
 def describe(member: Member, found: Exported, folder: Path, context: BundleContext) -> dict[str, Any]:
     """The description of an artifact whose ONNX files and vectors are in `folder`."""
     task, snapshot = context.task, member.snapshot
-    report = judge(context.test.y, found.test_predictions, task.classes)
-    report_int8 = judge(context.test.y, found.test_predictions_int8, task.classes)
     batch = "batch" if context.dynamic_batch else 1
     layers = count_layers(folder / "model.onnx")
     return {
         "format": FORMAT,
         "snapshot": snapshot.to_json(),
-        "accuracy": {"val_metric": context.data.metric, **_accuracy(member, report, report_int8)},
-        "test": {"float32": report, "int8": report_int8},
+        "problem": task.problem,
+        "target": task.target.to_json() if task.target else None,
+        "accuracy": {"val_metric": context.data.metric, **_accuracy(member, found, METRICS_OF[task.problem][0])},
+        "test": {"float32": found.test, "int8": found.test_int8},
         "int8": {**asdict(found.int8), "val_loss": found.int8.loss, "fine_tuning_above_loss": TOLERATED},
         "fit": check_fit(snapshot.values(), context.budget, context.device.name if context.device else None),
         "parity": {"largest_logit_difference": found.logit_error, "tolerance": TOLERANCE, "vectors": VECTORS},
@@ -133,8 +135,9 @@ def _latencies(layers: Iterable[Mapping[str, Any]], operators: int, device: Devi
     }
 
 
-def _accuracy(member: Member, report: Mapping[str, Any], report_int8: Mapping[str, Any]) -> dict[str, Any]:
-    validation = member.validation
+def _accuracy(member: Member, found: Exported, figure: str) -> dict[str, Any]:
+    """Of both splits; that of the test split is the `figure` of both reports."""
+    validation, report, report_int8 = member.validation, found.test, found.test_int8
     return {
         "val": validation.accuracy,
         "val_standard_error": validation.error,
@@ -142,11 +145,11 @@ def _accuracy(member: Member, report: Mapping[str, Any], report_int8: Mapping[st
         "val_at_selection": validation.selected,
         "val_before_finish": validation.searched,
         "val_of_this_network": validation.exported,
-        "chosen": "the replicate with the best validation accuracy; the test accuracy is that of this replicate",
+        "chosen": "the replicate with the best validation accuracy; the test figures are those of this replicate",
         "chosen_of": validation.chosen_of,
-        "test": report["accuracy"],
-        "test_ci95": report["accuracy_ci95"],
-        "test_int8": report_int8["accuracy"],
-        "test_int8_ci95": report_int8["accuracy_ci95"],
+        "test": report[figure],
+        "test_ci95": report[f"{figure}_ci95"],
+        "test_int8": report_int8[figure],
+        "test_int8_ci95": report_int8[f"{figure}_ci95"],
         "test_examples": report["examples"],
     }

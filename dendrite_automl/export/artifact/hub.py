@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dendrite_automl.description import problem_in
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.member import FILES
 from dendrite_automl.export.artifact.seal import SEAL
 from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.metrics import CLASSIFICATION, METRICS_OF, REGRESSION, title_of
 from dendrite_automl.plain import to_json_text
 from dendrite_automl.run import Run
 from dendrite_automl.run.recommended import MOST_ACCURATE
 
+_ERRORS = ("mae", "rmse")
 _UPLOAD = """\
 ## In this repository
 
@@ -78,17 +81,18 @@ def make_hub_card(description: Mapping[str, Any]) -> str:
 def make_hub_metadata(description: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a hub's card; without `pipeline_tag` for data that no tag of the hub is about."""
     shape = description["onnx"]["input"][1][1:]
-    tag = _pipeline_tag(description["preprocessing"], shape)
+    tag = _pipeline_tag(description, shape)
     measured, data = description["snapshot"]["measurement"], description["data"]
     dendrites = ["dendrites"] if description["snapshot"]["dendrites"] else []
+    problem = problem_in(description)
     tested = [
-        {"type": name, "value": description["test"][kind][name], "name": f"test {name.replace('_', ' ')}, {kind}"}
+        {"type": name, "value": description["test"][kind][name], "name": f"test {title_of(name)}, {kind}"}
         for kind in ("float32", "int8")
-        for name in ("accuracy", "balanced_accuracy", "macro_f1")
+        for name in (*METRICS_OF[problem], *_ERRORS)
         if description["test"][kind].get(name) is not None
     ]
     result = {
-        "task": {"type": tag or "time-series-classification", "name": "classification"},
+        "task": {"type": tag or ("time-series-classification" if problem == CLASSIFICATION else problem), "name": problem},
         "dataset": {"type": data["task"], "name": data["about"], "split": "test", "revision": data["sha256"][:16]},
         "metrics": [*tested, {"type": "parameters", "value": measured["params"]}, {"type": "macs", "value": measured["macs"]}],
     }
@@ -120,8 +124,11 @@ def _name(description: Mapping[str, Any]) -> str:
     return f"{description['data']['task']}-{snapshot['candidate']}-{snapshot['path'][-1]}"
 
 
-def _pipeline_tag(preprocessing: Mapping[str, Any], shape: list[int]) -> str | None:
-    """The hub's task for the kind of data."""
+def _pipeline_tag(description: Mapping[str, Any], shape: list[int]) -> str | None:
+    """The hub's task for the kind of data and problem, if it has one."""
+    preprocessing, problem = description["preprocessing"], problem_in(description)
+    if problem != CLASSIFICATION:
+        return "tabular-regression" if problem == REGRESSION and len(shape) == 1 else None
     if "audio" in preprocessing or "features" in preprocessing:
         return "audio-classification"
     return {1: "tabular-classification", 3: "image-classification"}.get(len(shape))

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
@@ -116,12 +113,12 @@ class Exported:
     """What was found while the files were written.
 
     Attributes: the largest logit difference, the int8 file, what both files need, what code made of them takes if that is the
-        runtime (float32, int8), and their predictions on the test split.
+        runtime (float32, int8), and what is known of their answers for the test split (see `judge`).
     """
 
     logit_error: float
     int8: Quantised
     footprint: Footprint
     code: tuple[Need, Need] | None
-    test_predictions: NDArray[np.int64]
-    test_predictions_int8: NDArray[np.int64]
+    test: Mapping[str, Any]
+    test_int8: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""How well a file does on labelled examples: accuracy and recall with intervals, and which class is mistaken for which."""
+"""How well a file does on examples that are known: the figure of the problem with its interval, and what it is made of."""
 
 from __future__ import annotations
 
@@ -9,12 +9,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dendrite_automl.metrics import class_report, confusion_matrix
+from dendrite_automl.metrics import (
+    ANOMALY,
+    CLASSIFICATION,
+    METRICS_OF,
+    REGRESSION,
+    class_report,
+    confusion_matrix,
+    credit,
+    score,
+)
+from dendrite_automl.tasks import Task
 
 _Z = 1.959963984540054  # of the standard normal distribution: 95 % lie within ± this
 
 
-def judge(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+def judge(task: Task, y: NDArray[Any], answers: NDArray[Any], threshold: float | None = None) -> dict[str, Any]:
+    """What is known of a file's answers (see `metrics.answer`) for examples y, by the problem of the task.
+
+    Args:
+        threshold: of the scores of anomalies, from `choose_threshold`.
+
+    Returns:
+        `examples`; the first metric of the problem and its 95 % interval, as `accuracy_ci95`, and so on; and what
+        `judge_classes`, `judge_values` or `judge_anomalies` adds.
+    """
+    if task.problem == CLASSIFICATION:
+        return judge_classes(y, answers, task.classes)
+    if task.target is not None:
+        return judge_values(y, answers, task.target.std)
+    return judge_anomalies(y, answers, threshold or 0.0)
+
+
+def judge_values(y: NDArray[np.float32], answers: NDArray[np.float32], std: float) -> dict[str, Any]:
+    """R^2, and the mean absolute and the root mean square error in the target's own unit, of which `std` is one standardised.
+
+    The interval of R^2 is by the normal distribution, with the standard error of a ratio of two means over the same examples:
+    that of the squared errors and the variance of y.
+    """
+    [r2] = METRICS_OF[REGRESSION]
+    value, errors = float(credit(r2, y, answers).mean()), (answers.astype(np.float64) - y) * std
+    spread = (y.astype(np.float64) - y.mean(dtype=np.float64)) ** 2 * std**2
+    reach = _Z * float((errors**2 - (1 - value) * spread).std()) / (float(spread.mean()) or 1.0) / math.sqrt(len(y))
+    return {
+        "examples": len(y),
+        r2: value,
+        f"{r2}_ci95": [value - reach, min(1.0, value + reach)],
+        "mae": float(np.abs(errors).mean()),
+        "rmse": float(math.sqrt((errors**2).mean())),
+        "largest_error": float(np.abs(errors).max()),
+    }
+
+
+def judge_anomalies(y: NDArray[np.int64], scores: NDArray[np.float32], threshold: float) -> dict[str, Any]:
+    """The AUC, its part at few false alarms, and the rates at a threshold: a score above it is an alarm.
+
+    Source:
+        The interval of the AUC is DeLong's (1988), by the normal distribution; those of the rates are Wilson's.
+    """
+    auc, partial = METRICS_OF[ANOMALY]
+    placed = credit(auc, y, scores)
+    kinds = [placed[y == kind] for kind in (0, 1)]
+    error = math.sqrt(sum(float(kind.var(ddof=1)) / len(kind) if len(kind) > 1 else 0.25 for kind in kinds))
+    area = float(placed.mean())
+    alarms = scores > threshold
+    anomalies, normal = int((y == 1).sum()), int((y == 0).sum())
+    found, false = int((alarms & (y == 1)).sum()), int((alarms & (y == 0)).sum())
+    return {
+        "examples": len(y),
+        "anomalies": anomalies,
+        auc: area,
+        f"{auc}_ci95": [max(0.0, area - _Z * error), min(1.0, area + _Z * error)],
+        partial: score(partial, y, scores, 2),
+        "threshold": threshold,
+        "detected": found / anomalies,
+        "detected_ci95": wilson(found, anomalies),
+        "false_alarms": false / normal,
+        "false_alarms_ci95": wilson(false, normal),
+    }
+
+
+def choose_threshold(y: NDArray[np.int64], scores: NDArray[np.float32]) -> float:
+    """Between two scores of validation examples: where the detection rate exceeds the rate of false alarms by the most.
+
+    Source:
+        Youden 1950; of several such places the one with the fewest false alarms.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered, anomalous = scores[order].astype(np.float64), y[order] == 1
+    gain = np.cumsum(anomalous) / anomalous.sum() - np.cumsum(~anomalous) / (~anomalous).sum()
+    ends = np.append(ordered[:-1] > ordered[1:], True)  # an alarm for one of several equal scores is one for all
+    best = int(np.argmax(np.where(ends, gain, -np.inf)))
+    after = ordered[best + 1] if best + 1 < len(ordered) else ordered[best] - 1.0
+    return float((ordered[best] + after) / 2)
+
+
+def judge_classes(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
     """What `metrics.class_report` returns, plus `examples`, `accuracy_ci95`, and `classes` with a row for each.
 
     A row has the class, its number of examples, `recall` with `recall_ci95`, and `precision`; a figure without examples to

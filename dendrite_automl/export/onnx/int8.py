@@ -19,7 +19,7 @@ from torch import nn
 from dendrite_automl.errors import AutoMLError
 from dendrite_automl.export.onnx.graphs import deploy_form, make_joint_graph
 from dendrite_automl.export.onnx.run import INPUT, run_outputs, save_model
-from dendrite_automl.metrics import score
+from dendrite_automl.metrics import answer, score
 from dendrite_automl.train.fit import Data
 
 _CALIBRATION = 512  # training examples whose ranges become the activations' scales
@@ -78,7 +78,7 @@ def export_int8(
 
 def val_accuracy(logits: NDArray[np.float32], data: Data) -> float:
     """Accuracy, or the metric that the data names, of logits for the validation examples."""
-    return score(data.metric, data.y_val.numpy(), logits.argmax(1), data.classes)
+    return score(data.metric, data.y_val.numpy(), answer(data.metric, logits), data.classes)
 
 
 def int8_accuracies(models: Sequence[nn.Module], data: Data) -> tuple[float, ...]:

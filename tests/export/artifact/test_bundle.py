@@ -23,7 +23,7 @@ from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
-from dendrite_automl.export.artifact.quality import judge
+from dendrite_automl.export.artifact.quality import judge_classes
 from dendrite_automl.export.artifact.seal import sha256
 from dendrite_automl.measure import count_by_kind, folded_copy, measure_cost
 from dendrite_automl.result import Artifact, Snapshot
@@ -228,7 +228,7 @@ def test_the_card_tells_what_matters_and_its_lines_run(exported) -> None:
         assert words in card
     assert card.count("\n| `") == 10, "a row for each class"
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(code.splitlines()) == 5
+    assert len(code.splitlines()) == 6
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "vectors.npz") as vectors:
@@ -239,7 +239,7 @@ def test_a_card_of_many_oddly_named_classes_stays_a_page_of_whole_tables(exporte
     description = json.loads((exported[0] / "artifact.json").read_text(encoding="utf-8"))
     names = [f"cl|ass`\n{i}" for i in range(120)]
     y = np.repeat(np.arange(120), 2)
-    report = judge(y, np.where(y % 3, y, 0), names)
+    report = judge_classes(y, np.where(y % 3, y, 0), names)
     assert report["confusion_matrix"] is None
     card = make_card({**description, "labels": names, "test": {"float32": report, "int8": report}})
     rows = [line for line in card.splitlines() if line.startswith("| `")]

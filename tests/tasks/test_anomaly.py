@@ -1,0 +1,111 @@
+"""Anomalies: networks learn a detector's score from normal examples; labels are for validation and test alone."""
+
+import numpy as np
+import pytest
+from sklearn.svm import OneClassSVM
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import ANOMALY, score
+from dendrite_automl.tasks import Task, from_arrays, load_task
+from dendrite_automl.tasks.anomaly import detect_anomalies, distort
+
+SHAPES = [(5,), (1,), (3, 20), (1, 20), (1, 8, 8), (3, 8, 8), (2, 1)]
+
+
+def make_arrays(labels: tuple[str, str] = ("bad", "ok"), *, anomalies_in_train: int = 10) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = {"train": np.repeat([1, 0], [60, anomalies_in_train]), "test": np.repeat([1, 0], [15, 10])}
+    x = {split: rng.normal(size=(len(of), 4)) + np.where(of[:, None] == 0, 4, 0) for split, of in y.items()}
+    return {f"X_{split}": x[split] for split in y} | {f"y_{split}": np.array(labels)[y[split]] for split in y}
+
+
+def make_task(**changes: int) -> Task:
+    arrays = make_arrays(**changes)
+    return from_arrays(*(arrays[name] for name in ("X_train", "y_train", "X_test", "y_test")), problem=ANOMALY)
+
+
+def test_train_has_normal_examples_and_distorted_ones_with_the_score_of_a_detector() -> None:
+    plain = make_task()
+    task = detect_anomalies(plain)
+    normal = plain.train.x[plain.train.y == 1]
+    assert (task.problem, task.classes, task.target) == (ANOMALY, ("score",), None)
+    np.testing.assert_array_equal(task.train.x[: len(normal)], normal)
+    assert len(task.train) == 5 * len(normal)
+    raw = -OneClassSVM(nu=0.1).fit(normal).score_samples(task.train.x)
+    own = raw[: len(normal)]
+    np.testing.assert_allclose(task.train.y, (raw - own.mean()) / own.std(), atol=1e-5)
+    assert any("8 training examples that are not normal are left out" in note for note in task.notes)
+    assert any("whose AUC is 100.0 % on validation" in note for note in task.notes)
+
+
+def test_validation_and_test_keep_their_examples_and_say_which_are_anomalies() -> None:
+    plain = make_task()
+    task = detect_anomalies(plain, "OK")
+    for split, before in ((task.val, plain.val), (task.open_test(), plain.open_test())):
+        np.testing.assert_array_equal(split.x, before.x)
+        np.testing.assert_array_equal(split.y, before.y != 1)
+    assert task.fingerprint != plain.fingerprint
+    assert detect_anomalies(plain).fingerprint == task.fingerprint
+
+
+def test_a_train_of_normal_examples_alone_is_validated_on_distorted_ones() -> None:
+    task = detect_anomalies(make_task(anomalies_in_train=0))
+    assert task.val.y.mean() == 0.5
+    assert any("validation has none; distorted normal examples stand for them" in note for note in task.notes)
+
+
+@pytest.mark.parametrize(
+    ("normal", "says"),
+    [
+        ("fine", 'normal: expected a class "fine", got bad, ok'),
+        ("bad", 'expected at least 5 training examples of the class "bad", got 2'),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(normal: str, says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        detect_anomalies(make_task(anomalies_in_train=3), normal)
+
+
+def test_a_normal_class_has_to_be_named_if_none_has_a_usual_name() -> None:
+    with pytest.raises(
+        RequestError, match=r"expected a class named normal, ok, good, healthy, 0, got yes, no, .* --normal CLASS"
+    ):
+        detect_anomalies(load_task("keywords"))
+
+
+def only(kind: slice) -> Task:
+    """Test has normal examples alone, or anomalies alone."""
+    arrays = make_arrays()
+    few = {**arrays, "X_test": arrays["X_test"][kind], "y_test": arrays["y_test"][kind]}
+    return from_arrays(*(few[name] for name in ("X_train", "y_train", "X_test", "y_test")), problem=ANOMALY)
+
+
+def test_a_test_split_without_anomalies_is_about_distorted_examples_and_says_so() -> None:
+    task = detect_anomalies(only(slice(15)))
+    assert task.about.endswith("; the anomalies of test are distorted normal examples")
+    assert task.open_test().y.tolist() == [0] * 15 + [1] * 15
+    np.testing.assert_array_equal(task.open_test().x, task.open_test().x)
+    with pytest.raises(RequestError, match="expected normal examples in test, got none"):
+        detect_anomalies(only(slice(15, None)))
+
+
+def test_one_class_is_normal_whatever_its_name() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    task = detect_anomalies(from_arrays(x, np.full(60, "pump 7"), x[:9], np.full(9, "pump 7"), problem=ANOMALY))
+    assert task.val.y.mean() == task.open_test().y.mean() == 0.5
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_distorted_examples_of_any_shape_are_finite_and_differ(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=(200, *shape)).astype(np.float32)
+    found = distort(x, np.random.default_rng(1))
+    assert (found.shape, found.dtype) == (x.shape, np.float32)
+    assert np.isfinite(found).all()
+    assert (found != x).reshape(len(x), -1).any(1).mean() > 0.9
+    np.testing.assert_array_equal(found, distort(x, np.random.default_rng(1)))
+
+
+def test_a_detector_of_digits_finds_other_digits() -> None:
+    task = detect_anomalies(load_task("digits"))
+    raw = OneClassSVM(nu=0.1).fit(load_task("digits").train.x[load_task("digits").train.y == 0].reshape(87, -1))
+    assert score("auc", task.val.y, -raw.score_samples(task.val.x.reshape(len(task.val), -1)), 1) > 0.99
