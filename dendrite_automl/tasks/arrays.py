@@ -273,8 +273,7 @@ def _label_names(arrays: Mapping[str, NDArray[Any]], problem: str | None, where:
     if problem == ANOMALY:
         others = [_texts(arrays[key]) for key in ("y_val", "y_test") if key in arrays]
         labels = np.unique(np.concatenate([y, *(each for each in others if each.dtype.kind == y.dtype.kind)]))
-    if problem != ANOMALY:
-        check_classes(len(labels), f"{where}: y_train")
+    check_classes(len(labels), f"{where}: y_train", one_class=problem == ANOMALY)
     return labels
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import ANOMALY
 from dendrite_automl.tasks.anywhere import REST, WORD, Source, place_anywhere
 from dendrite_automl.tasks.clips import check_features, feature_shape, read_features, read_heads
 from dendrite_automl.tasks.features import FeatureSettings
@@ -59,8 +60,8 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     options.refuse_all_but(OPTIONS, f"{folder}, a folder of recordings")
     _need_library()
     settings = FeatureSettings.make(options.features or "mfcc", _rate(options))
-    naming = Naming.make(options.label_pattern, options.groups)
-    recordings = find_recordings(folder, SUFFIXES, naming)
+    naming, one_class = Naming.make(options.label_pattern, options.groups), options.problem == ANOMALY
+    recordings = find_recordings(folder, SUFFIXES, naming, one_class=one_class)
     heads = read_heads([one.path for one in recordings], folder)
     plan = _make_plan(options, settings, [heads[one.path] for one in recordings if one.split == "train"], folder)
     advice = "take a longer --stride" if options.anywhere is None else "take fewer windows with --anywhere"
@@ -80,7 +81,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     if options.anywhere is not None:
         parts = {split: place_anywhere(sources, options.anywhere, BACKGROUND) for split, sources in parts.items()}
         notes.append(_anywhere_note(parts["train"], plan))
-    classes = class_names([source.label for source in parts["train"]])
+    classes = class_names([source.label for split in (parts if one_class else ("train",)) for source in parts[split]])
     for split, sources in parts.items():
         check_clips(sum(len(source.starts) for source in sources), split)
     tested = parts["test"]
@@ -94,7 +95,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
     train, val = (Split(x=scale.apply(heard[split].x), y=heard[split].y) for split in ("train", "val"))
     digests, test_level = check_features(tested, plan, settings, scale, folder)
     notes.append(_quiet_note(parts, {**{split: found.level for split, found in read.items()}, "test": test_level}, folder))
-    notes += class_notes(train.y, val.y, classes)
+    notes += () if one_class else class_notes(train.y, val.y, classes)
     names = {split: [_name(parts[split][i], folder) for i in which] for split, which in origins.items()}
     notes = [*split_notes(train, val, lambda: digests, len(digests), names), *notes]
 
@@ -106,6 +107,7 @@ def read_audio(path: str | Path, options: ReadOptions) -> Task:
         name=folder.resolve().name,
         about=f"{folder.resolve().name} (user data): {len(recordings):,} recordings, {settings.preset}",
         classes=classes,
+        one_class=one_class,
         train=train,
         val=val,
         preprocessing={

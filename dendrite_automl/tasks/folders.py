@@ -93,8 +93,11 @@ def flat_folders(folder: Path) -> dict[str, Path]:
     return named if "train" in named and len(named) > 1 else {"": folder}
 
 
-def read_folder(folder: Path, suffixes: tuple[str, ...]) -> FolderSplits:
+def read_folder(folder: Path, suffixes: tuple[str, ...], *, one_class: bool = False) -> FolderSplits:
     """Files with one of the suffixes, by split; without a test split a fifth of each class is split off, fixed for good.
+
+    Args:
+        one_class: train may lack some of the classes, as for `detect_anomalies`.
 
     Raises:
         RequestError: a class without files, with too few of them for all splits, or too few or too many classes.
@@ -104,7 +107,7 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> FolderSplits:
 
     def listed(path: Path) -> LabelledFiles:
         nonlocal passed_over
-        files, others = _list_classes(path, suffixes)
+        files, others = _list_classes(path, suffixes, one_class)
         passed_over += others
         return files
 
@@ -124,10 +127,10 @@ def read_folder(folder: Path, suffixes: tuple[str, ...]) -> FolderSplits:
     return FolderSplits(train=splits["train"], val=splits.get("val"), test=splits["test"], passed_over=passed_over)
 
 
-def _list_classes(folder: Path, suffixes: tuple[str, ...]) -> tuple[LabelledFiles, int]:
+def _list_classes(folder: Path, suffixes: tuple[str, ...], one_class: bool) -> tuple[LabelledFiles, int]:
     """All files of all classes, and the number of other files next to them."""
     folders = sub_folders(folder)
-    check_classes(len(folders), f"{folder}: one sub-folder per class")
+    check_classes(len(folders), f"{folder}: one sub-folder per class", one_class=one_class)
     paths: list[Path] = []
     labels: list[str] = []
     others = 0

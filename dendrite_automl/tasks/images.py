@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import ANOMALY
 from dendrite_automl.tasks.arrays import Origin, make_array_task
 from dendrite_automl.tasks.folders import FolderSplits, LabelledFiles, read_folder
 from dendrite_automl.tasks.naming import Naming
@@ -59,7 +60,7 @@ def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
     """
     folder, options = Path(path), options or ReadOptions()
     options.refuse_all_but(OPTIONS, f"{folder}, a folder of images")
-    splits, shared = _find(folder, Naming.make(options.label_pattern, options.groups))
+    splits, shared = _find(folder, Naming.make(options.label_pattern, options.groups), one_class=options.problem == ANOMALY)
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     paths = [file for part in parts.values() if part is not None for file in part.paths]
     form, notes = _choose_form([_read_head(file) for file in paths], options, str(folder))
@@ -86,14 +87,14 @@ def read_images(path: str | Path, options: ReadOptions | None = None) -> Task:
             name: [str(file.relative_to(folder)) for file in part.paths] for name, part in parts.items() if part is not None
         },
     )
-    return make_array_task(arrays, origin, reread=lambda: _load(splits.test, "test", form))
+    return make_array_task(arrays, origin, reread=lambda: _load(splits.test, "test", form), problem=options.problem)
 
 
-def _find(folder: Path, naming: Naming) -> tuple[FolderSplits, tuple[str, ...]]:
+def _find(folder: Path, naming: Naming, *, one_class: bool) -> tuple[FolderSplits, tuple[str, ...]]:
     """The files of each split, and notes on groups in two of them."""
     if naming.pattern is None:
-        return read_folder(folder, SUFFIXES), ()
-    found = find_recordings(folder, SUFFIXES, naming)
+        return read_folder(folder, SUFFIXES, one_class=one_class), ()
+    found = find_recordings(folder, SUFFIXES, naming, one_class=one_class)
 
     def part(split: str) -> LabelledFiles:
         mine = [one for one in found if one.split == split]

@@ -55,7 +55,9 @@ class Recording:
         return str(self.path) if self.speaker is None else self.speaker
 
 
-def find_recordings(folder: Path, suffixes: tuple[str, ...], naming: Naming | None = None) -> list[Recording]:
+def find_recordings(
+    folder: Path, suffixes: tuple[str, ...], naming: Naming | None = None, *, one_class: bool = False
+) -> list[Recording]:
     """Every file with one of the suffixes, in an order that does not depend on the machine, with its split.
 
     Splits are those of folders `train`, `test` and `val` (or `training`, `testing`, `validation`), or of the lists of Speech
@@ -64,6 +66,9 @@ def find_recordings(folder: Path, suffixes: tuple[str, ...], naming: Naming | No
     class comes before the first dot. If `naming` tells the class, the files are directly in the folder, or in folders `train`,
     `test` and `val`; if it tells a group, no group is on two sides. Folders whose names begin with "_" are not classes.
 
+    Args:
+        one_class: train may lack some of the classes, as for `detect_anomalies`.
+
     Raises:
         RequestError: no such folders, a class without files or with too few of them, lists that match no file, or names
             that do not match `naming`.
@@ -71,19 +76,22 @@ def find_recordings(folder: Path, suffixes: tuple[str, ...], naming: Naming | No
     naming = naming or Naming()
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name that is too long
         raise RequestError(f"data: expected a folder, got {folder}; check the path")
-    return _with_splits(_find(folder, suffixes, naming), folder, naming.group)
+    return _with_splits(_find(folder, suffixes, naming, one_class), folder, naming.group, one_class=one_class)
 
 
-def _find(folder: Path, suffixes: tuple[str, ...], naming: Naming) -> list[Recording]:
+def _find(folder: Path, suffixes: tuple[str, ...], naming: Naming, one_class: bool) -> list[Recording]:
     """All files, with the splits that the folder brings."""
     if naming.has_label:
         return _named(_in_flat(folder, suffixes), naming, folder)
     flat = _flat_splits(folder, suffixes)
     found = flat or split_folders(folder)
     if not found:
-        return _by_lists(folder, _named(_in_classes(folder, suffixes), naming, folder))
-    read = _in_names if flat else _in_classes
-    recordings = [replace(one, split=split) for split, part in found.items() for one in read(part, suffixes)]
+        return _by_lists(folder, _named(_in_classes(folder, suffixes, one_class), naming, folder))
+    recordings = [
+        replace(one, split=split)
+        for split, part in found.items()
+        for one in (_in_names(part, suffixes) if flat else _in_classes(part, suffixes, one_class))
+    ]
     return _named(recordings, naming, folder)
 
 
@@ -150,10 +158,10 @@ def _in_names(folder: Path, suffixes: tuple[str, ...]) -> list[Recording]:
     return [Recording(path=folder / name, label=name.split(".")[0]) for name in _files(folder, suffixes)]
 
 
-def _in_classes(folder: Path, suffixes: tuple[str, ...]) -> list[Recording]:
+def _in_classes(folder: Path, suffixes: tuple[str, ...], one_class: bool) -> list[Recording]:
     found: list[Recording] = []
     folders = [path for path in sub_folders(folder) if not path.name.startswith("_")]
-    check_classes(len(folders), f"{folder}: one sub-folder per class")
+    check_classes(len(folders), f"{folder}: one sub-folder per class", one_class=one_class)
     for path in folders:
         check_names([path.name], str(folder))
         names = _files(path, suffixes)
@@ -182,16 +190,18 @@ def _by_lists(folder: Path, recordings: list[Recording]) -> list[Recording]:
     return listed_ones
 
 
-def _with_splits(recordings: list[Recording], folder: Path, what: str | None = None) -> list[Recording]:
+def _with_splits(
+    recordings: list[Recording], folder: Path, what: str | None = None, *, one_class: bool = False
+) -> list[Recording]:
     """Split off test and validation from the rest where they are missing; `what` a group is, for messages."""
     given = {one.split for one in recordings}
     missing = [(split, share) for split, share in (("test", TEST_SHARE), ("val", VAL_SHARE)) if split not in given]
     known = [one for one in recordings if one.split in ("val", "test")]
     pool = [one for one in recordings if one.split not in ("val", "test")]
     names = class_names([one.label for one in pool])
-    check_classes(len(names), f"{folder}: train")
+    check_classes(len(names), f"{folder}: train", one_class=one_class)
     unseen = sorted({one.label for one in known} - set(names))
-    if unseen:
+    if unseen and not one_class:
         raise RequestError(f"{folder}: expected only classes of train in the other splits, got {listed(unseen)}")
     check_members(_classes(pool, names), names, 1 + len(missing), str(folder))
     for split, share in missing:

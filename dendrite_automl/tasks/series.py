@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import ANOMALY
 from dendrite_automl.tasks.leakage import class_notes, digest_examples, regression_note, split_notes
 from dendrite_automl.tasks.logs import Piece, like, make_log, measure_rate, read_frame
 from dendrite_automl.tasks.long_table import read_long_table
@@ -80,7 +81,7 @@ def read_series(path: str | Path, options: ReadOptions) -> Task:
         pieces = read_long_table(place, options)
         return _make(place, options, lambda split: pieces[split], lambda: read_long_table(place, options)["test"])
     options.refuse_all_but(OPTIONS, f"{place}, a folder of CSV files")
-    recordings = find_recordings(place, (".csv",))
+    recordings = find_recordings(place, (".csv",), one_class=options.problem == ANOMALY)
     _check_durations(options)
     task = _make(
         place, options, lambda split: _read_files(recordings, split, place), lambda: _read_files(recordings, "test", place)
@@ -94,7 +95,8 @@ def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable
     classes = class_names([piece_label for part in parts.values() for piece_label in part.labels])
     known = parts["train"].values
     target = None if known is None else fit_target(str(options.target), known, f"{place.name}: windows of train")
-    if target is None:
+    one_class = options.problem == ANOMALY
+    if target is None and not one_class:
         check_members(_indices(parts["train"].labels, classes), classes, 1, f"{place.name}: windows of train")
     windows, scale = (parts["train"], parts["val"]), fit_standardisation(parts["train"].x)
 
@@ -105,12 +107,13 @@ def _make(place: Path, options: ReadOptions, read: Reader, reread_test: Callable
 
     train, val = map(split_of, windows)
     test = parts["test"].x
-    about_y = (regression_note(target),) if target else class_notes(train.y, val.y, classes)
+    about_y = (regression_note(target),) if target else () if one_class else class_notes(train.y, val.y, classes)
     leaks = split_notes(train, val, lambda: digest_examples(test, scale), len(test))
     return make_task(
         name=place.resolve().stem if place.is_file() else place.resolve().name,
         about=f"{place.resolve().name} (user data): windows of {plan.samples} samples at {plan.rate_hz:g} Hz",
         classes=classes,
+        one_class=one_class,
         train=train,
         val=val,
         preprocessing={

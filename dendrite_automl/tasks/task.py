@@ -127,8 +127,8 @@ def make_task(
     Raises:
         RequestError: fewer than 2 or more than `MAX_CLASSES` classes, or one whose name is not plain.
     """
-    if target is None and not one_class:
-        check_classes(len(classes), name)
+    if target is None:
+        check_classes(len(classes), name, one_class=one_class)
     check_names(classes, name)
     return Task(
         name=make_line(name),
@@ -147,14 +147,17 @@ def make_task(
     )
 
 
-def check_classes(count: int, where: str) -> None:
+def check_classes(count: int, where: str, *, one_class: bool = False) -> None:
     """A classifier needs two classes, and a tiny one cannot tell thousands apart.
+
+    Args:
+        one_class: a single class is enough, as for `detect_anomalies`.
 
     Raises:
         RequestError: fewer than 2, or more than `MAX_CLASSES`.
     """
-    if count < 2:
-        raise RequestError(f"{where}: expected at least 2 classes, got {count}")
+    if count < (1 if one_class else 2):
+        raise RequestError(f"{where}: expected at least {1 if one_class else 2} classes, got {count}")
     if count > MAX_CLASSES:
         raise RequestError(
             f"{where}: expected at most {MAX_CLASSES:,} classes, got {count:,}; if they are measured values, add "

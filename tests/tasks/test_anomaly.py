@@ -1,13 +1,19 @@
 """Anomalies: networks learn a detector's score from normal examples; labels are for validation and test alone."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.svm import OneClassSVM
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.metrics import ANOMALY, score
-from dendrite_automl.tasks import Task, from_arrays, load_task
+from dendrite_automl.tasks import ReadOptions, Task, from_arrays, load_task, read_data
 from dendrite_automl.tasks.anomaly import detect_anomalies, distort
+from tests.tasks.sounds import RATE, tone, write_wave
 
 SHAPES = [(5,), (1,), (3, 20), (1, 20), (1, 8, 8), (3, 8, 8), (2, 1)]
 
@@ -109,3 +115,38 @@ def test_a_detector_of_digits_finds_other_digits() -> None:
     task = detect_anomalies(load_task("digits"))
     raw = OneClassSVM(nu=0.1).fit(load_task("digits").train.x[load_task("digits").train.y == 0].reshape(87, -1))
     assert score("auc", task.val.y, -raw.score_samples(task.val.x.reshape(len(task.val), -1)), 1) > 0.99
+
+
+def write_csv(path: Path, rng: np.random.Generator, broken: bool) -> None:
+    frame = pd.DataFrame({"time": np.arange(200) / 50, "x": rng.normal(size=200) * (3 if broken else 1)})
+    frame.to_csv(path.with_suffix(".csv"), index=False)
+
+
+def write_image(path: Path, rng: np.random.Generator, broken: bool) -> None:
+    pixels = rng.integers(0, 255 if broken else 60, (8, 8)).astype(np.uint8)
+    Image.fromarray(pixels).save(path.with_suffix(".png"))
+
+
+def write_sound(path: Path, rng: np.random.Generator, broken: bool) -> None:
+    write_wave(path.with_suffix(".wav"), tone(2000.0 if broken else 500.0, 0.3) + rng.normal(0, 0.01, (round(0.3 * RATE), 1)))
+
+
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [(write_csv, {"window_seconds": 1.0}), (write_image, {}), (write_sound, {"rate_hz": float(RATE)})],
+    ids=["series", "images", "audio"],
+)
+def test_folders_may_have_anomalies_in_test_alone(tmp_path: Path, write: Any, options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    for split, kind, count in (("train", "good", 12), ("test", "good", 4), ("test", "crack", 3), ("test", "dent", 3)):
+        folder = tmp_path / split / kind
+        folder.mkdir(parents=True)
+        for i in range(count):
+            write(folder / str(i), rng, kind != "good")
+    read = read_data(str(tmp_path), ReadOptions(problem=ANOMALY, **options))
+    task = detect_anomalies(read)
+    assert read.classes == ("crack", "dent", "good")
+    assert task.open_test().y.mean() == pytest.approx(0.6)
+    assert task.val.y.mean() == 0.5
+    with pytest.raises(RequestError, match="expected at least 2 classes, got 1"):
+        read_data(str(tmp_path), ReadOptions(**options))
