@@ -42,6 +42,11 @@ def title_of(metric: str) -> str:
     return _TITLES.get(metric, metric.replace("_", " "))
 
 
+def figure_of(metric: str) -> str:
+    """What test splits are judged by, as it is shown, for a search by some metric: the first of its problem."""
+    return title_of(METRICS_OF[problem_of(metric)][0])
+
+
 def answer(metric: str, outputs: Numbers) -> Numbers:
     """What a network says of each example.
 

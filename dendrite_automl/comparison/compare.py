@@ -29,6 +29,7 @@ from dendrite_automl.comparison.sides import (
 )
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import pareto_front
+from dendrite_automl.metrics import figure_of
 from dendrite_automl.run import Run
 from dendrite_automl.run.confirmed import confirmed_front
 
@@ -84,6 +85,7 @@ def compare(run: Run, other: Run | None = None, *, force: bool = False) -> Compa
         share=(held, 1 - held),
         work=(first.work, second.work),
         samples=len(labels),
+        figure=figure_of(run.metric),
         warnings=tuple(problems),
     )
 

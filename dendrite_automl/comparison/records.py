@@ -118,6 +118,7 @@ class Comparison:
         share: fraction of the joint front that each side holds.
         work: of each side's search.
         samples: number of samples in the test split.
+        figure: what `test_accuracy` is: accuracy, R² or AUC.
         warnings: objections overridden by `force`.
     """
 
@@ -130,6 +131,7 @@ class Comparison:
     share: tuple[float, float]
     work: tuple[Work, Work]
     samples: int
+    figure: str = "accuracy"
     warnings: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:

@@ -74,6 +74,7 @@ class SearchComparison:
         seeds: of these searches.
         work: of each side's searches, on average.
         samples: number of samples in the test split.
+        figure: what `test_accuracy` is: accuracy, R² or AUC.
         left_out: (axis, budget) at which some search has no network.
         warnings: objections overridden by `force`.
     """
@@ -87,6 +88,7 @@ class SearchComparison:
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
     work: tuple[Work, Work]
     samples: int
+    figure: str = "accuracy"
     left_out: tuple[tuple[str, float], ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -30,6 +30,7 @@ from dendrite_automl.comparison.sides import (
     what_differs,
 )
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import figure_of
 from dendrite_automl.run import Run, why_unfinished
 
 _MAY_DIFFER = ("seed", "seconds", "data")  # the content of the data counts, not where it was
@@ -115,6 +116,7 @@ def _compared(first: _Method, second: _Method, words: tuple[str, str], warnings:
         seeds=(_seeds(first.runs), _seeds(second.runs)),
         work=(first.work, second.work),
         samples=len(first.runs[0].predictions()[0]),
+        figure=figure_of(first.runs[0].metric),
         left_out=tuple(left_out),
         warnings=warnings,
     )

@@ -20,12 +20,12 @@ def print_comparison(found: Comparison, file: TextIO | None = None) -> None:
     first, second = found.sides
     for warning in found.warnings:
         print(f"WARNING: {warning}", file=file)
-    chosen = "Test accuracy of the network with the best confirmed validation accuracy"
+    chosen = f"Test {found.figure} of the network with the best confirmed validation {found.figure}"
     print(f"{chosen}, {found.samples:,} test samples; * with dendrites\n", file=file)
     header, *rows = comparison_rows(found)
     print_rows(header, rows, file)
-    print(f"\nSize needed for an accuracy: {second} / {first}, above 1 where {first} is smaller\n", file=file)
-    print_rows(["accuracy", "in", first, second, "ratio (95 %)"], [_sizes(size) for size in found.size_for], file)
+    print(f"\nSize needed for an {found.figure}: {second} / {first}, above 1 where {first} is smaller\n", file=file)
+    print_rows([found.figure, "in", first, second, "ratio (95 %)"], [_sizes(size) for size in found.size_for], file)
     volume, share, work = found.volume, found.share, found.work
     print(
         f"\nhypervolume (test): {first} {volume.first:.4f}, {second} {volume.second:.4f}, difference {volume.difference:+.4f} "

@@ -14,7 +14,7 @@ from dendrite_automl.comparison import Comparison, compare, describe_kind
 from dendrite_automl.description import FORMAT, read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.front import DEFAULT_OBJECTIVES, Objective, pareto_front
-from dendrite_automl.metrics import title_of
+from dendrite_automl.metrics import figure_of, title_of
 from dendrite_automl.plain import make_plain
 from dendrite_automl.report.cloud import Cloud, thin_networks
 from dendrite_automl.report.compare_table import comparison_rows
@@ -59,6 +59,7 @@ def make_page(run: Run) -> str:
         run=run,
         name=run.path.name,
         metric=title_of(run.metric),
+        figure=figure_of(run.metric),
         budget=run.info.goal.budget,
         arms=run.info.arms,
         rows=rows,
@@ -160,7 +161,7 @@ def _differences(found: Comparison, costs: Mapping[str, str]) -> list[Plot]:
     reach = min(15.0, max(1.0, *map(abs, ends)) * 1.1)
     return [
         Plot(
-            label=f"difference of test accuracy at budgets of {costs[axis]}, with 95 % intervals",
+            label=f"difference of test {found.figure} at budgets of {costs[axis]}, with 95 % intervals",
             x_label=f"budget of {costs[axis]}",
             y_label=f"{found.sides[0]} minus {found.sides[1]} (points)",
             y_range=(-reach, reach),

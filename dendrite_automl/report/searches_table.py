@@ -25,7 +25,7 @@ def print_search_comparison(found: SearchComparison, file: TextIO | None = None)
     for warning in found.warnings:
         print(f"WARNING: {warning}", file=file)
     how = f"{counts[0]} searches, in pairs" if found.is_paired else f"{counts[0]} and {counts[1]} searches, not paired"
-    chosen = "Mean test accuracy of the networks with the best confirmed validation accuracy"
+    chosen = f"Mean test {found.figure} of the networks with the best confirmed validation {found.figure}"
     print(f"{chosen}; {how}; {found.samples:,} test samples; * with dendrites in most searches\n", file=file)
     header = ["budget", f"{first} %", f"{second} %", "difference, points (95 %)", "p (Holm)", "better : worse"]
     print_rows([*header, "between searches", "detectable"], [_accuracies(at) for at in found.accuracy_at], file)

@@ -10,7 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from dendrite_automl.devices import RUNTIMES
-from dendrite_automl.metrics import METRICS, METRICS_OF, problem_of, title_of
+from dendrite_automl.metrics import METRICS, figure_of, title_of
 
 _ON_TEST = ("test_accuracy", "test_accuracy_int8")
 _WIDE = 160  # columns where the output is not a terminal
@@ -58,7 +58,7 @@ def print_front(
         table.add_row(row["snapshot"], row["arm"], *accuracies, *counts, f"{row['dendrites']:,}", row["schedule"])
     _print(table, file)
     if metric != METRICS[0]:
-        tested = title_of(METRICS_OF[problem_of(metric)][0])
+        tested = figure_of(metric)
         print(f"val % is the {title_of(metric)} that the search optimised; test % and int8 % are {tested}", file=file)
     if runtime != RUNTIMES[0]:
         print("RAM B: of the int8 C code, arena and stack (runtime c)", file=file)

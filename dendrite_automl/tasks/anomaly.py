@@ -1,7 +1,7 @@
 """Anomalies: networks learn what a one-class support vector machine says of inputs, from normal examples alone.
 
-A network of a few hundred parameters cannot hold the support vectors, but it can learn the score that they give. Networks that
-learnt to tell normal examples from distorted ones instead were worse on every data set that was tried (benchmarks/problems.py).
+A network of a few hundred parameters cannot hold the support vectors, but it can learn the score that they give
+(benchmarks/problems.py).
 """
 
 from __future__ import annotations
