@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dendrite_automl.api import search
+from dendrite_automl.devices import RUNTIMES
 from dendrite_automl.errors import BudgetUnreachable, RequestError
 from dendrite_automl.run import Run
 
@@ -30,7 +31,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
 
     Args:
         budget: upper limits, as for `search`.
-        device, space, set_knobs, trials, seconds, epochs, replicates, confirm, finish, arms, metric: as for `search`.
+        device, runtime, space, set_knobs, trials, seconds, epochs, replicates, confirm, finish, arms, metric: as for `search`.
         workers, accelerator: as for `search`.
         int8: predict with the int8 file instead of the float32 one.
         test_size: share of the examples to hold out as the test split.
@@ -52,6 +53,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         budget: str = "2k-params",
         *,
         device: str | None = None,
+        runtime: str = RUNTIMES[0],
         space: str | None = None,
         set_knobs: list[str] | None = None,
         trials: int = 40,
@@ -72,6 +74,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     ) -> None:
         self.budget = budget
         self.device = device
+        self.runtime = runtime
         self.space = space
         self.set_knobs = set_knobs
         self.trials = trials
@@ -119,6 +122,7 @@ class CompressedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
                     data=data,
                     budget=self.budget,
                     device=self.device,
+                    runtime=self.runtime,
                     space=self.space,
                     set_knobs=self.set_knobs,
                     trials=self.trials if self.seconds is None else None,

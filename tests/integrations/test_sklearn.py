@@ -103,7 +103,7 @@ def test_scikit_learns_checks_with_searches(check: Any, estimator: Any) -> None:
 def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     x, y = make_blobs(300, 4, centers=3, random_state=0)
     labels = np.array(["left", "middle", "right"])[y]
-    one = small(trials=2, epochs=12, space="tabular_mlp", out=tmp_path / "run")
+    one = small(trials=2, epochs=12, space="tabular_mlp", out=tmp_path / "run", runtime="c")
     with pytest.raises(NotFittedError):
         one.predict(x)
     model = make_pipeline(MinMaxScaler(), one).fit(x, labels)
@@ -120,6 +120,7 @@ def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.Captur
     assert fitted.front_["params"].max() <= 1000
     assert da.load_run(fitted.run_path_).best().path
     assert fitted.description_["labels"] == ["left", "middle", "right"]
+    assert fitted.description_["runtime"] == "c"
     with pytest.raises(ValueError, match="expected a new folder"):
         clone(one).fit(x, labels)
 
@@ -130,6 +131,7 @@ def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.Captur
         ({"budget": "2k-parms"}, "budget"),
         ({"budget": "1-params"}, "expected at least one network"),
         ({"device": "nothing"}, "device"),
+        ({"runtime": "d"}, "runtime"),
         ({"arms": "both"}, "arms"),
         ({"space": "keywords_conv2d"}, "axes"),
     ],
