@@ -81,7 +81,7 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def find_forms(layers: Sequence[Layer], stride: int) -> set[str]:
-    """The kernels that layers with this stride along a row need, see layers.c.j2."""
+    """The kernels that layers with this stride along a row need, see sums.c.j2."""
     forms = {"block"} if stride == 1 and _assembled(layers, 16) else set[str]()
     for g in _geometries(layers):
         if g.stride[1] == stride and not is_single(g):
