@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from dendrite_automl.comparison import Comparison, SearchComparison, compare, compare_searches
     from dendrite_automl.devices import DeviceProfile
     from dendrite_automl.export.artifact.hub import export_hub
-    from dendrite_automl.export.artifact.verify import verify_artifact
     from dendrite_automl.integrations.sklearn import CompressedClassifier, CompressedDetector, CompressedRegressor
     from dendrite_automl.measure.growth import estimate_growth
     from dendrite_automl.run import Run, load_run
+    from dendrite_automl.runtimes.verify import verify_artifact
     from dendrite_automl.space import SearchSpace, load_space
     from dendrite_automl.streaming.listen import stream
     from dendrite_automl.tasks import Task, load_task
@@ -95,7 +95,7 @@ _HOMES = {
     "search": "api",
     "search_repeatedly": "api",
     "stream": "streaming.listen",
-    "verify_artifact": "export.artifact.verify",
+    "verify_artifact": "runtimes.verify",
 }
 
 

@@ -66,6 +66,9 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
         "strides": {
             stride: find_forms(layers, stride) for stride in sorted(strides | {1} if _assembled(layers, 16) else strides)
         },
+        "depthwise": _depthwise(layers),
+        "linear": any(not x.sets and not x.squash and is_single(x.geometry) for x in layers),
+        "one_line": all(g.kernel[0] == 1 for g in _geometries(layers)),
         "patches": {tile: _patch(edged, tile) for tile in (0, 4, 8, 16)},
         "assembled": {tile: _assembled(layers, tile) for tile in (4, 8, 16)},
         "most_sets": max((len(x.sets) for x in layers), default=0),
@@ -78,13 +81,20 @@ def find_limits(steps: Sequence[Step]) -> dict[str, Any]:
 
 
 def find_forms(layers: Sequence[Layer], stride: int) -> set[str]:
-    """The kernels that layers with this stride along a row need, see layers.c.j2."""
+    """The kernels that layers with this stride along a row need, see sums.c.j2."""
     forms = {"block"} if stride == 1 and _assembled(layers, 16) else set[str]()
     for g in _geometries(layers):
         if g.stride[1] == stride and not is_single(g):
             forms |= {"block"} if g.group_out > 1 else set()
             forms.add("any" if g.dilation[1] > 1 else "square" if g.kernel == (3, 3) else "lines")
     return forms
+
+
+def _depthwise(layers: Sequence[Layer]) -> dict[int, set[str]]:
+    """The forms of depthwise layers without dendrites, by their stride along a row: those that have kernels of their own."""
+    plain = [x for x in layers if not x.sets and not x.squash and (x.geometry.group_in, x.geometry.group_out) == (1, 1)]
+    found = {stride: find_forms([x for x in plain if x.geometry.dilation[1] == 1], stride) - {"block"} for stride in (1, 2)}
+    return {stride: forms for stride, forms in found.items() if forms}
 
 
 def _geometries(layers: Sequence[Layer]) -> list[Geometry]:

@@ -98,8 +98,8 @@ def spaces(options: argparse.Namespace) -> int:
 
     if options.check is not None or options.describe is not None:
         return _survey(options)
-    if options.budget is not None or options.device is not None:
-        raise RequestError("spaces: --budget and --device need --describe NAME")
+    if options.budget is not None or options.device is not None or options.runtime is not None:
+        raise RequestError("spaces: --budget, --device and --runtime need --describe NAME")
     spaces = [load_space(name) for name in available_spaces()]
     rows = [
         {
@@ -118,13 +118,16 @@ def spaces(options: argparse.Namespace) -> int:
 
 def _survey(options: argparse.Namespace) -> int:
     from dendrite_automl.budget import Budget
-    from dendrite_automl.devices import get_device
-    from dendrite_automl.feasibility.survey import check_file, survey_space
+    from dendrite_automl.devices import RUNTIMES, get_device
+    from dendrite_automl.feasibility.survey import check_file, name_classes, survey_space
     from dendrite_automl.report.table import print_catalogue
+    from dendrite_automl.runtimes import make_runtime
     from dendrite_automl.space import load_space
 
     if options.check is not None and options.describe is not None:
         raise RequestError("spaces: expected --check or --describe, got both")
+    if options.runtime not in (None, *RUNTIMES):
+        raise RequestError(f'runtime: expected one of {", ".join(RUNTIMES)}, got "{options.runtime}"')
     device = get_device(options.device) if options.device is not None else None
     budget = Budget.parse(options.budget) if options.budget is not None else Budget()
     budget = budget.with_defaults(device.limits()) if device else budget
@@ -136,7 +139,8 @@ def _survey(options: argparse.Namespace) -> int:
         else:
             print(f"{options.check}: a space of {space.size:,} points over {space.backbone}")
         return 0
-    found = survey_space(space, budget, device)
+    runtime = None if options.runtime is None else make_runtime(options.runtime, name_classes(space))
+    found = survey_space(space, budget, device, runtime)
     if options.json:
         print(json.dumps(found))
         return 0
@@ -148,7 +152,8 @@ def _survey(options: argparse.Namespace) -> int:
         print(f"{which} network: {found[which]['params']:,} parameters, {found[which]['macs']:,} MACs")
     print(f"half of {found['sampled']} random points end with at most {found['median_params'] or 0:,} parameters")
     if budget.limits:
-        print(f"within {budget}: {found['share_that_fits']:.0%} of them; a search moves the others to sizes that fit")
+        of = f" (flash and RAM of runtime {runtime.name})" if runtime else ""
+        print(f"within {budget}{of}: {found['share_that_fits']:.0%} of them; a search moves the others to sizes that fit")
     return 0
 
 

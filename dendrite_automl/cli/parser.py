@@ -166,6 +166,7 @@ def _add_catalogues(commands: Any) -> None:
     spaces.add_argument("--describe", metavar="NAME", help=about)
     spaces.add_argument("--budget", metavar="B", help="for --describe")
     spaces.add_argument("--device", metavar="NAME", help="for --describe")
+    spaces.add_argument("--runtime", metavar="R", help="for --describe: what needs flash and RAM, as for search")
     tasks = _command(commands, "tasks", "catalogues", "built-in tasks for --task")
     for catalogue in (devices, spaces, tasks):
         _add_json(catalogue)

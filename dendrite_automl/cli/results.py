@@ -156,7 +156,7 @@ def _export_hub(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """Check an artifact."""
-    from dendrite_automl.export.artifact.verify import verify_artifact
+    from dendrite_automl.runtimes.verify import verify_artifact
 
     found = verify_artifact(options.path, signature=options.signature, key=options.key)
     if options.json:

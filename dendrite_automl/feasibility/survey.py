@@ -10,11 +10,12 @@ from typing import Any
 from dendrite_automl.backbones import check_space
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, make_candidate
-from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.devices import RUNTIMES, DeviceProfile
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.repair import Repairer
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.networks.foreign import check_foreign
 from dendrite_automl.result import Cost
 from dendrite_automl.space import Point, SearchSpace
@@ -24,9 +25,14 @@ SAMPLES = 100
 _CLASSES = 10  # if the task that a space names is not a built-in one
 
 
+def name_classes(space: SearchSpace) -> tuple[str, ...]:
+    """Classes of the task that a space was made for; 10 with short names if that is not a built-in task."""
+    return tuple(TASKS[space.task]().classes) if space.task in TASKS else tuple(map(str, range(_CLASSES)))
+
+
 def count_classes(space: SearchSpace) -> int:
-    """Classes of the task that a space was made for; 10 if that is not a built-in task."""
-    return len(TASKS[space.task]().classes) if space.task in TASKS else _CLASSES
+    """How many that are."""
+    return len(name_classes(space))
 
 
 def check_file(space: SearchSpace) -> None:
@@ -39,8 +45,13 @@ def check_file(space: SearchSpace) -> None:
     check_foreign(space, space.input_shape, count_classes(space))
 
 
-def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | None = None) -> dict[str, Any]:
+def survey_space(
+    space: SearchSpace, budget: Budget, device: DeviceProfile | None = None, runtime: Runtime | None = None
+) -> dict[str, Any]:
     """Sizes of a space and its networks, for the input shape that it names.
+
+    Args:
+        runtime: whose flash and RAM count; see `measure_cost`.
 
     Returns:
         `points` and `knobs`; `smallest` and `largest` network (params, macs): the least that any stage reaches, and the largest
@@ -52,7 +63,7 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
     """
     check_file(space)
     classes = count_classes(space)
-    reach = Reach(space, space.input_shape, classes, device)
+    reach = Reach(space, space.input_shape, classes, device, runtime=runtime)
     rng = random.Random(0)
     sizer = reach.sizer(budget)
 
@@ -63,7 +74,7 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
 
     @functools.cache
     def estimate(candidate: Candidate) -> list[Cost]:
-        return estimate_costs(candidate, space.input_shape, classes, device)
+        return estimate_costs(candidate, space.input_shape, classes, device, runtime=runtime)
 
     repairer = Repairer(space, budget, estimate)
     sizes = []
@@ -89,5 +100,6 @@ def survey_space(space: SearchSpace, budget: Budget, device: DeviceProfile | Non
         "sampled": SAMPLES,
         "median_params": round(statistics.median(sizes)) if sizes else None,
         "budget": str(budget),
+        "runtime": runtime.name if runtime else RUNTIMES[0],
         "share_that_fits": fitting / SAMPLES,
     }

@@ -63,12 +63,12 @@ int main(void) {
 """
 
 
-def build(name: str, kind: str | None, placement: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network with all numbers random, two sets of dendrites of a kind on it, or one of a kind on the cell body."""
+def build(name: str, kind: str | None, placement: str, *, cycles: int = 2) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network with all numbers random, some sets of dendrites of a kind on it, or one of a kind on the cell body."""
     torch.manual_seed(0)
     shape, knobs = NETWORKS[name]
     model = build_backbone(name.removesuffix("_pool"), shape, 6, knobs)
-    for _ in range(0 if kind is None else 1 if kind in SOMA_KINDS else 2):
+    for _ in range(0 if kind is None else 1 if kind in SOMA_KINDS else cycles):
         add_untrained_(model, kind=str(kind), placement=placement)
     with torch.no_grad():
         model.train()(torch.randn(8, *shape))

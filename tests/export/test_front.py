@@ -16,7 +16,6 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.errors import AutoMLError, BudgetUnreachable, RequestError
-from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.export.front import ExportPlan, export_front, export_snapshot
 from dendrite_automl.export.label_errors import find_suspects
 from dendrite_automl.export.onnx.write import run_onnx
@@ -26,6 +25,7 @@ from dendrite_automl.networks.weights import save_weights
 from dendrite_automl.report.progress import Progress
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, RunInfo, create_run
+from dendrite_automl.runtimes.verify import verify_artifact
 from dendrite_automl.tasks import Task, load_task
 from dendrite_automl.train.fit import predict
 from tests import factories

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dendrite_automl.backbones import build_backbone
 from dendrite_automl.cli import main
+from dendrite_automl.runtimes import make_runtime
 from dendrite_automl.space import available_spaces
 
 SPACE = """
@@ -50,6 +52,24 @@ def test_describe_counts_what_can_be_counted_by_hand(space, capsys) -> None:
     assert re.search(r"within params <= 50: \d+%", out)
 
 
+def test_a_budget_is_of_the_runtime_that_is_named(space, capsys) -> None:
+    sizes = []
+    for hidden in (2, 4):
+        model = build_backbone("mlp", (5,), 10, {"hidden": hidden, "depth": 1}).eval()
+        sizes.append(make_runtime("c", list(map(str, range(10)))).need_of_network(model, (5,)).flash_bytes)
+    shares = []
+    for budget, runtime in ((f"{sizes[0]}B-flash", "c"), (f"{sizes[1]}B-flash", "c"), ("200B-flash", "interpreter")):
+        assert main(["spaces", "--describe", str(space), "--budget", budget, "--runtime", runtime, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["runtime"] == runtime
+        shares.append(found["share_that_fits"])
+    assert 0.35 < shares[0] < 0.65
+    assert shares[1] == 1
+    assert shares[2] == shares[0]  # 4 bytes for each of 42 parameters
+    assert main(["spaces", "--describe", str(space), "--budget", "9KiB-flash", "--runtime", "c"]) == 0
+    assert "within flash_bytes <= 9,216 (flash and RAM of runtime c): 100%" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", available_spaces())
 def test_every_shipped_space_passes(name, capsys) -> None:
     assert main(["spaces", "--check", name]) == 0
@@ -82,6 +102,8 @@ def test_a_wrong_file_is_one_line_that_says_where(space, capsys, old, new, messa
         (["--check", "nowhere.toml"], "expected one of "),
         (["--describe", "digits_conv2d", "--check", "digits_conv2d"], "expected --check or --describe, got both"),
         (["--budget", "2k-params"], "need --describe"),
+        (["--runtime", "c"], "need --describe"),
+        (["--describe", "digits_conv2d", "--runtime", "d"], 'runtime: expected one of interpreter, c, got "d"'),
         (["--describe", "digits_conv2d", "--budget", "2k-parms"], 'did you mean "params"'),
     ],
 )

@@ -14,7 +14,8 @@ from dendrite_automl.c99.folder import export_c
 from dendrite_automl.errors import ArtifactMismatch, AutoMLError
 from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.hub import export_hub
-from dendrite_automl.export.artifact.verify import open_artifact, verify_artifact
+from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.runtimes.verify import verify_artifact
 from tests.fuzz.contract import changed, damaged, examples, read
 from tests.fuzz.folders import read_description, seal
 

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dendrite_automl.c99.lower import lower
 from dendrite_automl.errors import ArtifactMismatch
-from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.export.onnx.count import load_graph
 from dendrite_automl.measure.liveness import Operator, plan_order
+from dendrite_automl.runtimes.verify import verify_artifact
 from tests.fuzz.contract import damaged, examples, read
 from tests.fuzz.folders import seal
 from tests.fuzz.memory import peak_bytes

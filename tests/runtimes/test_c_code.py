@@ -20,11 +20,12 @@ from dendrite_automl.devices import get_device
 from dendrite_automl.errors import ArtifactMismatch, CandidateFailed, RequestError
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
-from dendrite_automl.export.artifact.verify import verify_artifact
+from dendrite_automl.export.artifact.seal import write_seal
 from dendrite_automl.feasibility.estimate import estimate_costs
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.runtimes import make_runtime
+from dendrite_automl.runtimes.verify import verify_artifact
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import run_trial
@@ -177,6 +178,30 @@ def test_estimate_snapshot_and_artifact_agree_at_the_budget(grown, tmp_path) -> 
                 artifact = export_artifact(model, member, folder, tight)
                 assert getattr(artifact, f"{'peak_ram' if word == 'ram' else 'flash'}_bytes_int8") == need
     _check_artifact(tmp_path / "ram0", cost.peak_ram_bytes)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda said: said["code"]["int8"].update(arena_bytes=1), r"code: int8: arena_bytes: expected \d+ as .*, got 1"),
+        (lambda said: said["code"]["float32"].update(code_bytes=7), r"code: float32: code_bytes: expected \d+ as .*, got 7"),
+        (lambda said: said["labels"].__setitem__(0, "another"), r"code: float32: constant_bytes: expected \d+"),
+        (lambda said: said["snapshot"]["measurement"].update(peak_ram_bytes=9), r"expected the RAM of its snapshot .*, 9 and"),
+        (
+            lambda said: said["snapshot"]["measurement"].update(flash_bytes=9),
+            r"at most its flash, .* and 9; int8 code needs",
+        ),
+    ],
+)
+def test_other_figures_than_those_of_the_code_are_refused(grown, tmp_path, change, says) -> None:
+    member, model, context = grown
+    export_artifact(model, member, tmp_path, context)
+    said = json.loads((tmp_path / "artifact.json").read_text())
+    change(said)
+    (tmp_path / "artifact.json").write_text(json.dumps(said))
+    write_seal(tmp_path)
+    with pytest.raises(ArtifactMismatch, match=says):
+        verify_artifact(tmp_path)
 
 
 def _check_artifact(folder: Path, ram: int) -> None:

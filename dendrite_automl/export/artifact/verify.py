@@ -1,8 +1,8 @@
-"""`automl verify`: check an artifact against its hashes, its own description, its test vectors and its device."""
+"""Check an artifact against its hashes, its own description, its test vectors and its device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dendrite_automl.budget import Budget
 from dendrite_automl.description import FORMAT, read_description
-from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError
+from dendrite_automl.devices import RUNTIMES, VARIANTS
+from dendrite_automl.errors import ArtifactMismatch, AutoMLError, RequestError, Unsupported
 from dendrite_automl.export.artifact.fit import check_fit
 from dendrite_automl.export.artifact.member import FILES, TOLERANCE
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256
@@ -21,30 +22,25 @@ from dendrite_automl.export.artifact.signature import check_signature
 from dendrite_automl.export.onnx.count import count_onnx
 from dendrite_automl.export.onnx.footprint import count_stored_int8, measure_footprint
 from dendrite_automl.export.onnx.run import run_onnx
+from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.npz import read_npz
-from dendrite_automl.result import Snapshot
+from dendrite_automl.result import Measurement, Snapshot
 
 _VECTORS = ("inputs", "logits", "logits_int8")
 MOST_VECTORS, _MOST_MACS = 256, 10**10  # export writes 32
 
 
-def verify_artifact(
-    folder: str | Path, *, signature: str | Path | None = None, key: str | Path | None = None
+def check_artifact(
+    folder: str | Path,
+    make_runtime: Callable[[str, Sequence[str]], Runtime | None],
+    *,
+    signature: str | Path | None = None,
+    key: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Check hashes, counts, operators, outputs and device fit of an artifact: the Python form of `automl verify`.
+    """What `runtimes.verify.verify_artifact` does, which says it.
 
     Args:
-        signature: a file with a detached signature of SHA256SUMS, which is checked before any other file is opened.
-        key: a file with the public key in PEM that it must be by.
-
-    Returns:
-        What was checked: snapshot, params, macs, device, vectors, the largest logit difference, float and int8, and signature:
-        its algorithm and key, or None.
-
-    Raises:
-        RequestError: not an artifact folder, or one of another format; a signature without a key, or files that are not those.
-        ArtifactMismatch: a file is missing or differs from what the artifact records, the network does not fit, or the
-            signature is not of this artifact by this key.
+        make_runtime: from the name of a runtime and the labels; runtimes come after the export.
     """
     folder = Path(folder)
     if (signature is None) != (key is None):
@@ -67,6 +63,7 @@ def verify_artifact(
     if stored != measured.params:
         raise ArtifactMismatch(f"{folder}: expected {measured.params} parameters, model.int8.onnx has {stored}")
     _check_footprint(folder, description)
+    _check_code(folder, description, measured, make_runtime)
     errors = _compare_vectors(folder)
     device = _check_fit(folder, description, snapshot)
     known = {"artifact": str(folder), "snapshot": snapshot.id, "params": params, "macs": macs, "device": device}
@@ -138,6 +135,34 @@ def _check_footprint(folder: Path, description: Mapping[str, Any]) -> None:
             raise ArtifactMismatch(
                 f"{folder / 'artifact.json'}: footprint: {name}: expected {value} as the files need, got {got}"
             )
+
+
+def _check_code(
+    folder: Path,
+    description: Mapping[str, Any],
+    measured: Measurement,
+    make_runtime: Callable[[str, Sequence[str]], Runtime | None],
+) -> None:
+    """Check that RAM and flash of the code are as the description and the snapshot record them, if that is the runtime."""
+    runtime = make_runtime(str(description.get("runtime", RUNTIMES[0])), description["labels"])
+    if runtime is None:
+        return
+    try:
+        with _countable(folder):
+            needs = runtime.need_of_files(folder / "model.onnx", folder / "model.int8.onnx")
+    except Unsupported as error:
+        raise ArtifactMismatch(f"{folder}: expected networks for runtime {runtime.name}: {error}") from None
+    where = f"{folder / 'artifact.json'}: code"
+    for variant, need in zip(VARIANTS, needs, strict=True):
+        for name, value in asdict(need).items():
+            if (got := description["code"][variant][name]) != value:
+                raise ArtifactMismatch(f"{where}: {variant}: {name}: expected {value} as this version's code needs, got {got}")
+    ram, flash = needs[1].ram_bytes, needs[1].flash_bytes
+    if measured.peak_ram_bytes != ram or measured.flash_bytes < flash:  # constants that are equal are counted twice in it
+        raise ArtifactMismatch(
+            f"{where}: expected the RAM of its snapshot and at most its flash, {measured.peak_ram_bytes:,.10g} and "
+            f"{measured.flash_bytes:,.10g}; int8 code needs {ram:,} and {flash:,}"
+        )
 
 
 def _check_fit(folder: Path, description: Mapping[str, Any], snapshot: Snapshot) -> str | None:

@@ -12,7 +12,8 @@ from dendrite_automl.errors import ArtifactMismatch, RequestError
 from dendrite_automl.export.artifact.hub import export_hub, make_hub_card, make_hub_metadata
 from dendrite_automl.export.artifact.member import FILES
 from dendrite_automl.export.artifact.seal import SEAL
-from dendrite_automl.export.artifact.verify import open_artifact, verify_artifact
+from dendrite_automl.export.artifact.verify import open_artifact
+from dendrite_automl.runtimes.verify import verify_artifact
 from dendrite_automl.tasks import load_task
 from tests.export.test_front import Search
 

@@ -12,7 +12,7 @@ import pytest
 from dendrite_automl.errors import ArtifactMismatch, RequestError
 from dendrite_automl.export.artifact.seal import SEAL, write_seal
 from dendrite_automl.export.artifact.signature import check_signature
-from dendrite_automl.export.artifact.verify import verify_artifact
+from dendrite_automl.runtimes.verify import verify_artifact
 
 pytest.importorskip("cryptography")
 from cryptography.hazmat.primitives import hashes, serialization

@@ -17,9 +17,9 @@ from dendrite_automl.errors import ArtifactMismatch, RequestError
 from dendrite_automl.export.artifact.bundle import export_artifact
 from dendrite_automl.export.artifact.member import BundleContext, Member, Validation
 from dendrite_automl.export.artifact.seal import SEAL, check_seal, sha256, write_seal
-from dendrite_automl.export.artifact.verify import verify_artifact
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.result import Measurement, Snapshot
+from dendrite_automl.runtimes.verify import verify_artifact
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data
 
