@@ -45,11 +45,13 @@ class _Option:
     """A point that may be proposed: its candidate, what its snapshots would cost, and those that fit.
 
     Attributes:
+        name: the candidate's id, which takes a while to compute.
         inputs: [snapshots that fit, features], for the process.
         fitting: their costs.
     """
 
     point: Point
+    name: str
     candidate: Candidate
     costs: list[Cost]
     inputs: Floats
@@ -130,7 +132,7 @@ class Surrogate:
             return None
         while self._batch:
             option = self._batch.pop(0)
-            if not known(option.candidate.id):
+            if not known(option.name):
                 return self._start(option)
         size = 1 if len(self._pending) < _FEW else len(self._pending) // _RUNNING_PER_PROPOSAL
         for i in range(_NEW if self._options else _FIRST):
@@ -146,18 +148,19 @@ class Surrogate:
         return self._start(first)
 
     def _start(self, option: _Option) -> Point:
-        self._pending[option.candidate.id] = option
+        self._pending[option.name] = option
         return option.point
 
     def _take_in(self, point: Point) -> None:
         if (option := self._make_option(point)) is not None:
-            self._options.setdefault(option.candidate.id, option)
+            self._options.setdefault(option.name, option)
 
     def _make_option(self, point: Point) -> _Option | None:
         """None if no snapshot fits."""
         candidate = self._design(point)
-        if candidate.id in self._options:
-            return self._options[candidate.id]
+        name = candidate.id
+        if name in self._options:
+            return self._options[name]
         costs, epochs = self._costs(candidate), 0
         inputs, fitting = [], []
         for stage, cost in enumerate(costs):
@@ -167,7 +170,7 @@ class Surrogate:
                 fitting.append(cost)
         if not fitting:
             return None
-        return _Option(point=point, candidate=candidate, costs=costs, inputs=np.array(inputs), fitting=fitting)
+        return _Option(point=point, name=name, candidate=candidate, costs=costs, inputs=np.array(inputs), fitting=fitting)
 
     def _take_in_resized(self, points: Sequence[Point], *, most: int) -> None:
         """Members of the front at other sizes: those that were options before, and `most` others."""
@@ -181,7 +184,7 @@ class Surrogate:
                 before[key] = self._make_option(point)
             self._resized[key] = option = before[key]
             if option is not None:
-                self._options.setdefault(option.candidate.id, option)
+                self._options.setdefault(option.name, option)
 
     def _take_in_retrained(self, number: int) -> None:
         """Options with other settings of their training: their costs are known."""
@@ -207,7 +210,7 @@ class Surrogate:
         prospects = Prospects(owners=owners, mean=mean, spread=spread, below=below, weights=np.array(seconds))
         gains = prospects.gains(reached)
         order = np.argsort(-gains, kind="stable")
-        self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
+        self._options = {options[i].name: options[i] for i in order[:_MOST_OPTIONS]}
         return [options[i] for i in choose_batch(prospects, reached, gains, size)]
 
     def _reached(self, places: Floats) -> Floats:
