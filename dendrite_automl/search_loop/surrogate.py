@@ -95,24 +95,28 @@ class Surrogate:
         self._members: list[tuple[Floats, Cost]] = []  # networks that fit: input and costs
         self._process = AccuracyProcess()
 
-    def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, *, rung: int | None = None) -> None:
-        """A trial has reached the end of a stage, or a rung of its first one.
+    def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, cost: Cost) -> None:
+        """A trial has reached the end of a stage.
 
         Args:
             stages: those that the network has gone through.
-            rung: epoch of the first stage.
+            cost: of the network.
         """
-        costs = self._costs(candidate)
-        if not costs:
-            return
-        epochs = rung if rung is not None else sum(candidate.stages[stage].epochs for stage in stages)
-        cost = costs[stages[-1]]
-        row = self._input(candidate, stages, cost, epochs / candidate.epochs)
-        self._process.observe(row, _score(accuracy), at_rung=rung is not None)
-        if rung is None:  # which leaves no network behind
-            self._pending.pop(candidate.id, None)
-            if self._fits(cost):
-                self._members.append((row, cost))
+        epochs = sum(candidate.stages[stage].epochs for stage in stages)
+        row = self._input(candidate, stages, (cost.params, cost.macs), epochs / candidate.epochs)
+        self._process.observe(row, _score(accuracy), at_rung=False)
+        self._pending.pop(candidate.id, None)
+        if self._fits(cost):
+            self._members.append((row, cost))
+
+    def observe_rung(self, candidate: Candidate, epoch: int, accuracy: float, sizes: tuple[int, int]) -> None:
+        """A trial has reached a rung of its first stage, which leaves no network behind.
+
+        Args:
+            sizes: parameters and MACs.
+        """
+        row = self._input(candidate, (0,), sizes, epoch / candidate.epochs)
+        self._process.observe(row, _score(accuracy), at_rung=True)
 
     def ended(self, candidate: Candidate) -> None:
         """A trial is over, with a snapshot or without."""
@@ -166,7 +170,8 @@ class Surrogate:
         for stage, cost in enumerate(costs):
             epochs += candidate.stages[stage].epochs
             if self._fits(cost):
-                inputs.append(self._input(candidate, range(stage + 1), cost, epochs / candidate.epochs))
+                sizes = cost.params, cost.macs
+                inputs.append(self._input(candidate, range(stage + 1), sizes, epochs / candidate.epochs))
                 fitting.append(cost)
         if not fitting:
             return None
@@ -240,8 +245,8 @@ class Surrogate:
         even[::2] = 10 ** (-2 * even[::2])
         return even
 
-    def _input(self, candidate: Candidate, stages: Sequence[int], cost: Cost, share: float) -> Floats:
-        """What the process sees of a network: its knobs, what was done to it so far, its costs, its share of the epochs."""
+    def _input(self, candidate: Candidate, stages: Sequence[int], sizes: tuple[int, int], share: float) -> Floats:
+        """What the process sees of a network: its knobs, what was done to it so far, its sizes, its share of the epochs."""
         values = dict(candidate.network) | dict(candidate.training) | {FAMILY: candidate.backbone}
         gone = [candidate.stages[stage] for stage in stages]
         grown = [stage for stage in gone if stage.op == "grow"]
@@ -259,8 +264,7 @@ class Surrogate:
         row.append(float(gone[0].op == "grow"))  # dendrites from the start
         for word in ("shrink", "prune"):
             row.append(2 * sum(stage.ratio or 0.0 for stage in gone if stage.op == word))
-        sizes = np.log10(np.maximum([cost.params, cost.macs], 1))
-        return np.array([*row, len(grown) / 3, *sizes, np.log10(share)])
+        return np.array([*row, len(grown) / 3, *np.log10(np.maximum(sizes, 1)), np.log10(share)])
 
     def _sizes(self, costs: Sequence[Cost]) -> Floats:
         return np.array([[float(getattr(cost, name) or 0.0) for name in self._measures] for cost in costs])
