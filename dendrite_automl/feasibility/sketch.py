@@ -83,10 +83,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The scalars of a soma: `gains` for each channel of what it writes, and `products` for each number of it."""
+    """Scalars of dendrites: `gains` for each channel of what is written, and `products` for each number of it."""
 
     gains: int
     products: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What the dendrite sets of a layer have added: how many they are, all that they write, and the layer's new output."""
+
+    sets: int
+    written: frozenset[int]
+    output: int
 
 
 class Sketch:
@@ -98,7 +107,8 @@ class Sketch:
         weights: convolutions and linear layers by the signal that they write, in the order in which they are built.
         steps: operators in the order of execution; the last one writes the logits.
         norms: widths of the BatchNorms.
-        terms: of somas, by the signal that they write.
+        terms: of dendrites, by the signal that they write.
+        grown: what dendrites that are layers have added, by the signal that their neuron writes.
         classes: the width of the logits.
     """
 
@@ -109,6 +119,7 @@ class Sketch:
         self.steps: list[Step] = []
         self.norms: list[int] = []
         self.terms: dict[int, Term] = {}
+        self.grown: dict[int, Grown] = {}
         self.classes = self.signals[self._walk(layers, 0)].width
 
     def numbers(self, signal: int) -> int:

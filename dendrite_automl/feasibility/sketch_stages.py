@@ -8,28 +8,27 @@ from dendrite_automl.backbones import BACKBONES
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.dendrites import ACTIVATIONS, KINDS, PLACEMENTS, find_kind
 from dendrite_automl.feasibility.sketch import Sketch
-from dendrite_automl.feasibility.sketch_grow import add_somas_
+from dendrite_automl.feasibility.sketch_dendrites import add_sets_
 from dendrite_automl.feasibility.sketch_prune import prune_sketch_, shrink_sketch_
+from dendrite_automl.feasibility.sketch_somas import add_somas_
 
 _REMOVE = ("shrink", "prune")
 
 
 def can_sketch(candidate: Candidate) -> bool:
     """Whether all that a candidate does to its network can be sketched; otherwise the network has to be built."""
-    removing = [stage.op for stage in candidate.stages if stage.op in _REMOVE]
+    words = [stage.op for stage in candidate.stages]
+    removing = [word for word in words if word in _REMOVE]
     grown = [stage for stage in candidate.stages if stage.op == "grow"]
-    return (
-        candidate.backbone in BACKBONES
-        and len(grown) <= 1
-        and all(
-            stage.kind in KINDS
-            and KINDS[stage.kind].soma is not None
-            and stage.placement in PLACEMENTS
-            and stage.activation in ACTIVATIONS
-            for stage in grown
-        )
-        and "prune" not in removing[1:]  # which depends on the weights that were left
-    )
+    if candidate.backbone not in BACKBONES or "prune" in removing[1:]:  # which depends on the weights that were left
+        return False
+    if any(s.kind not in KINDS or s.placement not in PLACEMENTS or s.activation not in ACTIVATIONS for s in grown):
+        return False
+    kinds = [KINDS[str(stage.kind)] for stage in grown]
+    if all(kind.soma is not None for kind in kinds):
+        return len(kinds) <= 1
+    own = all(kind.soma is None and kind.tie is None and not kind.linear and not kind.fan_out for kind in kinds)
+    return own and not any(word in _REMOVE for word in words[words.index("grow") :])  # dendrites have channels, too
 
 
 def sketch_stages(candidate: Candidate, input_shape: tuple[int, ...], classes: int) -> Iterator[Sketch]:
@@ -43,7 +42,8 @@ def sketch_stages(candidate: Candidate, input_shape: tuple[int, ...], classes: i
     sketch = Sketch(layers, input_shape)
     for stage in candidate.stages:
         if stage.op == "grow":
-            add_somas_(sketch, find_kind(str(stage.kind)), str(stage.placement))
+            kind = find_kind(str(stage.kind))
+            (add_sets_ if kind.soma is None else add_somas_)(sketch, kind, str(stage.placement))
         elif stage.op == "shrink":
             shrink_sketch_(sketch, float(stage.ratio or 0))
         elif stage.op == "prune":

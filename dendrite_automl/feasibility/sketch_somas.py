@@ -1,4 +1,4 @@
-"""Dendrites on a sketch: the operators, numbers and products that they add to a network."""
+"""Dendrites on the cell body, on a sketch: the operators, numbers and products that they add to a network."""
 
 from __future__ import annotations
 
