@@ -28,8 +28,8 @@ from dendrite_automl.space import FAMILY, SIZE, Point, SearchSpace, Value
 
 _FEWEST = 8  # observations before the process is trusted
 _FIRST, _NEW, _MOST_OPTIONS = 32, 4, 256  # points added to the options at first, per proposal, and the most to keep
-# A batch for as many running trials; one at a time below `_FEW` of them. Counting a new design takes most of a proposal's time,
-# another training of a counted design almost none: a batch has as many new designs as one proposal, and more trainings.
+# A batch for as many running trials; one at a time below `_FEW` of them. Solving the size of a new design takes many times as
+# long as another training of a known one: a batch has as many new designs as one proposal, and more trainings.
 _FEW, _RUNNING_PER_PROPOSAL, _RETRAINED = 16, 4, 2
 _MOST_MEMBERS = 600  # networks that may be on the front; then those behind it are dropped, apart from the latest half
 _POINTS = 1024  # where hypervolume is integrated
