@@ -379,9 +379,10 @@ def render(results: dict[str, Any]) -> str:
     driver = results["driver"]
     lines += [
         "",
-        f"Our searcher and scheduler take {1e3 * driver['cpu_seconds_per_trial']:.0f} ms of CPU per trial of keywords in the default space "
-        f"(mean of {driver['trials']} trials, nothing trained; {1e3 * driver['cpu_seconds_per_trial_last_quarter']:.0f} ms in "
-        "the last quarter): proposal, costs, repair, decisions at rungs, records on disk. One driver serves all workers.",
+        f"Our searcher and scheduler take {1e3 * driver['cpu_seconds_per_trial']:.0f} ms of CPU per trial of keywords in the "
+        f"default space (mean of {driver['trials']} trials, nothing trained; "
+        f"{1e3 * driver['cpu_seconds_per_trial_last_quarter']:.0f} ms in the last quarter): proposal, costs, repair, decisions "
+        "at rungs, records on disk. One driver serves all workers.",
     ]
     return "\n".join(lines)
 
