@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dendrite_automl.errors import RequestError
@@ -54,8 +54,9 @@ class Stage:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the fields that the stage does not use; the inverse is `from_json`."""
-        fields = {key: value for key, value in asdict(self).items() if value is not None}
-        return {_OP_IN_FILES: fields.pop("op"), **fields}
+        found = {_OP_IN_FILES: self.op, "epochs": self.epochs, "ratio": self.ratio}
+        found |= {"kind": self.kind, "placement": self.placement, "activation": self.activation}
+        return {key: value for key, value in found.items() if value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Stage:
@@ -85,6 +86,7 @@ class Candidate:
     network: tuple[tuple[str, Value], ...]
     training: tuple[tuple[str, Value], ...]
     stages: tuple[Stage, ...]
+    _id: str = field(default="", init=False, repr=False, compare=False)  # computed when it is first asked for
 
     def __post_init__(self) -> None:
         if self.arm not in ARMS:
@@ -95,8 +97,10 @@ class Candidate:
     @property
     def id(self) -> str:
         """10 hex digits of SHA-256 of the canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        if not self._id:
+            text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+            object.__setattr__(self, "_id", hashlib.sha256(text.encode()).hexdigest()[:10])
+        return self._id
 
     @property
     def epochs(self) -> int:

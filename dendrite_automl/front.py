@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,6 +92,29 @@ def pareto_front(rows: Iterable[Row], objectives: Sequence[Objective] = DEFAULT_
     while block := list(itertools.islice(source, _BLOCK)):
         front = _front_of([*front, *block], accuracy_first)
     return front
+
+
+class GrowingFront:
+    """The same of rows that come one by one: each costs a look at the front, not a new one.
+
+    Attributes:
+        rows: what `pareto_front` returns for all rows so far.
+    """
+
+    def __init__(self, objectives: Sequence[Objective]) -> None:
+        self._objectives = sorted(objectives, key=lambda objective: objective.direction == "min")
+        self._losses: list[tuple[float, ...]] = []  # in lexicographic order
+        self.rows: list[Any] = []
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row: it takes the place of those that it dominates, unless a member is as good everywhere."""
+        losses = tuple(objective.loss(row) for objective in self._objectives)
+        place = bisect.bisect_right(self._losses, losses)
+        if any(all(map(operator.le, member, losses)) for member in self._losses[:place]):
+            return
+        left = [i for i in range(place, len(self.rows)) if not all(map(operator.le, losses, self._losses[i]))]
+        self._losses[place:] = [losses, *(self._losses[i] for i in left)]
+        self.rows[place:] = [row, *(self.rows[i] for i in left)]
 
 
 def _front_of(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:

@@ -16,6 +16,7 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.front import (
     DEFAULT_OBJECTIVES,
     DIRECTIONS,
+    GrowingFront,
     Objective,
     _crowding,
     dominates,
@@ -95,6 +96,15 @@ def test_the_best_accuracy_comes_first_whatever_the_order_of_the_objectives(
 def test_a_front_is_its_own_front(rows: list[Row], objectives: tuple[Objective, ...]) -> None:
     front = pareto_front(rows, objectives)
     assert pareto_front(front, objectives) == front
+
+
+@given(row_lists, objective_sets)
+def test_a_growing_front_is_the_front_of_all_rows_so_far(rows: list[Row], objectives: tuple[Objective, ...]) -> None:
+    growing = GrowingFront(objectives)
+    for i, row in enumerate(rows):
+        growing.add(row)
+        front = pareto_front(rows[: i + 1], objectives)
+        assert [id(member) for member in growing.rows] == [id(member) for member in front]
 
 
 def test_of_equal_rows_the_first_is_kept() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from dendrite_automl.backbones import bcresnet, conv2d, dscnn, invres2d, mlp, ressep1d, sepconv1d
+from dendrite_automl.backbones.layers import assemble
 from dendrite_automl.errors import RequestError
 from dendrite_automl.space import SearchSpace, Value
 from dendrite_automl.user_code import import_function, is_function_name, one_line
@@ -37,8 +38,7 @@ def build_backbone(name: str, input_shape: tuple[int, ...], classes: int, knobs:
         RequestError: a knob is out of range, or the user's function cannot be imported or fails.
     """
     if name in BACKBONES:
-        model: nn.Module = BACKBONES[name].build(input_shape, classes, **knobs)
-        return model
+        return assemble(BACKBONES[name].list_layers(input_shape, classes, **knobs))
     build = import_function(name)
     of_data = {"input_shape": input_shape, "classes": classes}
     taken = {key: value for key, value in of_data.items() if key in _parameters(build)}
@@ -78,7 +78,7 @@ def _check_family(space: SearchSpace, input_shape: tuple[int, ...], classes: int
                 _try(where, space.backbone, (input_shape, classes), {**others, name: choice}, name)
 
 
-def _find_builder(where: str, backbone: str, input_shape: tuple[int, ...]) -> Callable[..., nn.Module]:
+def _find_builder(where: str, backbone: str, input_shape: tuple[int, ...]) -> Callable[..., object]:
     if backbone in BACKBONES:
         ranks = BACKBONES[backbone].RANKS
         if len(input_shape) not in ranks:
@@ -87,7 +87,7 @@ def _find_builder(where: str, backbone: str, input_shape: tuple[int, ...]) -> Ca
                 f"{where}: expected inputs with {allowed} axes, as {backbone} needs; "
                 f"got {list(input_shape)}; choose another --space"
             )
-        ours: Callable[..., nn.Module] = BACKBONES[backbone].build
+        ours: Callable[..., object] = BACKBONES[backbone].list_layers
         return ours
     if not is_function_name(backbone):
         known = ", ".join(BACKBONES)
@@ -110,23 +110,23 @@ def _try(where: str, backbone: str, shapes: tuple[tuple[int, ...], int], knobs: 
         raise RequestError(f'{where}: knob "{name}": {backbone} cannot be built with {knobs[name]!r}: {reason}') from None
 
 
-def _parameters(build: Callable[..., nn.Module]) -> Mapping[str, inspect.Parameter]:
+def _parameters(build: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(build).parameters
     except ValueError:  # a builtin may have no signature
         return {}
 
 
-def _knobs_of(build: Callable[..., nn.Module]) -> dict[str, inspect.Parameter]:
+def _knobs_of(build: Callable[..., object]) -> dict[str, inspect.Parameter]:
     by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return {name: p for name, p in _parameters(build).items() if p.kind in by_name and name not in _OF_THE_DATA}
 
 
-def _required(build: Callable[..., nn.Module]) -> set[str]:
+def _required(build: Callable[..., object]) -> set[str]:
     return {name for name, parameter in _knobs_of(build).items() if parameter.default is parameter.empty}
 
 
-def _check_names(where: str, backbone: str, build: Callable[..., nn.Module], names: set[str]) -> None:
+def _check_names(where: str, backbone: str, build: Callable[..., object], names: set[str]) -> None:
     known = _knobs_of(build)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in _parameters(build).values())
     for name in sorted(names - known.keys() if not takes_any else ()):

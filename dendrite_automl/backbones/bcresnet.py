@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
-from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
+from dendrite_automl.backbones.layers import BroadcastedSum, Image, Layer, Nonlinearity
+from dendrite_automl.backbones.parts import check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
 
 RANKS = (2, 3)
 
 
-class Broadcasted(nn.Module):
-    """[B, C, F, T] -> [B, C', F', T]: after(x + f + g(mean of f over frequency)), where f convolves over frequency.
-
-    Args:
-        before: maps to C' channels; if given, the block is a transition, which omits x.
-        over_frequency: depthwise, with the stride that takes F to F'.
-        over_time: depthwise, with the pointwise convolution after it, on [B, C', 1, T].
-        height: F'.
-    """
-
-    def __init__(
-        self, before: nn.Module | None, over_frequency: nn.Module, over_time: nn.Module, height: int, after: nn.Module
-    ) -> None:
-        super().__init__()
-        self.before, self.over_frequency, self.over_time, self.after = before, over_frequency, over_time, after
-        self.mean = nn.AvgPool2d((height, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the result over time at every frequency."""
-        f = self.over_frequency(x if self.before is None else self.before(x))
-        y = f + self.over_time(self.mean(f))
-        z: Tensor = self.after(y if self.before is not None else x + y)
-        return z
-
-
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -47,7 +21,7 @@ def build(
     nonlinearity: str = "relu",
     norm: str = "batch",
     head: str = "pool",
-) -> nn.Module:
+) -> list[Layer]:
     """A 5x5 stem that halves the frequencies, `levels` of `blocks` broadcasted residual blocks, pooling, a linear layer.
 
     The first block of a level is a transition: it changes the channels and, from the second level on, halves the frequencies.
@@ -82,10 +56,10 @@ def build(
     check_at_least("bcresnet", least)
     check_odd("bcresnet", "kernel", kernel)
 
-    def act() -> nn.Module:
+    def act() -> Nonlinearity:
         return nonlinear("bcresnet", nonlinearity)
 
-    layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
+    layers: list[Layer] = [Image()] if len(input_shape) == 2 else []
     narrow, wide = scaled(channels, places=levels), channels
     layers += [*conv(2, (1, *input_shape)[-3], narrow, 5, stride=(2, stride), norm=norm), act()]
     height, steps = strided(input_shape[-2], 2), strided(input_shape[-1], stride)
@@ -96,10 +70,10 @@ def build(
         for block in range(blocks):
             halve = 2 if level and not block else 1
             height = strided(height, halve)
-            before = None if block else nn.Sequential(*conv(2, narrow, out, norm=norm), act())
+            before = () if block else (*conv(2, narrow, out, norm=norm), act())
             over_frequency = conv(2, out, out, (3, 1), stride=(halve, 1), depthwise=True, norm=norm)
             over_time = conv(2, out, out, (1, kernel), dilation=(1, 2**level), depthwise=True, norm=norm)
             over_time += [act(), *conv(2, out, out, norm="none")]
-            layers.append(Broadcasted(before, nn.Sequential(*over_frequency), nn.Sequential(*over_time), height, act()))
+            layers.append(BroadcastedSum(before, tuple(over_frequency), tuple(over_time), height, act()))
             narrow = out
-    return nn.Sequential(*layers, *to_logits("bcresnet", head, narrow, (height, steps), classes))
+    return [*layers, *to_logits("bcresnet", head, narrow, (height, steps), classes)]

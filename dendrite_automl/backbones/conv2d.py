@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from dendrite_automl.backbones.parts import AsImage, check_at_least, check_odd, check_word, conv, nonlinear, scaled, to_logits
+from dendrite_automl.backbones.layers import Halving, Image, Layer, Linear
+from dendrite_automl.backbones.parts import check_at_least, check_odd, check_word, conv, nonlinear, scaled, to_logits
 from dendrite_automl.errors import RequestError
 
 RANKS = (2, 3)
@@ -15,7 +14,7 @@ _GROWTH = {
 }
 
 
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -27,7 +26,7 @@ def build(
     nonlinearity: str = "relu",
     norm: str = "none",
     head: str = "flatten",
-) -> nn.Module:
+) -> list[Layer]:
     """`blocks` times [convolution, 2x2 max pooling, nonlinearity], then one or two linear layers.
 
     Args:
@@ -53,7 +52,7 @@ def build(
     check_odd("conv2d", "kernel", kernel)
     check_at_least("conv2d", {"blocks": (blocks, 1), "filters": (filters, 1), "hidden": (hidden, 0)})
     channels, height, width = (1, *input_shape)[-3:]
-    layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
+    layers: list[Layer] = [Image()] if len(input_shape) == 2 else []
     if blocks > len(_GROWTH[growth]):
         raise RequestError(f"conv2d: blocks: expected at most {len(_GROWTH[growth])}, got {blocks}")
     for place, factor in enumerate(_GROWTH[growth][:blocks]):
@@ -62,9 +61,9 @@ def build(
         # Pooling comes before the nonlinearity, which then has less to compute.
         out = scaled(filters, factor, place=place, places=blocks)
         layers += conv(2, channels, out, kernel, norm=norm)
-        layers += [nn.MaxPool2d(2), nonlinear("conv2d", nonlinearity)]
+        layers += [Halving(), nonlinear("conv2d", nonlinearity)]
         channels, height, width = out, height // 2, width // 2
     if not hidden:
-        return nn.Sequential(*layers, *to_logits("conv2d", head, channels, (height, width), classes))
+        return [*layers, *to_logits("conv2d", head, channels, (height, width), classes)]
     layers += to_logits("conv2d", head, channels, (height, width), hidden)
-    return nn.Sequential(*layers, nonlinear("conv2d", nonlinearity), nn.Linear(hidden, classes))
+    return [*layers, nonlinear("conv2d", nonlinearity), Linear(hidden, classes)]

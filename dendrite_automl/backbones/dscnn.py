@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
-
+from dendrite_automl.backbones.layers import Image, Layer, Nonlinearity
 from dendrite_automl.backbones.parts import (
-    AsImage,
     check_at_least,
     check_odd,
     conv,
@@ -19,7 +17,7 @@ from dendrite_automl.backbones.parts import (
 RANKS = (2, 3)
 
 
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -32,7 +30,7 @@ def build(
     nonlinearity: str = "relu",
     norm: str = "batch",
     head: str = "pool",
-) -> nn.Module:
+) -> list[Layer]:
     """A strided stem, `blocks` depthwise-separable convolutions, global average pooling, a linear layer.
 
     Args:
@@ -58,10 +56,10 @@ def build(
     check_odd("dscnn", "kernel", kernel)
     planned = plan_blocks("dscnn", channels, blocks, halvings, growth)
 
-    def act() -> nn.Module:
+    def act() -> Nonlinearity:
         return nonlinear("dscnn", nonlinearity)
 
-    layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
+    layers: list[Layer] = [Image()] if len(input_shape) == 2 else []
     wide = scaled(channels, places=blocks + 1)
     layers += [*conv(2, (1, *input_shape)[-3], wide, kernel, stride=stride, norm=norm), act()]
     sizes = tuple(strided(size, stride) for size in input_shape[-2:])
@@ -69,4 +67,4 @@ def build(
         layers += [*conv(2, wide, wide, 3, stride=step, depthwise=True, norm=norm), act()]
         layers += [*conv(2, wide, out, norm=norm), act()]
         wide, sizes = out, tuple(strided(size, step) for size in sizes)
-    return nn.Sequential(*layers, *to_logits("dscnn", head, wide, sizes, classes))
+    return [*layers, *to_logits("dscnn", head, wide, sizes, classes)]

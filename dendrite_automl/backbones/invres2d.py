@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
-
+from dendrite_automl.backbones.layers import Image, Layer, Nonlinearity, Sum
 from dendrite_automl.backbones.parts import (
-    AsImage,
-    Residual,
     check_at_least,
     check_odd,
     conv,
@@ -22,7 +19,7 @@ from dendrite_automl.backbones.parts import (
 RANKS = (2, 3)
 
 
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -36,7 +33,7 @@ def build(
     nonlinearity: str = "relu",
     norm: str = "batch",
     head: str = "pool",
-) -> nn.Module:
+) -> list[Layer]:
     """A strided 3x3 stem, `blocks` inverted bottlenecks, global average pooling, a linear layer.
 
     A block is [pointwise to `expansion` times the channels, norm, nonlinearity], [depthwise, norm, nonlinearity], [pointwise,
@@ -65,10 +62,10 @@ def build(
     check_odd("invres2d", "kernel", kernel)
     planned = plan_blocks("invres2d", channels, blocks, halvings, growth, residual=True)
 
-    def act() -> nn.Module:
+    def act() -> Nonlinearity:
         return nonlinear("invres2d", nonlinearity)
 
-    layers: list[nn.Module] = [AsImage()] if len(input_shape) == 2 else []
+    layers: list[Layer] = [Image()] if len(input_shape) == 2 else []
     narrow, spread = scaled(channels, places=halvings + 1), channels / math.floor(channels)
     layers += [*conv(2, (1, *input_shape)[-3], narrow, 3, stride=stride, norm=norm), act()]
     sizes = tuple(strided(size, stride) for size in input_shape[-2:])
@@ -76,6 +73,6 @@ def build(
         wide = scaled(narrow * expansion, spread, place=place, places=blocks) if expansion > 1 else narrow
         body = [*conv(2, narrow, wide, norm=norm), act()] if expansion > 1 else []
         body += [*conv(2, wide, wide, kernel, stride=step, depthwise=True, norm=norm), act(), *conv(2, wide, out, norm=norm)]
-        layers += [Residual(nn.Sequential(*body))] if (out, step) == (narrow, 1) else body
+        layers += [Sum(tuple(body))] if (out, step) == (narrow, 1) else body
         narrow, sizes = out, tuple(strided(size, step) for size in sizes)
-    return nn.Sequential(*layers, *to_logits("invres2d", head, narrow, sizes, classes))
+    return [*layers, *to_logits("invres2d", head, narrow, sizes, classes)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
-
-from dendrite_automl.backbones.parts import NORMS, Residual, check_at_least, check_word, nonlinear, scaled
+from dendrite_automl.backbones.layers import Flattened, Layer, Linear, Norm, Sum
+from dendrite_automl.backbones.parts import NORMS, check_at_least, check_word, nonlinear, scaled
 
 RANKS = (1, 2, 3)
 
 
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -20,7 +19,7 @@ def build(
     residual: bool = False,
     nonlinearity: str = "relu",
     norm: str = "none",
-) -> nn.Module:
+) -> list[Layer]:
     """Flatten, `depth` hidden layers of `hidden` units, a linear layer.
 
     Args:
@@ -40,13 +39,13 @@ def build(
     """
     check_at_least("mlp", {"hidden": (hidden, 1), "depth": (depth, 0)})
     check_word("mlp", "norm", norm, NORMS)
-    layers: list[nn.Module] = [nn.Flatten()]
+    layers: list[Layer] = [Flattened()]
     features = math.prod(input_shape)
     for place in range(depth):
         units = math.floor(hidden) if residual else scaled(hidden, place=place, places=depth)
-        block: list[nn.Module] = [nn.Linear(features, units)]
-        block += [nn.BatchNorm1d(units)] if norm == "batch" else []
+        block: list[Layer] = [Linear(features, units)]
+        block += [Norm(units, 0)] if norm == "batch" else []
         block.append(nonlinear("mlp", nonlinearity))
-        layers += [Residual(nn.Sequential(*block))] if residual and place else block
+        layers += [Sum(tuple(block))] if residual and place else block
         features = units
-    return nn.Sequential(*layers, nn.Linear(features, classes))
+    return [*layers, Linear(features, classes)]

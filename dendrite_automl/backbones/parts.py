@@ -1,44 +1,15 @@
-"""Building blocks of backbones: nonlinearities, norms, heads, residual sums."""
+"""Building blocks of backbones: checks of knobs, channels, convolutions with their norms, heads."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
-from torch import Tensor, nn
-
+from dendrite_automl.backbones.layers import NONLINEARITIES, Average, Conv, Flattened, Layer, Linear, Nonlinearity, Norm
 from dendrite_automl.errors import RequestError
 
-NONLINEARITIES: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "hard_swish": nn.Hardswish,
-    "tanh": nn.Tanh,
-}
 NORMS = ("batch", "none")
 HEADS = ("pool", "flatten")
-
-
-class AsImage(nn.Module):
-    """[B, height, width] -> [B, 1, height, width], for features laid out as an image."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the channel axis."""
-        return x.unsqueeze(1)
-
-
-class Residual(nn.Module):
-    """x -> after(x + body(x)), all of one shape."""
-
-    def __init__(self, body: nn.Module, after: nn.Module | None = None) -> None:
-        super().__init__()
-        self.body, self.after = body, after or nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The sum keeps the input's shape."""
-        y: Tensor = self.after(x + self.body(x))
-        return y
 
 
 def check_at_least(family: str, limits: Mapping[str, tuple[float, float]]) -> None:
@@ -88,14 +59,14 @@ def check_word(family: str, name: str, value: str, known: tuple[str, ...]) -> No
         raise RequestError(f'{family}: {name}: expected one of {", ".join(known)}, got "{value}"')
 
 
-def nonlinear(family: str, name: str) -> nn.Module:
-    """A new nonlinearity by name.
+def nonlinear(family: str, name: str) -> Nonlinearity:
+    """A nonlinearity by name.
 
     Raises:
         RequestError: the name is unknown.
     """
     check_word(family, "nonlinearity", name, tuple(NONLINEARITIES))
-    return NONLINEARITIES[name]()
+    return Nonlinearity(name)
 
 
 def conv(
@@ -106,33 +77,26 @@ def conv(
     *,
     norm: str = "batch",
     depthwise: bool = False,
-    **how: int | tuple[int, ...],
-) -> list[nn.Module]:
+    stride: int | tuple[int, ...] = 1,
+    dilation: int | tuple[int, ...] = 1,
+) -> list[Layer]:
     """A convolution over `dims` axes that keeps the size (apart from its stride), then BatchNorm unless `norm` is `none`.
 
     Without BatchNorm the convolution has a bias.
 
     Args:
-        size: length of the kernel, odd; one for all axes, or one per axis.
-        how: `stride` and `dilation` of the convolution.
+        size: length of the kernel, odd; one for all axes, or one per axis; so are `stride` and `dilation`.
 
     Raises:
         RequestError: an unknown norm.
     """
     check_word("backbone", "norm", norm, NORMS)
-    kernel = (size,) * dims if isinstance(size, int) else size
-    dilation = how.get("dilation", 1)
-    spread = (dilation,) * dims if isinstance(dilation, int) else dilation
-    padding = tuple(d * (k // 2) for d, k in zip(spread, kernel, strict=True))
-    layer: Any
-    layer, normalise = (nn.Conv1d, nn.BatchNorm1d) if dims == 1 else (nn.Conv2d, nn.BatchNorm2d)
-    made: nn.Module = layer(
-        inputs, outputs, kernel, padding=padding, groups=inputs if depthwise else 1, bias=norm == "none", **how
-    )
-    return [made] if norm == "none" else [made, normalise(outputs)]
+    kernel, step, spread = (given if isinstance(given, tuple) else (given,) * dims for given in (size, stride, dilation))
+    made = Conv(inputs, outputs, kernel, step, spread, depthwise=depthwise, bias=norm == "none")
+    return [made] if norm == "none" else [made, Norm(outputs, dims)]
 
 
-def to_logits(family: str, name: str, channels: int, sizes: tuple[int, ...], classes: int) -> list[nn.Module]:
+def to_logits(family: str, name: str, channels: int, sizes: tuple[int, ...], classes: int) -> list[Layer]:
     """From feature maps [B, channels, *sizes] to logits [B, classes]: averaged over all positions, or flattened.
 
     Raises:
@@ -140,9 +104,8 @@ def to_logits(family: str, name: str, channels: int, sizes: tuple[int, ...], cla
     """
     check_word(family, "head", name, HEADS)
     if name == "flatten":
-        return [nn.Flatten(), nn.Linear(channels * math.prod(sizes), classes)]
-    pool = nn.AdaptiveAvgPool1d(1) if len(sizes) == 1 else nn.AdaptiveAvgPool2d(1)
-    return [pool, nn.Flatten(), nn.Linear(channels, classes)]
+        return [Flattened(), Linear(channels * math.prod(sizes), classes)]
+    return [Average(len(sizes)), Flattened(), Linear(channels, classes)]
 
 
 def strided(size: int, stride: int) -> int:

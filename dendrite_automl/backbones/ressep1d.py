@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
-
-from dendrite_automl.backbones.parts import Residual, check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
+from dendrite_automl.backbones.layers import Layer, Nonlinearity, Sum
+from dendrite_automl.backbones.parts import check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
 from dendrite_automl.backbones.sepconv1d import depthwise_alone
 
 RANKS = (2,)
 
 
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -24,7 +23,7 @@ def build(
     nonlinearity: str = "relu",
     norm: str = "batch",
     head: str = "pool",
-) -> nn.Module:
+) -> list[Layer]:
     """A strided stem, `blocks` residual separable convolutions of one width, global average pooling, a linear layer.
 
     Args:
@@ -52,7 +51,7 @@ def build(
     )
     check_odd("ressep1d", "kernel", kernel)
 
-    def act() -> nn.Module:
+    def act() -> Nonlinearity:
         return nonlinear("ressep1d", nonlinearity)
 
     narrow = math.floor(channels)
@@ -64,5 +63,5 @@ def build(
         else:
             body = [*conv(1, narrow, wide, norm=norm), act()]
             body += [*conv(1, wide, wide, size, depthwise=True, norm=norm), act(), *conv(1, wide, narrow, norm=norm)]
-        layers.append(Residual(nn.Sequential(*body), act()))
-    return nn.Sequential(*layers, *to_logits("ressep1d", head, narrow, (strided(input_shape[1], stride),), classes))
+        layers.append(Sum(tuple(body), act()))
+    return [*layers, *to_logits("ressep1d", head, narrow, (strided(input_shape[1], stride),), classes)]

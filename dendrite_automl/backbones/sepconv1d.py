@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-
+from dendrite_automl.backbones.layers import Conv, Layer
 from dendrite_automl.backbones.parts import check_at_least, check_odd, conv, nonlinear, scaled, strided, to_logits
 from dendrite_automl.errors import RequestError
 
@@ -11,7 +10,7 @@ RANKS = (2,)
 _STEM, _BLOCK = 4, 8  # channels at width 1
 
 
-def build(
+def list_layers(
     input_shape: tuple[int, ...],
     classes: int,
     *,
@@ -23,7 +22,7 @@ def build(
     nonlinearity: str = "relu",
     norm: str = "batch",
     head: str = "pool",
-) -> nn.Module:
+) -> list[Layer]:
     """A strided stem, `blocks` separable convolutions with growing kernels, global average pooling, a linear layer.
 
     Args:
@@ -61,9 +60,9 @@ def build(
         layers += [depthwise_alone(inside, kernel + 2 * block), *conv(1, inside, out, norm=norm)]
         layers.append(nonlinear("sepconv1d", nonlinearity))
         inside = out
-    return nn.Sequential(*layers, *to_logits("sepconv1d", head, inside, (strided(input_shape[1], stride),), classes))
+    return [*layers, *to_logits("sepconv1d", head, inside, (strided(input_shape[1], stride),), classes)]
 
 
-def depthwise_alone(channels: int, size: int) -> nn.Conv1d:
+def depthwise_alone(channels: int, size: int) -> Conv:
     """A depthwise convolution directly followed by a pointwise one, so it needs neither bias nor norm."""
-    return nn.Conv1d(channels, channels, size, padding=size // 2, groups=channels, bias=False)
+    return Conv(channels, channels, (size,), (1,), (1,), depthwise=True, bias=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from dendrite_automl.dendrites.branches import Branches
@@ -30,22 +32,35 @@ def find_layers(model: nn.Module, placement: str | list[str], kind: Kind | None 
             model uses in two places.
     """
     layers = _growable_layers(model)
+    linear = {name: isinstance(_neuron(layer), nn.Linear) for name, layer in layers.items()}
+    names = choose_layers(linear, placement, type(model).__name__)
+    return names if kind is None else _suited(layers, names, placement, kind)
+
+
+def choose_layers(linear: Mapping[str, bool], placement: str | list[str], network: str) -> list[str]:
+    """The names of the layers that a placement refers to, whatever the kind.
+
+    Args:
+        linear: whether it is a Linear layer, for every layer by name, in the order of the network.
+        network: how messages call the network.
+
+    Raises:
+        RequestError: the placement is unknown, matches no layer or names one that cannot grow.
+    """
     if isinstance(placement, list):
         for name in placement:
-            if name not in layers:
-                raise RequestError(f'placement: expected layers among {", ".join(layers) or "none"}; got "{name}"')
-        names = [name for name in layers if name in placement]
+            if name not in linear:
+                raise RequestError(f'placement: expected layers among {", ".join(linear) or "none"}; got "{name}"')
+        names = [name for name in linear if name in placement]
     elif placement == "head":
-        names = [name for name, layer in layers.items() if isinstance(_neuron(layer), nn.Linear)][-1:]
-    elif placement == "convs":
-        names = [name for name, layer in layers.items() if not isinstance(_neuron(layer), nn.Linear)]
-    elif placement == "all":
-        names = list(layers)
+        names = [name for name in linear if linear[name]][-1:]
+    elif placement in PLACEMENTS:
+        names = [name for name in linear if placement == "all" or not linear[name]]
     else:
         raise RequestError(f'placement: expected {", ".join(PLACEMENTS)} or a list of layer names, got "{placement}"')
     if not names:
-        raise RequestError(f'placement: "{placement}" matches no layer of {type(model).__name__}; choose another one')
-    return names if kind is None else _suited(layers, names, placement, kind)
+        raise RequestError(f'placement: "{placement}" matches no layer of {network}; choose another one')
+    return names
 
 
 def _suited(layers: dict[str, nn.Module], names: list[str], placement: str | list[str], kind: Kind) -> list[str]:

@@ -5,6 +5,7 @@ Kinds of this form cost a few numbers per channel. Formula, cost and source of e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ class Product(Term):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self.steps = 2 if len(place.axes) == 1 else 1
+        self.steps = _steps(len(place.axes))
 
     def forward(self, x: Tensor, z: Tensor) -> tuple[Tensor, ...]:
         """[B, C, …, W] -> the same shape.
@@ -99,6 +100,20 @@ class Product(Term):
             KindDoesNotSuit: no position has a neighbour, because W is at most the number of steps.
         """
         return (z * _neighbours(z, self.steps),)
+
+    @staticmethod
+    def check_positions(shape: Sequence[int]) -> None:
+        """Make sure that maps of a shape, [C, …, W], have neighbours.
+
+        Raises:
+            KindDoesNotSuit: they have none.
+        """
+        steps = _steps(len(shape) - 1)
+        if shape[-1] <= steps:
+            raise KindDoesNotSuit(
+                f'dendrites: kind "product": expected maps with more than {steps} positions along the last axis, '
+                f"got one of shape {list(shape)}; choose another kind, or layers with larger maps"
+            )
 
 
 class Funnel(Term):
@@ -180,13 +195,13 @@ class Soma(nn.Module):
         return f"kind={self.kind.name}"
 
 
+def _steps(axes: int) -> int:
+    return 2 if axes == 1 else 1
+
+
 @fx.wrap  # one node for torch.fx, which cannot trace a condition
 def _neighbours(z: Tensor, steps: int) -> Tensor:
-    if z.shape[-1] <= steps:
-        raise KindDoesNotSuit(
-            f'dendrites: kind "product": expected maps with more than {steps} positions along the last axis, '
-            f"got one of shape {list(z.shape[1:])}; choose another kind, or layers with larger maps"
-        )
+    Product.check_positions(z.shape[1:])
     return F.pad(z, (steps, -steps))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import fx, nn
@@ -57,29 +57,44 @@ def find_places(model: nn.Module, kind: Kind, placement: str | list[str]) -> lis
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RequestError(f"{where}: expected a model that torch.fx can trace, got {type(error).__name__}: {line}") from None
     places = dict(_poolings(model, graph) if term.pooled else _bodies(model, graph, spatial=term.spatial))
+    names = choose_places({name: place.axes for name, place in places.items()}, kind, placement, type(model).__name__)
+    for place in (places[name] for name in names):
+        if isinstance(model.get_submodule(place.name), Soma):
+            raise RequestError(f'{where}: expected at most one set of this form at "{place.name}"; drop the one there first')
+    return list({places[name].name: places[name] for name in names}.values())
+
+
+def choose_places(axes: Mapping[str, Sequence[int]], kind: Kind, placement: str | list[str], network: str) -> list[str]:
+    """The names of the places that a placement stands for.
+
+    Args:
+        axes: the spatial axes of every place that suits the kind, by name, in the order of the network.
+        network: how messages call the network.
+
+    Raises:
+        KindDoesNotSuit, RequestError: as for `find_places`.
+    """
+    term, where = TERMS[str(kind.soma)], f'dendrites: kind "{kind.name}"'
     allowed = ("head", "all") if term.pooled else ("convs", "all")
     if isinstance(placement, list):
         for name in placement:
-            if name not in places:
-                raise RequestError(f'{where}: placement: expected names among {", ".join(places) or "none"}; got "{name}"')
-        names = [name for name in places if name in placement]
+            if name not in axes:
+                raise RequestError(f'{where}: placement: expected names among {", ".join(axes) or "none"}; got "{name}"')
+        names = [name for name in axes if name in placement]
     elif placement not in allowed:
         what = "the average over all positions" if term.pooled else "layers with a nonlinearity after them"
         raise KindDoesNotSuit(
             f'{where}: placement: expected {" or ".join(allowed)}, or a list of names, got "{placement}"; it needs {what}'
         )
     elif term.pooled:
-        names = list(places)[-1:]
+        names = list(axes)[-1:]
     else:
-        names = [name for name, place in places.items() if placement == "all" or place.axes]
+        names = [name for name in axes if placement == "all" or axes[name]]
     if not names:
         needs = "an AdaptiveAvgPool1d(1) or 2d(1) with a Linear layer after it"
         needs = needs if term.pooled else "a convolution with a nonlinearity after it"
-        raise KindDoesNotSuit(f'{where}: placement: "{placement}" matches nothing in {type(model).__name__}; it needs {needs}')
-    for place in (places[name] for name in names):
-        if isinstance(model.get_submodule(place.name), Soma):
-            raise RequestError(f'{where}: expected at most one set of this form at "{place.name}"; drop the one there first')
-    return list({places[name].name: places[name] for name in names}.values())
+        raise KindDoesNotSuit(f'{where}: placement: "{placement}" matches nothing in {network}; it needs {needs}')
+    return names
 
 
 def _bodies(model: nn.Module, graph: fx.Graph, *, spatial: bool) -> Iterator[tuple[str, Place]]:

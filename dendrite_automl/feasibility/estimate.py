@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
 
 import torch
@@ -9,6 +10,9 @@ from torch import nn
 
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.devices import DeviceProfile
+from dendrite_automl.feasibility.sketch import Sketch
+from dendrite_automl.feasibility.sketch_cost import cost_of_sketch, sketch_macs, sketch_params
+from dendrite_automl.feasibility.sketch_stages import can_sketch, sketch_stages
 from dendrite_automl.measure import count_macs, count_params, folded_copy, measure_cost
 from dendrite_automl.measure.growth import add_untrained_
 from dendrite_automl.measure.runtime import Runtime
@@ -37,7 +41,9 @@ def estimate_costs(
         CandidateFailed: a stage cannot be carried out, or the runtime cannot express the network after it.
         RequestError: a placement does not suit the network.
     """
-    stages = _after_stages(candidate, input_shape, classes, pretrained)
+    if runtime is None and can_sketch(candidate):
+        return [cost_of_sketch(sketch, device) for sketch in sketch_stages(candidate, input_shape, classes)]
+    stages = built_stages(candidate, input_shape, classes, pretrained)
     return [measure_cost(model, input_shape, device, runtime) for model in stages]
 
 
@@ -50,12 +56,14 @@ def measure_last(
     names: Collection[str] = (),
     runtime: Runtime | None = None,
 ) -> dict[str, float]:
-    """Costs of the last network of a candidate; without memory and latency, which take most of the time, if not in `names`.
+    """Costs of the last network of a candidate: all of `names`, and others only if they take no time.
 
     Raises:
         CandidateFailed, RequestError: as for `estimate_costs`.
     """
-    *_, model = _after_stages(candidate, input_shape, classes, None)
+    if runtime is None and can_sketch(candidate):
+        return _measure_sketch(deque(sketch_stages(candidate, input_shape, classes), maxlen=1)[0], device, names)
+    *_, model = built_stages(candidate, input_shape, classes)
     if not set(names) <= {"params", "macs"}:
         costs = measure_cost(model, input_shape, device, runtime).values()
         return {name: float(value) for name, value in costs.items() if value is not None}
@@ -63,10 +71,21 @@ def measure_last(
     return {"params": count_params(folded), "macs": count_macs(folded, input_shape)}
 
 
-def _after_stages(
-    candidate: Candidate, input_shape: tuple[int, ...], classes: int, pretrained: nn.Module | None
+def _measure_sketch(sketch: Sketch, device: DeviceProfile | None, names: Collection[str]) -> dict[str, float]:
+    if not set(names) <= {"params", "macs"}:
+        return {name: float(value) for name, value in cost_of_sketch(sketch, device).values().items() if value is not None}
+    params = sketch_params(sketch)
+    return {"params": params} if set(names) == {"params"} else {"params": params, "macs": sketch_macs(sketch)}
+
+
+def built_stages(
+    candidate: Candidate, input_shape: tuple[int, ...], classes: int, pretrained: nn.Module | None = None
 ) -> Iterator[nn.Module]:
-    """The untrained network after each stage: one network, changed in place."""
+    """The untrained network after each stage: one network, changed in place.
+
+    Raises:
+        CandidateFailed, RequestError: as for `estimate_costs`.
+    """
     torch.manual_seed(0)
     model = build_network(candidate, input_shape, classes, pretrained)
     for stage in candidate.stages:

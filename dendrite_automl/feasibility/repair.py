@@ -16,7 +16,7 @@ from dendrite_automl.space import Point, SearchSpace, Value
 # The estimate is exact except after global pruning: a candidate with one is refused only if it is far over the budget.
 _PRUNE_SLACK = 0.3
 _MOST_KNOWN = 50_000  # candidates that are remembered
-_MOST_ESTIMATES = 100  # per repair; those in shipped spaces took 0 to 30, of 20 to 300 ms each
+_MOST_ESTIMATES = 100  # per repair; those in shipped spaces took 0 to 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

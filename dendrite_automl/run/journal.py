@@ -90,7 +90,10 @@ class Journal:
                 fcntl.flock(results, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RequestError(f"run: {path} is in use by another search; wait for it or choose another --out") from None
-            self.run.reload(_mend(results), _mend(confirmed))
+            contents = _mend(results), _mend(confirmed)
+            if self.run.sizes != tuple(map(len, contents)):  # lines are only ever added
+                self.run.reload(*map(parse_records, contents))
+            del contents
             yield
 
     def update(self, **changes: Any) -> None:
@@ -198,11 +201,12 @@ def _cannot_write(path: Path, error: OSError) -> str:
     return f"run: cannot write {path}: {error.strerror}; what is already there is intact: make room and continue with --resume"
 
 
-def _mend(file: BinaryIO) -> list[dict[str, Any]]:
-    """Truncate a torn last line of an open file; returns its records."""
+def _mend(file: BinaryIO) -> bytes:
+    """Truncate a torn last line of an open file; returns what is left."""
     content = file.read()
-    file.truncate(content.rfind(b"\n") + 1)
-    return parse_records(content)
+    whole = content.rfind(b"\n") + 1
+    file.truncate(whole)
+    return content[:whole] if whole < len(content) else content
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -55,6 +55,7 @@ class Run:
         self._parsed = 0
         self._kinds: dict[str, list[dict[str, Any]]] = {}  # the first `_sorted` records by kind
         self._sorted = self._checked = 0
+        self.sizes: tuple[int, ...] = ()  # of both files when they were read, in bytes
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -70,8 +71,9 @@ class Run:
             raise RequestError(f"run: expected the folder of a search, with a run.json; got {path}")
         try:
             info = RunInfo.from_json(read_json(path / "run.json"))
-            records, confirmations = (parse_records((path / name).read_bytes()) for name in (RESULTS, CONFIRMED))
-            run = cls(path, info, records, confirmations)
+            contents = [(path / name).read_bytes() for name in (RESULTS, CONFIRMED)]
+            run = cls(path, info, *map(parse_records, contents))
+            run.sizes = tuple(map(len, contents))
             run._read_all()
         except RequestError as error:
             raise RequestError(f"run: {path}: {error}") from None

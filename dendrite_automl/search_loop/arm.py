@@ -11,7 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from dendrite_automl.front import Goal, accuracy_name, pareto_front
+from dendrite_automl.front import Goal, GrowingFront, accuracy_name
 from dendrite_automl.plan import SAMPLERS
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.surrogate import Surrogate
@@ -57,7 +57,7 @@ class ArmStudy:
         self._surrogate = surrogate
         self._learns = sampler in _LEARNERS
         self._inside = 0  # how much was found inside the budget
-        self._members: list[dict[str, Any]] = []  # the front of it, each row with its point
+        self._members = GrowingFront(goal.objectives)  # of it, each row with its point
         self._sampler = _make_sampler(sampler, self._rng.randrange(2**31))
         self._study = self._new_study()
         self._asked = 0
@@ -142,7 +142,7 @@ class ArmStudy:
 
     def _front(self) -> list[Point]:
         """The members of the front."""
-        return [row["point"] for row in self._members]
+        return [row["point"] for row in self._members.rows]
 
     def _outcome(self, point: Point, snapshots: Sequence[Snapshot]) -> tuple[list[float], dict[str, float]]:
         """Objective values and constraints of the snapshot that counts: least excess, then best accuracy."""
@@ -155,7 +155,7 @@ class ArmStudy:
         best = min(snapshots, key=rank).values()
         if self._budget.fits(best):
             self._inside += 1
-            self._members = pareto_front([*self._members, best | {"point": point}], self._objectives)
+            self._members.add(best | {"point": point})
         return [float(best[objective.name]) for objective in self._objectives], dict(self._budget.excess(best))
 
     def _new_study(self) -> optuna.Study:

@@ -71,8 +71,9 @@ class Ledger:
         trials = run.of_kind("trial")
         ended = {line["candidate"] for line in run.of_kind("end")}
         self.unfinished: list[tuple[Candidate, Point]] = []
+        candidates = run.candidates()
         for line in trials:
-            candidate = Candidate.from_json(line["value"])
+            candidate = candidates[line["candidate"]]
             self._arms[candidate.id] = candidate.arm
             if candidate.id not in ended:
                 self.unfinished.append((candidate, line["point"]))

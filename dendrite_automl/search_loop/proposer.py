@@ -85,13 +85,14 @@ class Proposer:
 
     def observe_rung(self, candidate: Candidate, epoch: int, accuracy: float) -> None:
         """A trial has reached a rung."""
-        if candidate.arm in self._surrogates:
-            self._surrogates[candidate.arm].observe(candidate, (0,), accuracy, rung=epoch)
+        if candidate.arm in self._surrogates and (costs := self._known_costs(candidate)):
+            self._surrogates[candidate.arm].observe_rung(candidate, epoch, accuracy, (costs[0].params, costs[0].macs))
 
     def observe(self, candidate: Candidate, snapshot: Snapshot) -> None:
         """A trial has finished a stage."""
-        if candidate.arm in self._surrogates:
-            self._surrogates[candidate.arm].observe(candidate, snapshot.stages, snapshot.measurement.val_accuracy)
+        if candidate.arm in self._surrogates and (costs := self._known_costs(candidate)):
+            accuracy, cost = snapshot.measurement.val_accuracy, costs[snapshot.stage]
+            self._surrogates[candidate.arm].observe(candidate, snapshot.stages, accuracy, cost)
 
     def tell(self, candidate: Candidate, point: Point, ending: Ending) -> None:
         """A trial is over: the study learns its snapshots, or that it was behind without any; nothing if it failed."""
@@ -122,22 +123,30 @@ class Proposer:
         for line in run.of_kind("refused"):
             self._studies[line["arm"]].replay_refused(line["point"], line["excess"])
         endings = {line["candidate"]: Ending(line["status"]) for line in run.of_kind("end")}
-        trials = run.of_kind("trial")
-        counted = self._worth_counting(run, trials)
+        trials, candidates = run.of_kind("trial"), run.candidates()
+        learned = self._worth_learning(run, trials)
         for line in trials:
-            candidate = Candidate.from_json(line["value"])
-            if candidate.id in counted:
-                for rung in self._ledger.rungs_of(candidate):
-                    self.observe_rung(candidate, rung.epoch, rung.values["val_accuracy"])
-                for snapshot in self._ledger.snapshots_of(candidate):
-                    self.observe(candidate, snapshot)
+            candidate = candidates[line["candidate"]]
+            if candidate.id in learned and candidate.arm in self._surrogates:
+                self._learn_again(candidate, self._surrogates[candidate.arm])
             if "repaired_from" in line:
                 self._studies[candidate.arm].replay_refused(self.point(line["proposed"]), line["excess"])
             if candidate.id in endings:
                 self.tell(candidate, self.point(line["point"]), endings[candidate.id])
 
-    def _worth_counting(self, run: Run, trials: Sequence[dict[str, Any]]) -> set[str]:
-        """The front and the latest, which the surrogate still learns from: counting designs is what takes the time."""
+    def _learn_again(self, candidate: Candidate, surrogate: Surrogate) -> None:
+        """Let a surrogate learn what is recorded of a trial, at the costs that are recorded with it."""
+        for rung in self._ledger.rungs_of(candidate):
+            values = rung.values
+            if {"params", "macs"} <= values.keys():
+                surrogate.observe_rung(candidate, rung.epoch, values["val_accuracy"], (values["params"], values["macs"]))
+            else:
+                self.observe_rung(candidate, rung.epoch, values["val_accuracy"])
+        for snapshot in self._ledger.snapshots_of(candidate):
+            surrogate.observe(candidate, snapshot.stages, snapshot.measurement.val_accuracy, snapshot.measurement)
+
+    def _worth_learning(self, run: Run, trials: Sequence[dict[str, Any]]) -> set[str]:
+        """The front and the latest: all that a surrogate keeps."""
         budget, objectives = self._plan.goal.budget, self._plan.goal.objectives
         rows = (row for s in run.snapshots() if budget.fits(row := s.values()))
         members = {row["candidate"] for row in pareto_front(rows, objectives)} if len(trials) > _MOST_REPLAYED else set()

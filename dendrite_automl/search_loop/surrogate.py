@@ -28,8 +28,8 @@ from dendrite_automl.space import FAMILY, SIZE, Point, SearchSpace, Value
 
 _FEWEST = 8  # observations before the process is trusted
 _FIRST, _NEW, _MOST_OPTIONS = 32, 4, 256  # points added to the options at first, per proposal, and the most to keep
-# A batch for as many running trials; one at a time below `_FEW` of them. Counting a new design takes most of a proposal's time,
-# another training of a counted design almost none: a batch has as many new designs as one proposal, and more trainings.
+# A batch for as many running trials; one at a time below `_FEW` of them. Solving the size of a new design takes many times as
+# long as another training of a known one: a batch has as many new designs as one proposal, and more trainings.
 _FEW, _RUNNING_PER_PROPOSAL, _RETRAINED = 16, 4, 2
 _MOST_MEMBERS = 600  # networks that may be on the front; then those behind it are dropped, apart from the latest half
 _POINTS = 1024  # where hypervolume is integrated
@@ -45,11 +45,13 @@ class _Option:
     """A point that may be proposed: its candidate, what its snapshots would cost, and those that fit.
 
     Attributes:
+        name: the candidate's id, which takes a while to compute.
         inputs: [snapshots that fit, features], for the process.
         fitting: their costs.
     """
 
     point: Point
+    name: str
     candidate: Candidate
     costs: list[Cost]
     inputs: Floats
@@ -93,24 +95,28 @@ class Surrogate:
         self._members: list[tuple[Floats, Cost]] = []  # networks that fit: input and costs
         self._process = AccuracyProcess()
 
-    def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, *, rung: int | None = None) -> None:
-        """A trial has reached the end of a stage, or a rung of its first one.
+    def observe(self, candidate: Candidate, stages: Sequence[int], accuracy: float, cost: Cost) -> None:
+        """A trial has reached the end of a stage.
 
         Args:
             stages: those that the network has gone through.
-            rung: epoch of the first stage.
+            cost: of the network.
         """
-        costs = self._costs(candidate)
-        if not costs:
-            return
-        epochs = rung if rung is not None else sum(candidate.stages[stage].epochs for stage in stages)
-        cost = costs[stages[-1]]
-        row = self._input(candidate, stages, cost, epochs / candidate.epochs)
-        self._process.observe(row, _score(accuracy), at_rung=rung is not None)
-        if rung is None:  # which leaves no network behind
-            self._pending.pop(candidate.id, None)
-            if self._fits(cost):
-                self._members.append((row, cost))
+        epochs = sum(candidate.stages[stage].epochs for stage in stages)
+        row = self._input(candidate, stages, (cost.params, cost.macs), epochs / candidate.epochs)
+        self._process.observe(row, _score(accuracy), at_rung=False)
+        self._pending.pop(candidate.id, None)
+        if self._fits(cost):
+            self._members.append((row, cost))
+
+    def observe_rung(self, candidate: Candidate, epoch: int, accuracy: float, sizes: tuple[int, int]) -> None:
+        """A trial has reached a rung of its first stage, which leaves no network behind.
+
+        Args:
+            sizes: parameters and MACs.
+        """
+        row = self._input(candidate, (0,), sizes, epoch / candidate.epochs)
+        self._process.observe(row, _score(accuracy), at_rung=True)
 
     def ended(self, candidate: Candidate) -> None:
         """A trial is over, with a snapshot or without."""
@@ -130,7 +136,7 @@ class Surrogate:
             return None
         while self._batch:
             option = self._batch.pop(0)
-            if not known(option.candidate.id):
+            if not known(option.name):
                 return self._start(option)
         size = 1 if len(self._pending) < _FEW else len(self._pending) // _RUNNING_PER_PROPOSAL
         for i in range(_NEW if self._options else _FIRST):
@@ -146,28 +152,30 @@ class Surrogate:
         return self._start(first)
 
     def _start(self, option: _Option) -> Point:
-        self._pending[option.candidate.id] = option
+        self._pending[option.name] = option
         return option.point
 
     def _take_in(self, point: Point) -> None:
         if (option := self._make_option(point)) is not None:
-            self._options.setdefault(option.candidate.id, option)
+            self._options.setdefault(option.name, option)
 
     def _make_option(self, point: Point) -> _Option | None:
         """None if no snapshot fits."""
         candidate = self._design(point)
-        if candidate.id in self._options:
-            return self._options[candidate.id]
+        name = candidate.id
+        if name in self._options:
+            return self._options[name]
         costs, epochs = self._costs(candidate), 0
         inputs, fitting = [], []
         for stage, cost in enumerate(costs):
             epochs += candidate.stages[stage].epochs
             if self._fits(cost):
-                inputs.append(self._input(candidate, range(stage + 1), cost, epochs / candidate.epochs))
+                sizes = cost.params, cost.macs
+                inputs.append(self._input(candidate, range(stage + 1), sizes, epochs / candidate.epochs))
                 fitting.append(cost)
         if not fitting:
             return None
-        return _Option(point=point, candidate=candidate, costs=costs, inputs=np.array(inputs), fitting=fitting)
+        return _Option(point=point, name=name, candidate=candidate, costs=costs, inputs=np.array(inputs), fitting=fitting)
 
     def _take_in_resized(self, points: Sequence[Point], *, most: int) -> None:
         """Members of the front at other sizes: those that were options before, and `most` others."""
@@ -181,7 +189,7 @@ class Surrogate:
                 before[key] = self._make_option(point)
             self._resized[key] = option = before[key]
             if option is not None:
-                self._options.setdefault(option.candidate.id, option)
+                self._options.setdefault(option.name, option)
 
     def _take_in_retrained(self, number: int) -> None:
         """Options with other settings of their training: their costs are known."""
@@ -207,7 +215,7 @@ class Surrogate:
         prospects = Prospects(owners=owners, mean=mean, spread=spread, below=below, weights=np.array(seconds))
         gains = prospects.gains(reached)
         order = np.argsort(-gains, kind="stable")
-        self._options = {options[i].candidate.id: options[i] for i in order[:_MOST_OPTIONS]}
+        self._options = {options[i].name: options[i] for i in order[:_MOST_OPTIONS]}
         return [options[i] for i in choose_batch(prospects, reached, gains, size)]
 
     def _reached(self, places: Floats) -> Floats:
@@ -237,8 +245,8 @@ class Surrogate:
         even[::2] = 10 ** (-2 * even[::2])
         return even
 
-    def _input(self, candidate: Candidate, stages: Sequence[int], cost: Cost, share: float) -> Floats:
-        """What the process sees of a network: its knobs, what was done to it so far, its costs, its share of the epochs."""
+    def _input(self, candidate: Candidate, stages: Sequence[int], sizes: tuple[int, int], share: float) -> Floats:
+        """What the process sees of a network: its knobs, what was done to it so far, its sizes, its share of the epochs."""
         values = dict(candidate.network) | dict(candidate.training) | {FAMILY: candidate.backbone}
         gone = [candidate.stages[stage] for stage in stages]
         grown = [stage for stage in gone if stage.op == "grow"]
@@ -256,8 +264,7 @@ class Surrogate:
         row.append(float(gone[0].op == "grow"))  # dendrites from the start
         for word in ("shrink", "prune"):
             row.append(2 * sum(stage.ratio or 0.0 for stage in gone if stage.op == word))
-        sizes = np.log10(np.maximum([cost.params, cost.macs], 1))
-        return np.array([*row, len(grown) / 3, *sizes, np.log10(share)])
+        return np.array([*row, len(grown) / 3, *np.log10(np.maximum(sizes, 1)), np.log10(share)])
 
     def _sizes(self, costs: Sequence[Cost]) -> Floats:
         return np.array([[float(getattr(cost, name) or 0.0) for name in self._measures] for cost in costs])

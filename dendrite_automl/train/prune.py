@@ -17,7 +17,7 @@ from dendrite_automl.dendrites.tied import Again
 from dendrite_automl.errors import CandidateFailed
 
 # A layer keeps at least a tenth of its channels: a global ranking may otherwise cut the network in two.
-_MOST_PER_LAYER = 0.9
+MOST_PER_LAYER = 0.9
 _INPUTS = (  # what torch-pruning calls to take inputs out of a layer
     tp.prune_linear_in_channels,
     tp.prune_conv_in_channels,
@@ -124,7 +124,7 @@ def _take_out_(
             global_pruning=not everywhere_alike,
             pruning_ratio=0.0 if ratios else ratio,
             pruning_ratio_dict=dict(ratios or {}),
-            max_pruning_ratio=_MOST_PER_LAYER,
+            max_pruning_ratio=MOST_PER_LAYER,
             ignored_layers=[_last_linear(model), *fixed],
             # Given explicitly, because torch-pruning modifies its default arguments, which all callers share.
             in_channel_groups={},
@@ -137,7 +137,12 @@ def _take_out_(
         for group in pruner.step(interactive=True):
             _cut(pruner, group, units)
     if sum(parameter.numel() for parameter in model.parameters()) == before:
-        raise CandidateFailed(f"no channels to remove at ratio {ratio:g}: the layers are already too narrow")
+        raise nothing_to_remove(ratio)
+
+
+def nothing_to_remove(ratio: float) -> CandidateFailed:
+    """The error of a network whose layers all stay as they are."""
+    return CandidateFailed(f"no channels to remove at ratio {ratio:g}: the layers are already too narrow")
 
 
 def _reads_example(dendrite: nn.Module) -> bool:
@@ -146,14 +151,14 @@ def _reads_example(dendrite: nn.Module) -> bool:
 
 
 def _cut(pruner: tp.pruner.BasePruner, group: tp.Group, units: Mapping[Any, Sequence[nn.Module]]) -> None:
-    """Prune a group, but no more than `_MOST_PER_LAYER` of its channels: a global ranking does not ensure that.
+    """Prune a group, but no more than `MOST_PER_LAYER` of its channels: a global ranking does not ensure that.
 
     Args:
         units: by neuron: layers that read the same input, and are not traced.
     """
     layer, prune_channels, chosen = group[0].dep.target.module, group[0].dep.handler, group[0].idxs
     channels = pruner.DG.get_out_channels(layer)
-    most = int(_MOST_PER_LAYER * channels)
+    most = int(MOST_PER_LAYER * channels)
     if len(chosen) > most:
         everything = pruner.DG.get_pruning_group(layer, prune_channels, list(range(channels)))
         weakest_first = pruner.estimate_importance(everything).argsort(stable=True).tolist()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dendrite_automl.backbones.parts import AsImage
+from dendrite_automl.backbones.modules import AsImage
 from dendrite_automl.dendrites import DendriticLayer, Tied
 from dendrite_automl.dendrites.soma import Term
 from dendrite_automl.errors import RequestError

@@ -20,9 +20,11 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run, create_run
 from dendrite_automl.search_loop.arm import ArmStudy
 from dendrite_automl.search_loop.halving import FrontHalving
+from dendrite_automl.search_loop.proposer import Proposer
 from dendrite_automl.search_loop.relay import Relay
 from dendrite_automl.search_loop.searcher import TrialSearcher
 from dendrite_automl.search_loop.stop import Stop
+from dendrite_automl.search_loop.surrogate import Surrogate
 from dendrite_automl.space import SearchSpace
 from tests.factories import make_info, make_snapshot, make_space
 
@@ -284,6 +286,15 @@ def test_each_arm_starts_from_the_anchors_repaired_where_they_do_not_fit(run, bu
         wanted = list({make_candidate(space, dict(a), arm=arm, epochs=20).id: 0 for a in space.anchors})
         assert [line.get("repaired_from", line["candidate"]) for line in lines[: len(wanted)]] == wanted
         assert ("repaired_from" in lines[0]) == (budget is not None)
+
+
+def test_a_resume_takes_the_costs_that_are_recorded_and_counts_nothing(run, monkeypatch) -> None:
+    run_out(make_searcher(run))
+    learned: list[int] = []
+    monkeypatch.setattr(Proposer, "_estimate", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(Surrogate, "observe", lambda _self, _candidate, _stages, _accuracy, cost: learned.append(cost.params))
+    make_searcher(run, trials=20)
+    assert sorted(learned) == sorted(snapshot.measurement.params for snapshot in run.snapshots())
 
 
 @pytest.mark.parametrize("before", [1, 2, 3, 8])

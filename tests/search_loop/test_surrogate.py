@@ -56,9 +56,10 @@ def accuracy(candidate: Candidate, stage: int, seed: int = 0) -> float:
 
 
 def observe(surrogate: Surrogate, candidate: Candidate) -> None:
-    surrogate.observe(candidate, (0,), accuracy(candidate, 0) - 0.2, rung=2)
-    for stage in range(len(candidate.stages)):
-        surrogate.observe(candidate, tuple(range(stage + 1)), accuracy(candidate, stage))
+    costs = costs_of(candidate)
+    surrogate.observe_rung(candidate, 2, accuracy(candidate, 0) - 0.2, (costs[0].params, costs[0].macs))
+    for stage, cost in enumerate(costs):
+        surrogate.observe(candidate, tuple(range(stage + 1)), accuracy(candidate, stage), cost)
     surrogate.ended(candidate)
 
 
