@@ -142,12 +142,9 @@ class _Compressed(BaseEstimator):  # type: ignore[misc]
         return np.concatenate([session.run(None, {"input": x[None]})[0] for x in scaled]).astype(np.float64)
 
     def __sklearn_tags__(self) -> Any:
-        """scikit-learn's protocol: results depend on chance, and tiny data sets give poor ones."""
+        """scikit-learn's protocol: results depend on chance, as which trial ends first decides what is proposed next."""
         tags = super().__sklearn_tags__()
-        tags.non_deterministic = True  # which trial ends first decides what is proposed next
-        for of_kind in (tags.classifier_tags, tags.regressor_tags):
-            if of_kind is not None:
-                of_kind.poor_score = True  # on the tiny data sets of scikit-learn's checks
+        tags.non_deterministic = True
         return tags
 
 
@@ -214,6 +211,12 @@ class CompressedClassifier(ClassifierMixin, _Compressed):  # type: ignore[misc]
         said: NDArray[Any] = self.classes_[logits.argmax(1)]
         return said
 
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's protocol: its checks have tiny data sets, which give poor results."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True
+        return tags
+
 
 class CompressedRegressor(RegressorMixin, _Compressed):  # type: ignore[misc]
     """As `CompressedClassifier`, for measured values: the network with the highest R^2 within a budget.
@@ -241,9 +244,16 @@ class CompressedRegressor(RegressorMixin, _Compressed):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Values, [N], in the unit of y."""
-        target, outputs = self.description_["target"] if hasattr(self, "description_") else {}, self._outputs(X)
+        outputs = self._outputs(X)
+        target = self.description_["target"]
         values: NDArray[np.float64] = target["mean"] + target["std"] * outputs[:, 0]
         return values
+
+    def __sklearn_tags__(self) -> Any:
+        """scikit-learn's protocol: its checks have tiny data sets, which give poor results."""
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
 
 
 class CompressedDetector(OutlierMixin, _Compressed):  # type: ignore[misc]
