@@ -16,6 +16,7 @@ LINES = (
     "finish",
     "paper_protocol",
     "portfolio",
+    "problems",
     "search_efficiency",
     "shrink_or_scratch",
     "streams",
