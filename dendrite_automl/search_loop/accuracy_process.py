@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dendrite_automl.search_loop.process_scales import scales_finder
+
 Floats = NDArray[np.float64]
 
 _MOST = 300  # observations to fit the process to: the time grows with their cube
@@ -48,7 +50,7 @@ class AccuracyProcess:
         else:
             scales = np.ones(inputs.shape[1])
             kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(scales, (0.1, 30), nu=2.5) + WhiteKernel(0.05, (1e-4, 1))
-            process = GaussianProcessRegressor(kernel, normalize_y=True)
+            process = GaussianProcessRegressor(kernel, optimizer=scales_finder(inputs, scores), normalize_y=True)
             self._scaled = self.observed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound: a knob that does not matter
