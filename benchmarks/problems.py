@@ -41,7 +41,7 @@ from dendrite_automl.tasks.anomaly import detect_anomalies
 
 RESULTS = Path(__file__).parent / "results" / "problems.jsonl"
 BUDGET, TRIALS, SEED = "1k-params", 24, 0
-NORMAL = {"breast_cancer": "benign", "digits": "0", "keywords": "yes", "hapt": "walking", "mnist5k": "3"}
+NORMAL = {"breast_cancer": "benign", "digits": "0", "keywords": "yes", "watch": "PEN"}
 REGRESSORS: dict[str, Callable[[], Any]] = {
     "ridge regression": Ridge,
     "random forest": lambda: RandomForestRegressor(random_state=SEED),

@@ -23,7 +23,7 @@ _OUTLIERS = 0.1  # share of the normal examples that the detector may leave out
 _DISTORTED = 4  # for each normal example
 _FARTHER, _NOISE = (1.5, 4.0), (0.3, 2.0)  # times as far from the mean; standard deviations
 _BEYOND = (0.5, 2.0)  # of the way from another example, beyond the own one
-_LEAST_PART, _MOST_PART = 0.1, 0.5  # of an axis: the size of what is taken from elsewhere
+_MOST_PARTS = 5  # that an axis is cut into
 
 Inputs = NDArray[np.float32]
 Rng = np.random.Generator
@@ -32,9 +32,10 @@ Rng = np.random.Generator
 def detect_anomalies(task: Task, normal: str | None = None) -> Task:
     """A task with one output, the score of an anomaly, from one with any classes of which one is normal.
 
-    A one-class support vector machine is fitted to the normal examples of train. Networks learn its score, standardised, for
-    these and for `distort`ed ones; they are judged by how well theirs tells the normal examples of validation from all others.
-    Where validation or test has no others, distorted ones take their place, and `about` says so of test.
+    A one-class support vector machine is fitted to the normal examples of train. Networks learn its score, standardised and
+    its large values compressed (by the inverse hyperbolic sine, which keeps their order), for these and for `distort`ed ones.
+    They are judged by how well theirs tells the normal examples of validation from all others. Where validation or test has no
+    others, distorted ones take their place, and `about` says so of test.
 
     Args:
         normal: the name of the normal class; default: one of `NORMAL_NAMES`.
@@ -54,7 +55,7 @@ def detect_anomalies(task: Task, normal: str | None = None) -> Task:
     rng = np.random.default_rng(SPLIT_SEED)
     detector = _Detector(kept[np.sort(rng.permutation(len(kept))[:_MOST])])
     x = np.concatenate([kept, *(distort(kept, rng) for _ in range(_DISTORTED))])
-    train, val = Split(x=x, y=detector.score(x)), _kinds(task.val, label)
+    train, val = Split(x=x, y=np.arcsinh(detector.score(x))), _kinds(task.val, label)
     notes = [*task.notes]
     if dropped := len(task.train) - len(kept):
         notes.append(f"anomalies: {dropped:,} training examples that are not normal are left out")
@@ -102,17 +103,19 @@ class _Detector:
 
 
 def distort(x: Inputs, rng: Rng) -> Inputs:
-    """A copy of each example that is changed in one of several ways, by little or much.
+    """A copy of each example that is changed. It need not be an anomaly: the detector says how normal it is.
 
-    It is farther from the mean of all; beyond it, as seen from another example; or noisy. A vector may have some features of
-    other examples, each of another one, or far out. A sequence or an image may have a part of another place of another example,
-    or some channels of another example. They need not be anomalies: the detector says how normal they are.
+    A vector is farther from the mean of all; beyond it, as seen from another example; noisy; or has some features of other
+    examples, each of another one, or far out. A sequence or an image has stretches of it in another order, and perhaps its
+    channels rolled: these are as loud and as smooth as what anomalies may be like. (With noise, and what lies far out, networks
+    learnt to tell these apart and little else.)
 
     Args:
         x: [N, F], [N, C, T] or [N, C, H, W], standardised.
     """
-    ways: tuple[Callable[[Inputs, int, Rng], Inputs], ...] = (_farther, _beyond, _noisy)
-    ways += (_shuffled, _far_out) if x.ndim == 2 else (_pasted, _other_channels) if x.shape[1] > 1 else (_pasted,)
+    ways: tuple[Callable[[Inputs, int, Rng], Inputs], ...] = (_farther, _beyond, _noisy, _shuffled, _far_out)
+    if x.ndim > 2:
+        ways = (_reordered,)
     chosen = rng.integers(len(ways), size=len(x))
     return np.stack([ways[way](x, index, rng) for index, way in enumerate(chosen)]).astype(np.float32)
 
@@ -175,25 +178,24 @@ def _far_out(x: Inputs, index: int, rng: Rng) -> Inputs:
     return made
 
 
-def _pasted(x: Inputs, index: int, rng: Rng) -> Inputs:
-    """[C, …] with a part, in all channels, of another place of another example."""
-    made, sizes = x[index].copy(), _sizes(x.shape[2:], rng)
-    there, here = _place(x.shape[2:], sizes, rng), _place(x.shape[2:], sizes, rng)
-    made[(slice(None), *here)] = x[rng.integers(len(x))][(slice(None), *there)]
+def _reordered(x: Inputs, index: int, rng: Rng) -> Inputs:
+    """[C, …] with stretches along its last axis in another order; perhaps so along its rows, and with its channels rolled."""
+    made = _cut_and_mixed(x[index], -1, rng)
+    if x.ndim == 4 and rng.integers(2):
+        made = _cut_and_mixed(made, -2, rng)
+    if x.shape[1] > 1 and (x.shape[-1] == 1 or rng.integers(2)):
+        made = np.roll(made, rng.integers(1, x.shape[1]), axis=0)
     return made
 
 
-def _other_channels(x: Inputs, index: int, rng: Rng) -> Inputs:
-    """[C, …] with some channels, not all, of another example."""
-    made, which = x[index].copy(), rng.permutation(x.shape[1])[: rng.integers(1, x.shape[1])]
-    made[which] = x[rng.integers(len(x)), which]
-    return made
-
-
-def _sizes(axes: tuple[int, ...], rng: Rng) -> tuple[int, ...]:
-    return tuple(max(1, round(rng.uniform(_LEAST_PART, _MOST_PART) * axis)) for axis in axes)
-
-
-def _place(axes: tuple[int, ...], sizes: tuple[int, ...], rng: Rng) -> tuple[slice, ...]:
-    starts = [int(rng.integers(axis - size + 1)) for axis, size in zip(axes, sizes, strict=True)]
-    return tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+def _cut_and_mixed(x: Inputs, axis: int, rng: Rng) -> Inputs:
+    """Cut at random into two to five parts along an axis, which change places."""
+    if x.shape[axis] < 2:
+        return x
+    count = min(int(rng.integers(2, _MOST_PARTS + 1)), x.shape[axis])
+    cuts = np.sort(rng.choice(np.arange(1, x.shape[axis]), count - 1, replace=False))
+    order = rng.permutation(count)
+    if (order == np.arange(count)).all():
+        order = order[::-1]
+    parts = np.split(x, cuts, axis=axis)
+    return np.concatenate([parts[place] for place in order], axis=axis)
