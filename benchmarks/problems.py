@@ -135,7 +135,8 @@ def render(lines: list[dict[str, Any]]) -> str:
             f"|---|--:|--:|--:|{'--:|' * len(names)}",
             *(_row(line, names) for line in rows),
         ]
-    last = lines[-1]
+    last, missing = lines[-1], NORMAL.keys() - {line["task"] for line in lines}
+    parts += ["", f"Not measured yet: {', '.join(sorted(missing))}."] if missing else []
     return "\n".join([*parts, "", f"torch {last['torch']}, {last['date']}."])
 
 
