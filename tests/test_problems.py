@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from sklearn.metrics import mean_absolute_error, r2_score, roc_auc_score
 
 import dendrite_automl as da
 from dendrite_automl.description import read_description
 from dendrite_automl.errors import RequestError
 from dendrite_automl.export.artifact.hub import make_hub_metadata
+from dendrite_automl.search_loop.teacher import ask_teacher
 from dendrite_automl.tasks import Task, from_arrays
+from dendrite_automl.tasks.anomaly import detect_anomalies
 
 SMALL = {"budget": "400-params", "trials": 4, "epochs": 12, "replicates": 2, "confirm": 2, "workers": 1, "seed": 0}
 GROWN = ["stages=fit grow", "kind=perforated"]  # the one kind with a dendrite phase of its own
@@ -105,9 +108,15 @@ def test_a_regression_can_be_resumed(runs: dict[str, da.Run]) -> None:
         da.search(data=regression(), out=run.path, resume=True, task_kind="anomaly")
 
 
-def test_a_teacher_of_ones_own_is_judged_by_the_problems_metric(tmp_path: Path) -> None:
-    import torch
+def test_a_teacher_of_a_detector_is_judged_by_the_scores_that_train_has() -> None:
+    task = detect_anomalies(from_arrays(*anomalies(), problem="anomaly"))
+    teacher = torch.nn.Linear(5, 1)
+    with torch.no_grad():
+        found = r2_score(task.train.y, teacher(torch.from_numpy(task.train.x))[:, 0])
+    assert ask_teacher(teacher, task).about == f"given, R² {100 * max(0.0, found):.1f} % on the training set"
 
+
+def test_a_teacher_of_ones_own_is_judged_by_the_problems_metric(tmp_path: Path) -> None:
     task: Task = from_arrays(*regression())
     teacher = torch.nn.Linear(5, 1)
     with torch.no_grad():

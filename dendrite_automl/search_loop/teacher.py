@@ -20,7 +20,7 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.measure.runtime import Runtime
-from dendrite_automl.metrics import METRICS_OF, answer, problem_of, score, title_of
+from dendrite_automl.metrics import ANOMALY, METRICS_OF, REGRESSION, answer, problem_of, score, title_of
 from dendrite_automl.networks.build import build_network
 from dendrite_automl.plan import Effort
 from dendrite_automl.space import SIZE, Point, SearchSpace
@@ -80,7 +80,7 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
     if logits.shape != (len(task.train), classes) or not torch.isfinite(logits).all():
         got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} per example"
         raise RequestError(f"teacher: expected finite logits, one per class ({classes}), got {got}")
-    outputs, metric = logits.float().numpy(), METRICS_OF[task.problem][0]
+    outputs, metric = logits.float().numpy(), METRICS_OF[REGRESSION if task.problem == ANOMALY else task.problem][0]
     found = score(metric, task.train.y, answer(metric, outputs), classes)
     return Teacher(logits=outputs, about=f"given, {title_of(metric)} {100 * found:.1f} % on the training set")
 

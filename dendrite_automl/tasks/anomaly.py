@@ -38,7 +38,7 @@ def detect_anomalies(task: Task, normal: str | None = None) -> Task:
     others, distorted ones take their place, and `about` says so of test.
 
     Args:
-        normal: the name of the normal class; default: one of `NORMAL_NAMES`.
+        normal: the name of the normal class, in any case if none has it exactly; default: one of `NORMAL_NAMES`.
 
     Raises:
         RequestError: no such class, or too few normal examples, in any split.
@@ -107,8 +107,7 @@ def distort(x: Inputs, rng: Rng) -> Inputs:
 
     A vector is farther from the mean of all; beyond it, as seen from another example; noisy; or has some features of other
     examples, each of another one, or far out. A sequence or an image has stretches of it in another order, and perhaps its
-    channels rolled: these are as loud and as smooth as what anomalies may be like. (With noise, and what lies far out, networks
-    learnt to tell these apart and little else.)
+    channels rolled: these are as loud and as smooth as what anomalies may be like.
 
     Args:
         x: [N, F], [N, C, T] or [N, C, H, W], standardised.
@@ -123,6 +122,8 @@ def distort(x: Inputs, rng: Rng) -> Inputs:
 def _find_normal(task: Task, name: str | None) -> int:
     if len(task.classes) == 1 and name is None:
         return 0
+    if name in task.classes:
+        return task.classes.index(name)
     lowered = [one.lower() for one in task.classes]
     names = NORMAL_NAMES if name is None else (name.lower(),)
     for one in names:

@@ -38,7 +38,9 @@ def judge(task: Task, y: NDArray[Any], answers: NDArray[Any], threshold: float |
         return judge_classes(y, answers, task.classes)
     if task.target is not None:
         return judge_values(y, answers, task.target.std)
-    return judge_anomalies(y, answers, threshold or 0.0)
+    if threshold is None:
+        raise ValueError("judge: expected a threshold for the scores of anomalies, got none")
+    return judge_anomalies(y, answers, threshold)
 
 
 def judge_values(y: NDArray[np.float32], answers: NDArray[np.float32], std: float) -> dict[str, Any]:
