@@ -1,10 +1,11 @@
-"""How good are networks for measured values and for anomalies, against what people use for them on a PC?
+"""How good are networks for measured values, anomalies and several labels, against what people use for them on a PC?
 
 Regression: the diabetes data (Efron et al. 2004, in scikit-learn), Friedman's first function with noise (scikit-learn's
 `make_friedman1`), and the angle of handwritten digits that are turned by up to 45 degrees. Anomalies: one class is normal, all
-others are anomalies, none of them in training. A search of each within 1,000 parameters, as a user would run it, against models
-of scikit-learn with its defaults, on the same splits. For anomalies, the one-class SVM is what the networks learn from; all see
-the same normal examples.
+others are anomalies, none of them in training. Labels: which of the ten digits are in a picture of one digit or of two, one on
+the other (no picture of a digit is in two splits), and scikit-learn's `make_multilabel_classification`. A search of each within
+1,000 parameters, as a user would run it, against models of scikit-learn with its defaults, on the same splits. For anomalies,
+the one-class SVM is what the networks learn from; all see the same normal examples.
 
     python benchmarks/problems.py --cache DIR      # about 20 minutes on 2 cores; data: see data_sets.py
     python benchmarks/problems.py --render         # the section of README.md from results/problems.jsonl only
@@ -28,15 +29,16 @@ from data_sources import Folders
 from designs import load_lines
 from scipy.ndimage import rotate
 from section import replace_section
-from sklearn.datasets import load_diabetes, load_digits, make_friedman1
-from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestRegressor
-from sklearn.linear_model import Ridge
-from sklearn.neighbors import LocalOutlierFactor
+from sklearn.datasets import load_diabetes, load_digits, make_friedman1, make_multilabel_classification
+from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.svm import OneClassSVM
 
 import dendrite_automl as da
-from dendrite_automl.metrics import ANOMALY, REGRESSION, score
-from dendrite_automl.tasks import Task, from_arrays
+from dendrite_automl.metrics import ANOMALY, MULTILABEL, REGRESSION, score
+from dendrite_automl.tasks import Task, from_arrays, from_objects
 from dendrite_automl.tasks.anomaly import detect_anomalies
 
 RESULTS = Path(__file__).parent / "results" / "problems.jsonl"
@@ -47,6 +49,12 @@ REGRESSORS: dict[str, Callable[[], Any]] = {
     "random forest": lambda: RandomForestRegressor(random_state=SEED),
     "gradient boosting": lambda: HistGradientBoostingRegressor(random_state=SEED),
 }
+LABELLERS: dict[str, Callable[[], Any]] = {
+    "logistic regression": lambda: OneVsRestClassifier(LogisticRegression(max_iter=1000)),
+    "random forest": lambda: OneVsRestClassifier(RandomForestClassifier(random_state=SEED)),
+    "nearest neighbours": lambda: OneVsRestClassifier(KNeighborsClassifier()),
+}
+VALUES, LABELS = ("diabetes", "friedman1", "angle"), ("overlaid", "bags")
 DETECTORS: dict[str, Callable[[], Any]] = {
     "one-class SVM": lambda: OneClassSVM(nu=0.1),
     "isolation forest": lambda: IsolationForest(random_state=SEED),
@@ -62,7 +70,7 @@ def main() -> None:
     if not asked.render:
         folders = read_folders(asked)
         known = {line["task"] for line in load_lines(RESULTS)} if RESULTS.is_file() else set()
-        for name in {**dict.fromkeys(("diabetes", "friedman1", "angle")), **NORMAL}:
+        for name in (*VALUES, *NORMAL, *LABELS):
             if name not in known:
                 line = {"task": name, **run(name, folders), "torch": torch.__version__, "date": date.today().isoformat()}
                 with RESULTS.open("a", encoding="utf-8") as file:
@@ -77,6 +85,9 @@ def run(name: str, folders: Folders) -> dict[str, Any]:
         task = detect_anomalies(plain, NORMAL[name])
         normal = plain.train.x[plain.train.y == plain.classes.index(NORMAL[name])]
         others = {about: try_detector(make(), normal, task) for about, make in DETECTORS.items()}
+    elif name in LABELS:
+        task = make_labels(name)
+        others = {about: try_labeller(make(), task) for about, make in LABELLERS.items()}
     else:
         task = make_regression(name)
         others = {about: try_regressor(make(), task) for about, make in REGRESSORS.items()}
@@ -105,6 +116,32 @@ def make_regression(name: str) -> Task:
     return from_arrays(x[train], y[train], x[test], y[test], name=name, problem=REGRESSION)
 
 
+def make_labels(name: str) -> Task:
+    """A task with a test split of its own: of pictures of other digits, or a fifth of the examples."""
+    rng = np.random.default_rng(SEED)
+    if name == "bags":
+        x, y = make_multilabel_classification(2000, n_classes=6, n_labels=2, random_state=SEED)
+        return from_arrays(x[:1600], y[:1600], x[1600:], y[1600:], name=name)
+    digits, arrays = load_digits(), {}
+    order = rng.permutation(len(digits.target))
+    for split, start, end, count in (("train", 0, 1100, 3000), ("val", 1100, 1400, 600), ("test", 1400, 1797, 600)):
+        first, second = rng.choice(order[start:end], (2, count))
+        second = np.where(rng.random(count) < 0.3, first, second)  # these show one digit
+        y = np.zeros((count, 10), int)
+        y[np.arange(count), digits.target[first]] = y[np.arange(count), digits.target[second]] = 1
+        arrays[f"X_{split}"] = np.maximum(digits.images[first], digits.images[second])[:, None].astype(np.float32)
+        arrays[f"y_{split}"] = y
+    return from_objects(arrays, name=name)
+
+
+def try_labeller(model: Any, task: Task) -> dict[str, float]:
+    """Fitted to train and validation together, as nothing has to be chosen."""
+    x, y = (np.concatenate([getattr(split, of) for split in (task.train, task.val)]) for of in ("x", "y"))
+    test = task.open_test()
+    answers = model.fit(x.reshape(len(x), -1), y).predict_proba(test.x.reshape(len(test), -1))
+    return {"test": score("macro_auc", test.y, answers, y.shape[1]), "bytes": len(pickle.dumps(model))}
+
+
 def try_regressor(model: Any, task: Task) -> dict[str, float]:
     """Fitted to train and validation together, as nothing has to be chosen."""
     x, y = (np.concatenate([getattr(split, of) for split in (task.train, task.val)]) for of in ("x", "y"))
@@ -126,7 +163,11 @@ def render(lines: list[dict[str, Any]]) -> str:
         f"Searches within {BUDGET}, {TRIALS} trials. Network: the most accurate of the front by validation; its flash is that "
         "of the int8 weights. Bytes of the other models: as pickled."
     ]
-    for problem, figure, models in ((REGRESSION, "R²", REGRESSORS), (ANOMALY, "AUC", DETECTORS)):
+    for problem, figure, models in (
+        (REGRESSION, "R²", REGRESSORS),
+        (ANOMALY, "AUC", DETECTORS),
+        (MULTILABEL, "macro AUC", LABELLERS),
+    ):
         rows = [line for line in lines if line["problem"] == problem]
         names = list(models)
         parts += [
@@ -135,7 +176,7 @@ def render(lines: list[dict[str, Any]]) -> str:
             f"|---|--:|--:|--:|{'--:|' * len(names)}",
             *(_row(line, names) for line in rows),
         ]
-    last, missing = lines[-1], NORMAL.keys() - {line["task"] for line in lines}
+    last, missing = lines[-1], {*VALUES, *NORMAL, *LABELS} - {line["task"] for line in lines}
     parts += ["", f"Not measured yet: {', '.join(sorted(missing))}."] if missing else []
     return "\n".join([*parts, "", f"torch {last['torch']}, {last['date']}."])
 

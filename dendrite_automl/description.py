@@ -8,7 +8,7 @@ from typing import Any
 
 from dendrite_automl.candidate import CANDIDATE_IN_FILES
 from dendrite_automl.devices import RUNTIMES, VARIANTS
-from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, PROBLEMS, REGRESSION
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, MULTILABEL, PROBLEMS, REGRESSION
 from dendrite_automl.result import SNAPSHOT_IN_FILES, Snapshot
 from dendrite_automl.user_files import Each, Number, check_json, read_json
 
@@ -36,6 +36,19 @@ _REPORTS[ANOMALY] = {
     **dict.fromkeys(("auc", "partial_auc", "threshold", *_RATES), _SHARE),
     **dict.fromkeys(("auc_ci95", *(f"{rate}_ci95" for rate in _RATES)), _INTERVAL),
     "anomalies": _COUNT,
+}
+_REPORTS[MULTILABEL] = {
+    **dict.fromkeys(("macro_auc", "macro_ap", "exact"), _SHARE),
+    **dict.fromkeys(("macro_auc_ci95", "exact_ci95"), _INTERVAL),
+    "labels": [
+        {
+            "label": str,
+            "examples": _COUNT,
+            **dict.fromkeys(("auc", "threshold", "recall"), _SHARE),
+            "recall_ci95": _INTERVAL,
+            "precision": _MAYBE,
+        }
+    ],
 }
 _BYTES = ("peak_ram_bytes", "peak_ram_bytes_int8", "int8_scratch_bytes", "weights_bytes", "weights_bytes_int8", "operators")
 _CODE = ("arena_bytes", "stack_bytes", "constant_bytes", "code_bytes")
@@ -115,7 +128,9 @@ def _check(found: Mapping[str, Any]) -> None:
         intervals += [value for name, value in report.items() if name.endswith("_ci95")]
         if problem == CLASSIFICATION:
             intervals += _check_classes(report, len(found["labels"]), kind)
-    if problem != CLASSIFICATION and len(found["labels"]) != 1:
+        if problem == MULTILABEL:
+            intervals += _check_labels(report, found["labels"], kind)
+    if problem in (REGRESSION, ANOMALY) and len(found["labels"]) != 1:
         raise ValueError(f"artifact.json: labels: expected one for {problem}, got {len(found['labels'])}")
     if not all(ends is None or (isinstance(ends, list) and len(ends) == 2) for ends in intervals):
         raise ValueError("artifact.json: accuracy: expected intervals of two numbers")
@@ -139,3 +154,10 @@ def _check_classes(report: Mapping[str, Any], classes: int, kind: str) -> list[A
     if sizes != {classes}:
         raise ValueError(f"artifact.json: test: {kind}: expected {classes} classes as labels has, got {sizes}")
     return [row["recall_ci95"] for row in report["classes"]]
+
+
+def _check_labels(report: Mapping[str, Any], labels: list[str], kind: str) -> list[Any]:
+    """Check the table of a report on labels; returns the intervals in it."""
+    if (named := [row["label"] for row in report["labels"]]) != labels:
+        raise ValueError(f"artifact.json: test: {kind}: expected the labels {labels}, got {named}")
+    return [row["recall_ci95"] for row in report["labels"]]

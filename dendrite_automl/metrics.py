@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSIFICATION, REGRESSION, ANOMALY = PROBLEMS = ("classification", "regression", "anomaly")
+CLASSIFICATION, REGRESSION, ANOMALY, MULTILABEL = PROBLEMS = ("classification", "regression", "anomaly", "multilabel")
 # By problem, the default first. Every metric is at most 1, and 0 or more for networks that are of any use.
 METRICS_OF = {
     CLASSIFICATION: ("accuracy", "balanced_accuracy", "macro_f1"),
     REGRESSION: ("r2",),
     ANOMALY: ("auc", "partial_auc"),
+    MULTILABEL: ("macro_auc", "macro_ap"),
 }
 METRICS = tuple(metric for metrics in METRICS_OF.values() for metric in metrics)
 MOST_FALSE_ALARMS = 0.1  # share of normal examples up to which `partial_auc` looks
-_TITLES = {"r2": "R²", "auc": "AUC", "partial_auc": "partial AUC"}
+_TITLES = {
+    "r2": "R²",
+    "auc": "AUC",
+    "partial_auc": "partial AUC",
+    "macro_auc": "macro AUC",
+    "macro_ap": "macro average precision",
+}
 _LARGEST_MATRIX = 100  # classes up to which a report includes the confusion matrix
 _IMBALANCE = 10.0  # a largest class this many times the smallest gets a note
 
@@ -47,6 +54,23 @@ def figure_of(metric: str) -> str:
     return title_of(METRICS_OF[problem_of(metric)][0])
 
 
+def chance_of(metric: str, counts: Sequence[int]) -> float:
+    """What needs no network: always answering the class that is most frequent, the mean value, or an order at random.
+
+    For balanced accuracy, and as an upper limit for macro F1, that is 1 / classes; for R^2 it is 0, for an AUC 0.5, for the
+    macro average precision the mean share of examples that have a label.
+
+    Args:
+        counts: examples of each class; for multi-label all, and those with each label.
+    """
+    problem = problem_of(metric)
+    if problem == CLASSIFICATION:
+        return max(counts) / sum(counts) if metric == "accuracy" else 1 / sum(count > 0 for count in counts)
+    if metric == "macro_ap":
+        return sum(counts[1:]) / (len(counts) - 1) / counts[0]
+    return 0.0 if problem == REGRESSION else 0.5
+
+
 def answer(metric: str, outputs: Numbers) -> Numbers:
     """What a network says of each example.
 
@@ -54,9 +78,13 @@ def answer(metric: str, outputs: Numbers) -> Numbers:
         outputs: of the network, [N, classes]; for regression and anomalies [N, 1].
 
     Returns:
-        The class of the largest logit, int64 [N]; for regression the value, for anomalies the score, float [N].
+        The class of the largest logit, int64 [N]; for regression the value, for anomalies the score, float [N]; for multi-label
+        the logits as they are.
     """
-    found: Numbers = outputs.argmax(1) if problem_of(metric) == CLASSIFICATION else outputs[:, 0]
+    problem = problem_of(metric)
+    if problem == MULTILABEL:
+        return outputs
+    found: Numbers = outputs.argmax(1) if problem == CLASSIFICATION else outputs[:, 0]
     return found
 
 
@@ -65,19 +93,24 @@ def score(metric: str, y: Numbers, answers: Numbers, classes: int) -> float:
 
     `balanced_accuracy` is the mean recall of the classes that occur in `y`; `macro_f1` the mean F1 of those that occur in `y`
     or are predicted; `r2` is the coefficient of determination, and 0 where that is negative; `auc` is the area under the ROC
-    curve; `partial_auc` that up to a rate of false alarms of 0.1, standardised (McClish 1989) so that chance is 0.5. All as in
-    scikit-learn.
+    curve; `partial_auc` that up to a rate of false alarms of 0.1, standardised (McClish 1989) so that chance is 0.5;
+    `macro_auc` and `macro_ap` are the means over labels of the AUC and of the average precision. All as in scikit-learn.
 
     Args:
-        y: true classes or values [N], N >= 1; for anomalies 1, for normal examples 0, and both occur.
-        answers: as `answer` gives them, [N]; classes are below `classes`.
+        y: true classes or values [N], N >= 1; for anomalies 1, for normal examples 0, and both occur; for multi-label
+            [N, labels], 1 where an example has the label, and each label has examples with and without it.
+        answers: as `answer` gives them, [N] or [N, labels]; classes are below `classes`.
     """
     if metric == "accuracy":
         return float((y == answers).mean())
     if metric == "r2":
         return max(0.0, float(credit(metric, y, answers).mean()))
-    if metric == "auc":
+    if metric in ("auc", "macro_auc"):
         return float(credit(metric, y, answers).mean())
+    if metric == "macro_ap":
+        from sklearn.metrics import average_precision_score
+
+        return float(average_precision_score(y, answers))
     if metric == "partial_auc":
         from sklearn.metrics import roc_auc_score
 
@@ -98,10 +131,13 @@ def credit(metric: str, y: Numbers, answers: Numbers) -> Numbers:
     Of classification it is the accuracy, whatever the metric: 1 for an example whose class is right. For regression it is R²:
     1 - the squared error over the variance of `y`. For anomalies it is the AUC: the share of normal examples with a lower score
     than this anomaly, or of anomalies with a higher score than this normal example, half of equal ones; the mean over either
-    kind is the AUC, and so is that over both.
+    kind is the AUC, and so is that over both. For multi-label it is the macro AUC: the mean of such shares over the labels.
 
     Args:
-        y: [N]; `answers`: [..., N], of several networks side by side.
+        y: [N] or [N, labels]; `answers`: [..., N] or [..., N, labels], of several networks side by side.
+
+    Returns:
+        [..., N].
 
     Source:
         DeLong, DeLong & Clarke-Pearson 1988, on the AUC as a mean of such placement values.
@@ -114,8 +150,16 @@ def credit(metric: str, y: Numbers, answers: Numbers) -> Numbers:
         spread = float(np.var(y, dtype=np.float64))
         squares: Numbers = (answers.astype(np.float64) - y) ** 2
         return 1 - squares / (spread or 1.0)
+    if problem == MULTILABEL:
+        networks = answers.reshape(-1, *y.shape)
+        return np.stack([label_placements(y, scores).mean(1) for scores in networks]).reshape(answers.shape[:-1])
     flat = answers.reshape(-1, len(y))
     return np.stack([_placements(y, scores) for scores in flat]).reshape(answers.shape)
+
+
+def label_placements(y: Labels, logits: Numbers) -> NDArray[np.float64]:
+    """For each label what `credit` has for anomalies, [N, labels] as `y` and `logits`."""
+    return np.stack([_placements(y[:, label], logits[:, label]) for label in range(y.shape[1])], 1)
 
 
 def _placements(y: Numbers, scores: Numbers) -> NDArray[np.float64]:

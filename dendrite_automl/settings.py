@@ -222,8 +222,8 @@ class CommonSettings(TypedDict, total=False):
         Setting(
             group=DATA,
             metavar="K",
-            help="classification, regression (of a measured value) or anomaly (networks learn from normal examples only); "
-            "default: regression if the target holds fractions, else classification",
+            help="classification, regression (of a measured value), anomaly (networks learn from normal examples only) or "
+            "multilabel (an example may have several labels); default: what the target looks like, see docs/data.md",
         ),
     ]
     normal: Annotated[
@@ -236,7 +236,10 @@ class CommonSettings(TypedDict, total=False):
         ),
     ]
     target: Annotated[
-        str | None, Setting(group=DATA, metavar="COL", help="column of a table that holds the class, or the measured value")
+        str | None,
+        Setting(
+            group=DATA, metavar="COL", help="column of a table that holds the class or the measured value; COL,COL,…: of labels"
+        ),
     ]
     recording: Annotated[
         str | None,

@@ -12,6 +12,7 @@ from dendrite_automl.metrics import (
     METRICS_OF,
     PROBLEMS,
     answer,
+    chance_of,
     class_report,
     confusion_matrix,
     credit,
@@ -84,6 +85,31 @@ def test_the_auc_is_that_of_scikit_learn_also_where_scores_are_equal(pairs: list
     assert parts.shape == (2, len(y))
     assert [parts[0].mean(), parts[1][y == 1].mean(), parts[1][y == 0].mean()] == pytest.approx([expected] * 3)
     assert score("partial_auc", y, scores, 1) == pytest.approx(reference.roc_auc_score(y, scores, max_fpr=0.1))
+
+
+@given(st.integers(2, 4), st.data())
+def test_macro_figures_are_those_of_scikit_learn(labels: int, data: st.DataObject) -> None:
+    row = st.tuples(st.lists(st.integers(0, 1), min_size=labels, max_size=labels), st.integers(-3, 3))
+    rows = data.draw(st.lists(row, min_size=2, max_size=30))
+    y = np.array([has for has, _ in rows])
+    if not ((y.sum(0) > 0) & (y.sum(0) < len(y))).all():
+        return
+    logits = np.array([[shift + ((i + shift) * has) % 3 for i, has in enumerate(of)] for of, shift in rows], float)
+    assert score("macro_auc", y, logits, labels) == pytest.approx(reference.roc_auc_score(y, logits))
+    assert score("macro_ap", y, logits, labels) == pytest.approx(reference.average_precision_score(y, logits))
+    parts = credit("macro_auc", y, np.stack([logits, logits]))
+    assert parts.shape == (2, len(y))
+    assert parts.mean(1) == pytest.approx([reference.roc_auc_score(y, logits)] * 2)
+    assert answer("macro_ap", logits) is logits
+
+
+def test_chance_is_what_needs_no_network() -> None:
+    counts = [100, 20, 40]
+    y = np.zeros((100, 2), int)
+    y[:20, 0] = y[:40, 1] = 1
+    assert chance_of("macro_ap", counts) == pytest.approx(score("macro_ap", y, np.zeros((100, 2)), 2)) == pytest.approx(0.3)
+    assert chance_of("macro_auc", counts) == score("macro_auc", y, np.zeros((100, 2)), 2) == 0.5
+    assert [chance_of(metric, [30]) for metric in ("r2", "auc")] == [0.0, 0.5]
 
 
 def test_each_metric_belongs_to_one_problem_and_reads_a_networks_outputs() -> None:

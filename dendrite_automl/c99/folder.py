@@ -27,7 +27,7 @@ from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.export.artifact.member import TOLERANCE
 from dendrite_automl.export.artifact.stream import resolve_settings
 from dendrite_automl.export.artifact.verify import open_artifact, read_vectors
-from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, title_of
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, MULTILABEL, title_of
 from dendrite_automl.plain import to_json_text, to_markdown
 from dendrite_automl.result import Snapshot
 from dendrite_automl.version import __version__
@@ -159,7 +159,8 @@ def _make_code(folder: Path, description: Mapping[str, Any], *, stream: bool) ->
         "operators": description["footprint"]["operators"],
         "steps": {name: source.steps for name, source in sources.items()},
         "stream": bool(streams),
-        "answer": answers["model_int8"],
+        "answer": None if problem_in(description) == MULTILABEL else answers["model_int8"],
+        "problem": problem_in(description),
         **_about_streams(streams, description),
     }
     return code, values | _vectors(pair, front) | _about(pair, front, description)
@@ -170,6 +171,9 @@ def _answer(description: Mapping[str, Any], variant: str) -> Answer | None:
     problem = problem_in(description)
     if problem == CLASSIFICATION:
         return None
+    if problem == MULTILABEL:
+        rows = description["test"][variant]["labels"]
+        return Answer(name="labels", of_labels=tuple(float(row["threshold"]) for row in rows))
     if problem == ANOMALY:
         return Answer(name="score", threshold=float(description["test"][variant]["threshold"]))
     target = description["target"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -54,12 +55,14 @@ class Answer:
 
     Attributes:
         threshold: above which a score is an alarm; None for regression.
+        of_labels: for multi-label, above which a logit says its label.
     """
 
     name: str
     mean: float = 0.0
     std: float = 1.0
     threshold: float | None = None
+    of_labels: tuple[float, ...] = ()
 
 
 def make_source(program: Program, *, name: str, title: str, labels: Sequence[str], answer: Answer | None = None) -> Source:
@@ -94,7 +97,8 @@ def make_source(program: Program, *, name: str, title: str, labels: Sequence[str
         "input_offset": parts.arena.offsets[program.source.name],
         "output_offset": parts.arena.offsets[program.target.name],
         **quants_of(program),
-        "answer": _for_header(answer, program) if answer else None,
+        "answer": _for_header(answer, program) if answer and not answer.of_labels else None,
+        "thresholds": _for_labels(answer.of_labels, program) if answer else [],
     }
     return Source(
         **asdict(layout),
@@ -149,6 +153,15 @@ def _for_header(answer: Answer, program: Program) -> dict[str, Any]:
         "factor": c_float(answer.std * (quant.scale if quant else 1.0)),
         "threshold": None if answer.threshold is None else c_float(answer.threshold),
     }
+
+
+def _for_labels(thresholds: Sequence[float], program: Program) -> list[str]:
+    """The threshold of each output; in int8 the largest whole number that is not above it, or one below all outputs."""
+    quant = program.target.quant
+    if quant is None:
+        return [c_float(threshold) for threshold in thresholds]
+    least, most = -129, 127
+    return [str(min(most, max(least, math.floor(threshold / quant.scale + quant.zero)))) for threshold in thresholds]
 
 
 def quants_of(program: Program) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def write_predictions(journal: Journal, goal: Goal, test: Split, *, classes: int
 def _predict(
     run: Run, snapshot: Snapshot, rounds: Sequence[int], x: Tensor, classes: int, pretrained: nn.Module | None
 ) -> NDArray[Any]:
-    """Answers of the replicates of all `rounds`, [replicates, samples]."""
+    """Answers of the replicates of all `rounds`, [replicates, samples, …]."""
     candidate = run.candidates()[snapshot.candidate]
     said = []
     for number in rounds:
@@ -60,5 +60,5 @@ def _predict(
 
 
 def _compact(answers: NDArray[Any]) -> NDArray[Any]:
-    """Classes in two bytes each; values and scores in four."""
+    """Classes and labels in two bytes each; values, scores and logits in four."""
     return answers.astype(np.uint16 if answers.dtype.kind in "iu" else np.float32)

@@ -19,7 +19,7 @@ from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.front import Goal
 from dendrite_automl.measure.runtime import Runtime
-from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, REGRESSION, imbalance_note
+from dendrite_automl.metrics import CLASSIFICATION, METRICS_OF, MULTILABEL, REGRESSION, chance_of, imbalance_note
 from dendrite_automl.networks.foreign import is_foreign
 from dendrite_automl.networks.pretrained import Pretrained
 from dendrite_automl.plan.command import make_command
@@ -149,13 +149,14 @@ class Plan:
 
     def _chance(self) -> float:
         """The metric of a network that has learnt nothing, for data with as many examples of each class."""
-        chance = {CLASSIFICATION: 1 / self.classes, REGRESSION: 0.0, ANOMALY: 0.5}
-        return chance[self.task.problem]
+        return 1 / self.classes if self.task.problem == CLASSIFICATION else chance_of(self.metric, self._val_examples())
 
     def _val_examples(self) -> tuple[int, ...]:
-        """Validation examples of each class, or normal ones and anomalies; for regression all of them."""
-        y = self.task.val.y
-        return (len(y),) if self.task.problem == REGRESSION else tuple(np.bincount(y, minlength=self.classes).tolist())
+        """Validation examples as `metrics.chance_of` takes them; for regression all."""
+        y, problem = self.task.val.y, self.task.problem
+        if problem in (REGRESSION, MULTILABEL):
+            return (len(y),) if problem == REGRESSION else (len(y), *y.sum(0).tolist())
+        return tuple(np.bincount(y, minlength=self.classes).tolist())
 
     def command(self, **changes: Any) -> str:
         """The command that repeats the search, with some settings changed or added."""

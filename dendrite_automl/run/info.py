@@ -65,7 +65,8 @@ class DataInfo:
     Attributes:
         sha256: fingerprint of the splits.
         notes: what the user was told about the data before the search.
-        val_examples: of each class, in the validation split; None in run folders of earlier versions.
+        val_examples: of each class, in the validation split; for regression all, for multi-label all and those with each label;
+            None in run folders of earlier versions.
     """
 
     name: str

@@ -147,8 +147,8 @@ class Journal:
         """Store the predictions on the test split, for `compare`.
 
         Args:
-            labels: [samples]; for regression values, standardised.
-            predicted: by snapshot: answers [replicates, samples]; see `metrics.answer`.
+            labels: [samples], for multi-label [samples, labels]; for regression values, standardised.
+            predicted: by snapshot: answers [replicates, *labels.shape]; see `metrics.answer`.
         """
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, labels=labels, **{f"of_{name}": p for name, p in predicted.items()})

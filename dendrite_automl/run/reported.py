@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dendrite_automl.front import Objective, accuracy_name, hypervolume
-from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, REGRESSION, problem_of, title_of
+from dendrite_automl.metrics import ANOMALY, MULTILABEL, REGRESSION, chance_of, problem_of, title_of
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend, worth_a_knee
 
@@ -73,20 +73,13 @@ def describe_left_out(reported: ReportedFront, info: RunInfo) -> str | None:
 
 
 def chance_level(info: RunInfo) -> float | None:
-    """What needs no network: always answering the class that is most frequent in the validation split, or the mean value.
-
-    For balanced accuracy, and as an upper limit for macro F1, that is 1 / classes; for R^2 it is 0, for an AUC 0.5.
+    """What needs no network on the validation split, see `metrics.chance_of`: a fraction.
 
     Returns:
-        A fraction; None for run folders of earlier versions, which do not know their validation split.
+        None for run folders of earlier versions, which do not know their validation split.
     """
     counts = info.data.val_examples
-    if not counts:
-        return None
-    problem = problem_of(info.metric)
-    if problem != CLASSIFICATION:
-        return 0.0 if problem == REGRESSION else 0.5
-    return max(counts) / sum(counts) if info.metric == "accuracy" else 1 / sum(count > 0 for count in counts)
+    return chance_of(info.metric, counts) if counts else None
 
 
 def is_near_chance(row: Mapping[str, Any], objectives: Sequence[Objective], info: RunInfo) -> bool:
@@ -95,7 +88,8 @@ def is_near_chance(row: Mapping[str, Any], objectives: Sequence[Objective], info
     The standard error combines that of the mean over replicates (`val_accuracy_se`, if there is one) with the binomial one of
     a network at chance on the validation split: all replicates see the same examples, so more of them do not reduce the latter.
     For balanced accuracy and macro F1 the binomial one is an approximation. An R^2 is above chance if the correlation is above
-    0 by two of its standard errors, an AUC by two of those of a ranking at random (Mann & Whitney 1947).
+    0 by two of its standard errors, an AUC by two of those of a ranking at random (Mann & Whitney 1947). A mean over labels
+    counts as if all were ranked alike, so that its error is not less than theirs.
     """
     chance = chance_level(info)
     if chance is None:
@@ -110,8 +104,20 @@ def _error_at_chance(info: RunInfo, chance: float) -> float:
     if problem == REGRESSION:
         return _ERRORS / sum(counts)  # R^2 = r^2, and r has the standard error 1 / sqrt(N): two of them are sqrt(4 / N)
     if problem == ANOMALY:
-        return math.sqrt((sum(counts) + 1) / (12 * math.prod(counts)))
+        return _error_of_auc(*counts)
+    if problem == MULTILABEL:
+        examples, *of_labels = counts
+        if info.metric == "macro_auc":
+            errors = [_error_of_auc(count, examples - count) for count in of_labels]
+        else:
+            errors = [math.sqrt(count / examples * (1 - count / examples) / count) for count in of_labels]
+        return sum(errors) / len(errors)
     return math.sqrt(chance * (1 - chance) / sum(counts))
+
+
+def _error_of_auc(anomalies: int, normal: int) -> float:
+    """Standard error of the AUC of an order at random."""
+    return math.sqrt((anomalies + normal + 1) / (12 * anomalies * normal))
 
 
 def limit_front(

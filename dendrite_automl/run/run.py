@@ -16,6 +16,7 @@ from dendrite_automl.budget import Budget
 from dendrite_automl.candidate import Candidate
 from dendrite_automl.errors import AutoMLError, RequestError
 from dendrite_automl.front import accuracy_name, hypervolume
+from dendrite_automl.metrics import MULTILABEL, problem_of
 from dendrite_automl.npz import read_npz
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.run.finished import FINISHED, Finished, final_front
@@ -252,7 +253,7 @@ class Run:
             stored = read_npz(path)
             labels = stored.get("labels", np.empty(0))
             predicted = {name[3:]: array for name, array in stored.items() if name.startswith("of_")}
-            _check_predictions(labels, predicted)
+            _check_predictions(labels, predicted, 2 if problem_of(self.metric) == MULTILABEL else 1)
         except (OSError, ValueError) as error:
             raise RequestError(f"run: {path}: damaged: {error}; write it again with `automl export {self.path}`") from None
         return labels, predicted
@@ -385,17 +386,21 @@ def _as_artifact(row: Mapping[str, Any]) -> Artifact:
     )
 
 
-def _check_predictions(labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]]) -> None:
+def _check_predictions(labels: NDArray[Any], predicted: Mapping[str, NDArray[Any]], axes: int) -> None:
     """Compare stored predictions with what `write_predictions` takes.
+
+    Args:
+        axes: of the labels.
 
     Raises:
         ValueError: they are something else.
     """
-    if labels.ndim != 1 or not len(labels):
-        raise ValueError("expected labels [samples]")
+    if labels.ndim != axes or not len(labels):
+        raise ValueError(f"expected labels [samples{', labels' if axes == 2 else ''}]")
     for name, array in {"labels": labels[None], **predicted}.items():
-        if array.dtype.kind not in "iuf" or array.ndim != 2 or array.shape[1] != len(labels) or not len(array):
-            raise ValueError(f"{name}: expected answers [replicates, {len(labels)}], got {array.dtype} {list(array.shape)}")
+        if array.dtype.kind not in "iuf" or array.shape[1:] != labels.shape or not len(array):
+            size = ", ".join(map(str, labels.shape))
+            raise ValueError(f"{name}: expected answers [replicates, {size}], got {array.dtype} {list(array.shape)}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name}: expected finite answers")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,23 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.metrics import ANOMALY, REGRESSION
+from dendrite_automl.metrics import ANOMALY
 from dendrite_automl.npz import read_npz
-from dendrite_automl.tasks.leakage import class_notes, digest_examples, regression_note, split_notes
+from dendrite_automl.tasks.answers import Answers, SeveralLabels, Values, read_answers
+from dendrite_automl.tasks.labels import check_both
+from dendrite_automl.tasks.leakage import digest_examples, regression_note, split_notes
 from dendrite_automl.tasks.task import (
     MAX_BYTES,
-    SPLIT_SEED,
-    VAL_SHARE,
     Split,
     Standardisation,
     Target,
     Task,
-    check_classes,
     check_size,
     fit_standardisation,
     fit_target,
     make_task,
-    stratified_split,
 )
 
 _NEEDED = ("X_train", "y_train", "X_test", "y_test")
@@ -60,7 +57,8 @@ def load_npz(path: str | Path, problem: str | None = None) -> Task:
     """A task from an .npz file with X_train, y_train, X_test, y_test and optionally X_val, y_val, groups_train, classes.
 
     Inputs are [N, features], [N, channels, time] or [N, channels, height, width]; labels may be integers or strings. Labels
-    with fractions are measured values, and the task is a regression; so it is with `problem` `regression`.
+    with fractions are measured values, and the task is a regression; so it is with `problem` `regression`. A y of [N, labels],
+    of 0 and 1, says which labels an example has (multi-label).
     Each channel (or feature) is standardised with the mean and standard deviation of train. Without a validation split,
     a fifth of train is split off, stratified, and by group if groups_train (a label for each example, such as the speaker)
     is given. The test arrays are checked here and dropped; export reads them again.
@@ -157,8 +155,8 @@ def make_array_task(
     for key in _NEEDED:
         if key not in arrays:
             raise RequestError(f"{where}: expected the arrays {', '.join(_NEEDED)}, got {', '.join(arrays) or 'none'}")
-    labels = None if is_measured(arrays, problem, where) else _label_names(arrays, problem, where)
-    splits = {split: _check(arrays, split, labels, where) for split in ("train", "val", "test") if _has(arrays, split)}
+    answers = read_answers(arrays, problem, where)
+    splits = {split: _check(arrays, split, answers, where) for split in ("train", "val", "test") if _has(arrays, split)}
     for split, data in splits.items():
         if data.x.shape[1:] != splits["train"].x.shape[1:]:
             shapes = tuple(splits["train"].x.shape[1:]), tuple(data.x.shape[1:])
@@ -167,14 +165,16 @@ def make_array_task(
     if "val" in splits:
         val = splits["val"]
     else:
-        rest, held = _cut_validation(train.y, arrays.get("groups_train"), labels, where)
+        rest, held = answers.cut(train.y, arrays.get("groups_train"))
         train, val = Split(x=train.x[rest], y=train.y[rest]), Split(x=train.x[held], y=train.y[held])
         if "train" in names:
             names["train"], names["val"] = ([names["train"][i] for i in part] for part in (rest, held))
     scale = fit_standardisation(train.x)
-    classes = _class_names(arrays, labels, where)
-    target = fit_target(classes[0], train.y, f"{where}: y_train") if labels is None else None
-    about_y = (regression_note(target),) if target else class_notes(train.y, val.y, classes) if problem != ANOMALY else ()
+    classes = answers.names(arrays.get("classes"))
+    target = fit_target(classes[0], train.y, f"{where}: y_train") if isinstance(answers, Values) else None
+    if isinstance(answers, SeveralLabels):
+        check_both(splits["test"].y, classes, f"{where}: test")
+    about_y = (regression_note(target),) if target else answers.notes(train.y, val.y, classes)
     constant = _constant_note(train.x)
     train, val = _scaled(train, scale, target), _scaled(val, scale, target)
     leaks = split_notes(train, val, lambda: digest_examples(splits["test"].x, scale), len(splits["test"]), names)
@@ -185,30 +185,12 @@ def make_array_task(
         train=train,
         val=val,
         preprocessing={**origin.preprocessing, "standardise": {"mean": list(scale.mean), "std": list(scale.std)}},
-        open_test=lambda: _scaled(_check(reread(), "test", labels, where), scale, target),
+        open_test=lambda: _scaled(_check(reread(), "test", answers, where), scale, target),
         notes=(*leaks, *origin.notes, *constant, *about_y),
         names=names,
         target=target,
         one_class=problem == ANOMALY,
     )
-
-
-def is_measured(arrays: Mapping[str, NDArray[Any]], problem: str | None, where: str) -> bool:
-    """Whether y_train holds measured values: it has fractions, or regression was asked for.
-
-    Raises:
-        RequestError: it is not numbers, or has fractions where classes are expected.
-    """
-    y = np.asarray(arrays.get("y_train", ()))
-    if problem == REGRESSION:
-        if y.dtype.kind not in "fiu":
-            raise RequestError(f"{where}: y_train: expected numbers for regression, got {y.dtype}")
-        return True
-    if y.dtype.kind != "f" or not np.isfinite(y).all() or not (y % 1).any():
-        return False
-    if problem is not None:
-        raise RequestError(f"{where}: y_train: expected classes for {problem}, got fractions; leave out --task-kind")
-    return True
 
 
 def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
@@ -222,37 +204,6 @@ def _constant_note(x: NDArray[np.float32]) -> tuple[str, ...]:
     return (f"{len(constant)} of {x.shape[1]} {what} are constant in train: {which}; leave them out to save parameters",)
 
 
-def _cut_validation(
-    y: NDArray[Any], groups: NDArray[Any] | None, labels: NDArray[Any] | None, where: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of train and validation: stratified by class, and no group on both sides if groups are given."""
-    if labels is None:
-        y = np.zeros(len(y), np.int64)
-        if len(y) < 2:
-            raise RequestError(f"{where}: y_train: expected at least 2 examples, got {len(y)}")
-    else:
-        present, counts = np.unique(y, return_counts=True)
-        if counts.min() < 2:
-            alone = labels.tolist()[int(present[counts.argmin()])]
-            raise RequestError(f"{where}: y_train: expected at least 2 examples of each class, got {counts.min()} of {alone!r}")
-    if groups is None:
-        return stratified_split(y, VAL_SHARE, SPLIT_SEED)
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    folds = round(1 / VAL_SHARE)
-    if groups.shape != y.shape or len(np.unique(groups)) < folds:
-        raise RequestError(
-            f"{where}: groups_train: expected one group for each of {len(y)} examples, at least {folds} different ones, "
-            f"got shape {groups.shape}; or give X_val and y_val"
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about small classes, which are checked below
-        split = next(StratifiedGroupKFold(folds, shuffle=True, random_state=SPLIT_SEED).split(y, y, groups))
-    if len(np.unique(y[split[0]])) < len(np.unique(y)):
-        raise RequestError(f"{where}: groups_train: expected each class in several groups; give X_val and y_val instead")
-    return split
-
-
 def _scaled(split: Split, scale: Standardisation, target: Target | None) -> Split:
     return Split(x=scale.apply(split.x), y=target.scale(split.y) if target else split.y)
 
@@ -261,65 +212,19 @@ def _has(arrays: Mapping[str, Any], split: str) -> bool:
     return f"X_{split}" in arrays or f"y_{split}" in arrays
 
 
-def _label_names(arrays: Mapping[str, NDArray[Any]], problem: str | None, where: str) -> NDArray[Any]:
-    """The distinct labels of train, for the detection of anomalies those of all splits, sorted; the index is the class."""
-    y = _texts(arrays["y_train"])
-    if y.ndim != 1 or y.dtype.kind not in "iubU":
-        advice = "; add --task-kind regression if they are measured" if y.dtype.kind == "f" and y.ndim == 1 else ""
-        raise RequestError(
-            f"{where}: y_train: expected one integer or string label each, got {y.dtype} of shape {y.shape}{advice}"
-        )
-    labels = np.unique(y)
-    if problem == ANOMALY:
-        others = [_texts(arrays[key]) for key in ("y_val", "y_test") if key in arrays]
-        labels = np.unique(np.concatenate([y, *(each for each in others if each.dtype.kind == y.dtype.kind)]))
-    check_classes(len(labels), f"{where}: y_train", one_class=problem == ANOMALY)
-    return labels
-
-
-def _class_names(arrays: Mapping[str, NDArray[Any]], labels: NDArray[Any] | None, where: str) -> tuple[str, ...]:
-    """A name for each label; for measured values the one of their name."""
-    if labels is None:
-        names = _texts(arrays.get("classes", np.array(["value"])))
-        if names.size != 1:
-            raise RequestError(f"{where}: classes: expected the one name of the measured value, got {names.tolist()}")
-        return (str(names.item()),)
-    names = _texts(arrays.get("classes", labels))
-    if names.shape != labels.shape or len(np.unique(names)) < len(names):
-        raise RequestError(
-            f"{where}: classes: expected {len(labels)} different names, one for each label of y_train; got {names.tolist()}"
-        )
-    return tuple(map(str, names))
-
-
-def _texts(array: Any) -> NDArray[Any]:
-    """Byte strings become strings; everything else stays as it is."""
-    array = np.asarray(array)
-    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
-
-
-def _check(arrays: Mapping[str, NDArray[Any]], split: str, labels: NDArray[Any] | None, where: str) -> Split:
-    """One split as float32 inputs and class indices; as measured values without labels."""
+def _check(arrays: Mapping[str, NDArray[Any]], split: str, answers: Answers, where: str) -> Split:
+    """One split as float32 inputs and what networks learn."""
     for key in (f"X_{split}", f"y_{split}"):
         if key not in arrays:
             raise RequestError(f"{where}: expected {key} together with its counterpart, got {', '.join(arrays)}")
-    x, y = np.asarray(arrays[f"X_{split}"]), _texts(arrays[f"y_{split}"])
+    x, y = np.asarray(arrays[f"X_{split}"]), np.asarray(arrays[f"y_{split}"])
     _check_kind(f"X_{split}", x.shape, x.dtype, where)
-    if y.shape != (len(x),):
+    expected = (len(x), *y.shape[1:]) if isinstance(answers, SeveralLabels) else (len(x),)
+    if y.shape != expected:
         raise RequestError(f"{where}: y_{split}: expected {len(x)} labels, one for each of X_{split}, got shape {y.shape}")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if not np.isfinite(x).all():
         bad = int((~np.isfinite(x.reshape(len(x), -1)).all(1)).sum())
         raise RequestError(f"{where}: X_{split}: expected finite numbers, got NaN or infinity in {bad} of {len(x)} examples")
-    if labels is None:
-        if y.dtype.kind not in "fiu" or not np.isfinite(y).all():
-            got = y.dtype if y.dtype.kind not in "fiu" else f"NaN or infinity in {int((~np.isfinite(y)).sum())}"
-            raise RequestError(f"{where}: y_{split}: expected finite numbers, got {got}")
-        return Split(x=x, y=y.astype(np.float64))
-    if y.dtype.kind not in ("U" if labels.dtype.kind == "U" else "iub"):
-        raise RequestError(f"{where}: y_{split}: expected labels of y_train's type, {labels.dtype}; got {y.dtype}")
-    if not np.isin(y, labels).all():
-        unseen = y[~np.isin(y, labels)][0].item()
-        raise RequestError(f"{where}: y_{split}: expected only labels that y_train has, got {unseen!r}")
-    return Split(x=x, y=np.searchsorted(labels, y).astype(np.int64))
+    return Split(x=x, y=answers.read(y, split))

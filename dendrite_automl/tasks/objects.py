@@ -80,7 +80,12 @@ def _from_datasets(datasets: Sequence[Any], name: str, where: str, problem: str 
         key: array for split, part in zip(splits, datasets, strict=True) for key, array in _read(part, split, where).items()
     }
     names = getattr(datasets[0], "classes", None)
-    if isinstance(names, Sequence) and len(names) == len(np.unique(arrays["y_train"])):
+    y = arrays["y_train"]
+    for split in splits:
+        if (shape := arrays[f"y_{split}"].shape[1:]) != y.shape[1:]:
+            expected = f"{y.shape[1]} labels as in train" if y.ndim > 1 else "one label"
+            raise RequestError(f"{where}: {split}: example 0: expected {expected}, got shape {shape}")
+    if isinstance(names, Sequence) and len(names) == (len(np.unique(y)) if y.ndim == 1 else y.shape[1]):
         arrays["classes"] = np.asarray(list(map(str, names)))
     about = f"{type(datasets[0]).__name__} (user data)"
     origin = Origin(name=name, about=about, where=where)
@@ -109,13 +114,13 @@ def _read(dataset: Any, split: str, where: str) -> dict[str, NDArray[Any]]:
         except Exception as error:  # of the user's code
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise RequestError(f"{at}: expected a pair of a tensor (or array) and a label, got {reason}") from error
-        if y.size != 1:
-            raise RequestError(f"{at}: expected one label, got shape {y.shape}")
+        if y.ndim > 1 or y.size == 0 or (index and np.shape(labels[0]) != (y.shape if y.size > 1 else ())):
+            raise RequestError(f"{at}: expected one label, or a 0 or 1 for each of several, got shape {y.shape}")
         check_size(index + 1, x.shape, f"{where}: {split}", "use fewer or smaller examples")
         if index and x.shape != inputs[0].shape:
             raise RequestError(f"{at}: expected shape {inputs[0].shape} like the first example, got {x.shape}")
         inputs.append(x)
-        labels.append(y.item())
+        labels.append(y if y.size > 1 else y.item())
     if not inputs:
         raise RequestError(f"{where}: {split}: expected examples, got an empty Dataset")
     return {f"X_{split}": np.stack(inputs), f"y_{split}": np.asarray(labels)}

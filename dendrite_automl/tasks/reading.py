@@ -32,9 +32,9 @@ class ReadOptions:
     """What a reader of `--data PATH` may need to know; it refuses options that do not apply to it.
 
     Attributes:
-        problem: one of `metrics.PROBLEMS`; None: regression if the target holds fractions, else classification.
+        problem: one of `metrics.PROBLEMS`; None: what the target looks like, see docs/data.md.
         normal: of the detection of anomalies, the class that is normal.
-        target: column of a table that holds the class or the measured value.
+        target: column of a table that holds the class or the measured value; several, joined by commas, for labels.
         recording: column of a long time-series table that names the recording of each row.
         window_seconds: length of a window of a recording; `stride_seconds`: from one window's start to the next.
         horizon_seconds: of a measured target, from a window's last row to the value to forecast.

@@ -1,4 +1,4 @@
-"""Tables: a CSV or Parquet file with a column that holds the class; the others are numbers, booleans or categories."""
+"""Tables: a CSV or Parquet file with one or more columns to predict; the others are numbers, booleans or categories."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import difflib
 import re
 import warnings
+from collections.abc import Sequence
 from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.metrics import REGRESSION
+from dendrite_automl.metrics import MULTILABEL, REGRESSION
 from dendrite_automl.tasks.columns import encode, fit_columns
+from dendrite_automl.tasks.labels import check_both, cut_label_splits, label_notes, read_labels
 from dendrite_automl.tasks.leakage import class_notes, digest_examples, regression_note, split_notes
 from dendrite_automl.tasks.logs import MOST_COLUMNS
 from dendrite_automl.tasks.reading import ReadOptions
-from dendrite_automl.tasks.task import Split, Task, check_classes, check_size, cut_at_random, cut_splits, fit_target, make_task
+from dendrite_automl.tasks.task import (
+    Split,
+    Target,
+    Task,
+    check_classes,
+    check_size,
+    cut_at_random,
+    cut_splits,
+    fit_target,
+    make_task,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -36,13 +48,14 @@ _MOST_FLOAT_LABELS = 20  # up to this many distinct fractional numbers are taken
 
 
 def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
-    """Rows of a table as vectors; `options.target` names the column of the class, or of the measured value.
+    """Rows of a table as vectors; `options.target` names the column of the class or of the measured value, or those of labels.
 
     Numbers and booleans are standardised; a missing one becomes the median of train, with another input that says so. Strings
     become one input per category. Constant columns, dates and strings that differ in almost every row are dropped, with a
     note. All of that is fitted on train and written into `preprocessing`. A fifth of the rows of each class is the locked test
     split, a fifth of the rest validation, fixed for good. A target with more than 20 different values, some of them fractions,
-    is measured, and the task a regression; so is any other of numbers, if `options.problem` says so.
+    is measured, and the task a regression; so is any other of numbers, if `options.problem` says so. Several columns of 0 and
+    1, or false and true, joined by commas, are labels of which a row may have several (multi-label).
 
     Raises:
         RequestError: no such column, a target that cannot be learnt, or a table that cannot be read.
@@ -50,11 +63,12 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
     file, options = Path(path), options or ReadOptions()
     options.refuse_all_but(OPTIONS, f"{file.name}, a table without --window")
     frame = load_frame(file)
-    target = find_column(frame, options.target, "--target", file.name)
-    where = f"{file.name}: column {target!r}"
-    names, y = _answers(frame[target], options.problem, where)
-    features, counted = _without_row_numbers(frame.drop(columns=target))
-    rows = cut_splits(y, names, where) if names else cut_at_random(len(y), where)
+    targets = _find_targets(frame, options.target, file.name)
+    target = ", ".join(targets)
+    where = f"{file.name}: column{'s' if len(targets) > 1 else ''} {target!r}"
+    names, y = _answers(frame[targets], options.problem, where)
+    features, counted = _without_row_numbers(frame.drop(columns=targets))
+    rows = _cut(y, names, where)
     measured = None if names else fit_target(target, y[rows[0]], where)
     columns, notes = fit_columns(features.iloc[rows[0]], file.name)
     check_size(len(frame), (sum(column.width for column in columns),), file.name, "use fewer rows or columns")
@@ -65,9 +79,9 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
 
     def open_test() -> Split:
         again = load_frame(file)
-        if target not in again or len(again) != len(y):
+        if not set(targets) <= set(again) or len(again) != len(y):
             raise RequestError(f"{file.name}: expected the same {len(y):,} rows as when the search began; got another table")
-        return split(again, _answers(again[target], options.problem, where)[1], rows[2])
+        return split(again, _answers(again[targets], options.problem, where)[1], rows[2])
 
     train, val = split(features, y, rows[0]), split(features, y, rows[1])
     test = split(features, y, rows[2])  # the test rows are checked now, and dropped
@@ -85,7 +99,7 @@ def read_table(path: str | Path, options: ReadOptions | None = None) -> Task:
             *(f"{leak}, unless equal rows are natural for these columns" for leak in leaks),
             *counted,
             *notes,
-            *((regression_note(measured),) if measured else class_notes(train.y, val.y, names)),
+            *_about_answers(train.y, val.y, names, measured),
         ),
         target=measured,
     )
@@ -227,12 +241,51 @@ def _without_row_numbers(features: DataFrame) -> tuple[DataFrame, tuple[str, ...
     return features.drop(columns=counting), tuple(f"dropped {name}: it numbers the rows" for name in counting)
 
 
-def _answers(values: Series[Any], problem: str | None, where: str) -> tuple[tuple[str, ...], NDArray[Any]]:
+def _find_targets(frame: DataFrame, given: str | None, where: str) -> list[str]:
+    """The columns that --target names: one, or several joined by commas."""
+    if given is None or given in map(str, frame.columns) or "," not in given:
+        return [find_column(frame, given, "--target", where)]
+    found = [find_column(frame, name.strip(), "--target", where) for name in given.split(",")]
+    if len(set(found)) < len(found):
+        raise RequestError(f'{where}: --target: expected each column at most once, got "{given}"')
+    return found
+
+
+def _cut(y: NDArray[Any], names: Sequence[str], where: str) -> tuple[NDArray[np.int64], ...]:
+    """Indices of train, validation and test."""
+    if not names:
+        return cut_at_random(len(y), where)
+    if y.ndim == 1:
+        return cut_splits(y, names, where)
+    rows = cut_label_splits(y)
+    for part, split in zip(rows, ("train", "validation", "test"), strict=True):
+        check_both(y[part], names, f"{where}: {split}")
+    return rows
+
+
+def _about_answers(train: NDArray[Any], val: NDArray[Any], names: tuple[str, ...], measured: Target | None) -> tuple[str, ...]:
+    if measured:
+        return (regression_note(measured),)
+    return label_notes(train, val, names) if train.ndim == 2 else class_notes(train, val, names)
+
+
+def _answers(table: DataFrame, problem: str | None, where: str) -> tuple[tuple[str, ...], NDArray[Any]]:
     """Names of the classes, sorted, and the class of each row; for measured values no names, and the values.
+
+    Of several columns their names and the labels, [rows, labels].
 
     Raises:
         RequestError: a value is missing, is not finite, or cannot be of this problem.
     """
+    if table.shape[1] > 1:
+        if problem not in (None, MULTILABEL):
+            raise RequestError(f"{where}: expected one column for --task-kind {problem}, got {table.shape[1]}")
+        if missing := int(table.isna().to_numpy().sum()):
+            raise RequestError(f"{where}: expected 0 or 1 in each row, got {missing:,} cells without; fill or remove them")
+        return tuple(map(str, table.columns)), read_labels(np.stack([table[name].to_numpy() for name in table], 1), where)
+    if problem == MULTILABEL:
+        raise RequestError(f"{where}: expected several columns for --task-kind multilabel, such as --target red,round; got one")
+    values = table.iloc[:, 0]
     fractions = values.dtype.kind == "f" and bool((values % 1 != 0).any()) and values.nunique() > _MOST_FLOAT_LABELS
     if problem != REGRESSION and not (problem is None and fractions):
         return _classes(values, where)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.metrics import CLASSIFICATION, REGRESSION
+from dendrite_automl.metrics import CLASSIFICATION, MULTILABEL, REGRESSION
 from dendrite_automl.plain import is_plain, make_line, make_plain
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -27,7 +27,8 @@ TEST_SHARE, VAL_SHARE, SPLIT_SEED = 0.2, 0.2, 20240  # fixed for good: runs of a
 class Split:
     """Inputs [N, *input_shape] float32 and labels [N] int64; for regression standardised values [N] float32.
 
-    For anomalies train has scores to learn, float32, and the others have labels: 0 for normal examples, 1 for anomalies.
+    For anomalies train has scores to learn, float32, and the others have labels: 0 for normal examples, 1 for anomalies. For
+    multi-label y is [N, labels] int64, 1 where an example has the label.
     """
 
     x: NDArray[np.float32]
@@ -74,7 +75,8 @@ class Task:
 
     Attributes:
         input_shape: shape of one example: [features], [channels, time] or [channels, height, width].
-        classes: names, indexed by label; for regression the one name of the target, for anomalies `score`.
+        classes: names, indexed by label; for regression the one name of the target, for anomalies `score`; for multi-label
+            those of the labels.
         about: one line for tables and cards; says where the data comes from.
         preprocessing: the steps from raw data to the network's input, for the artifact.
         fingerprint: SHA-256 over train and validation arrays, hex.
@@ -119,7 +121,7 @@ def make_task(
     target: Target | None = None,
     one_class: bool = False,
 ) -> Task:
-    """A task from checked splits, with its fingerprint; with a target, a regression.
+    """A task from checked splits, with its fingerprint; with a target a regression, and multi-label if y is [N, labels].
 
     Args:
         one_class: a single class is enough, as for `detect_anomalies`.
@@ -142,7 +144,7 @@ def make_task(
         open_test=open_test,
         notes=tuple(map(make_line, notes)),
         names={split: [make_plain(one) for one in found] for split, found in (names or {}).items()},
-        problem=REGRESSION if target else CLASSIFICATION,
+        problem=REGRESSION if target else MULTILABEL if train.y.ndim == 2 else CLASSIFICATION,
         target=target,
     )
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dendrite_automl.errors import CandidateFailed, RequestError
-from dendrite_automl.metrics import CLASSIFICATION, METRICS, answer, problem_of, score
+from dendrite_automl.metrics import CLASSIFICATION, METRICS, MULTILABEL, answer, problem_of, score
 from dendrite_automl.space import LR_SCHEDULES, Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import Augmentation, augment, noise_pool
-from dendrite_automl.train.loss import distilled, mix, squared_error
+from dendrite_automl.train.loss import distilled, label_loss, mix, squared_error
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
@@ -39,7 +39,8 @@ class FitSettings:
         mixup: alpha of the Beta distribution of the shares in which examples are mixed in pairs; 0: no mixing.
         distill: share of the teacher in the loss; `temperature` softens its outputs and the network's; see `distilled`.
         class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that all
-            classes count equally; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower.
+            classes count equally; `none`; `auto`: balanced unless the metric is accuracy, which weights would lower. Only for
+            classification.
     """
 
     learning_rate: float
@@ -74,7 +75,7 @@ class Data:
     """Train and validation tensors: x float32 [N, *input_shape], y int64 [N] below `classes`; all on one device.
 
     For regression and anomalies y is float32 [N], standardised, and `classes`, the number of outputs, is 1; the y_val of
-    anomalies tells what is one, int64 [N].
+    anomalies tells what is one, int64 [N]. For multi-label y is int64 [N, classes], 1 where an example has the label.
 
     Networks are trained where their data are: on the CPU, or on the GPU that `to` has moved them to.
 
@@ -104,9 +105,9 @@ class Data:
         return cls(x=x, y=y, x_val=x_val, y_val=y_val, classes=classes, metric=metric)
 
     @property
-    def is_regression(self) -> bool:
-        """Whether networks learn a number instead of classes: a measured value, or the score of an anomaly."""
-        return problem_of(self.metric) != CLASSIFICATION
+    def problem(self) -> str:
+        """One of `metrics.PROBLEMS`."""
+        return problem_of(self.metric)
 
     def to(self, accelerator: str) -> Data:
         """The same data on `cpu` or `cuda`; tensors that are there already are not copied."""
@@ -208,15 +209,19 @@ def _losses(outputs: Tensor, data: Data, settings: FitSettings, batch: Tensor, c
     """Loss of each row of outputs [B * R, classes] for the examples with the indices `batch` [R, B]."""
     chosen = batch.t().flatten()  # [B * R]
     y = data.y[chosen]
-    if data.is_regression:
-        losses = squared_error(outputs, y, reduction="none")
-    else:
-        losses = F.cross_entropy(outputs, y, label_smoothing=settings.label_smoothing, reduction="none")
+    losses = _loss_of(data.problem, label_smoothing=settings.label_smoothing)(outputs, y, reduction="none")
     if settings.distill:
         if data.teacher is None:
             raise RequestError(f"distill: expected a teacher to learn from at distill {settings.distill:g}, got none")
         teacher = data.teacher[chosen]
-        losses = distilled(losses, outputs, teacher, share=settings.distill, temperature=settings.temperature)
+        losses = distilled(
+            losses,
+            outputs,
+            teacher,
+            share=settings.distill,
+            temperature=settings.temperature,
+            multilabel=data.problem == MULTILABEL,
+        )
     return losses if class_weights is None else losses * class_weights[y]
 
 
@@ -248,20 +253,25 @@ def fit_replicates_(models: list[nn.Module], data: Data, settings: FitSettings, 
 
 
 def mean_loss(data: Data, weights: Tensor | None = None, *, label_smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of a batch, (outputs [B, classes], y [B]) -> scalar, without a teacher: that whose error dendrites learn.
+    """The loss of a batch, (outputs [B, classes], y [B, …]) -> scalar, without a teacher: that whose error dendrites learn.
 
     Args:
         weights: of the classes, see `weigh_classes`.
     """
-    if data.is_regression:
-        return squared_error
-    return functools.partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
+    return _loss_of(data.problem, label_smoothing=label_smoothing, weights=weights)
+
+
+def _loss_of(problem: str, *, label_smoothing: float, weights: Tensor | None = None) -> Callable[..., Tensor]:
+    """The loss of outputs and y; takes `reduction`, `mean` or `none`."""
+    if problem == CLASSIFICATION:
+        return functools.partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
+    return functools.partial(label_loss, label_smoothing=label_smoothing) if problem == MULTILABEL else squared_error
 
 
 def weigh_classes(data: Data, settings: FitSettings) -> Tensor | None:
     """The weight of each class in the loss, [classes], with mean 1 over the training set; None for no weights."""
     given = settings.class_weights
-    if data.is_regression or given == "none" or (given == "auto" and data.metric == "accuracy"):
+    if data.problem != CLASSIFICATION or given == "none" or (given == "auto" and data.metric == "accuracy"):
         return None
     counts = torch.bincount(data.y, minlength=data.classes)
     return len(data.y) / (data.classes * counts.clamp(min=1)).to(data.x.dtype)
@@ -287,7 +297,7 @@ def validate(model: nn.Module, data: Data) -> float:
 
 
 def evaluate(model: nn.Module, x: Tensor, y: Tensor, metric: str, classes: int) -> float:
-    """A metric on examples x with their classes or values y, from 0 to 1.
+    """A metric on examples x with their classes, values or labels y, from 0 to 1.
 
     Raises:
         CandidateFailed: an output is not finite.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dendrite_automl.dendrites import Kind, add_dendrites_, drop_dendrites_, find_kind, train_dendrites_
 from dendrite_automl.errors import CandidateFailed, RequestError
+from dendrite_automl.metrics import ANOMALY
 from dendrite_automl.train.fit import Data, FitSettings, fit_, mean_loss, predict, validate, weigh_classes
 
 SWITCHES = ("fixed", "plateau", "held_out")
@@ -170,12 +171,17 @@ def grow(
         seed: for everything random.
 
     Raises:
-        RequestError: cycles below 0, or a placement or kind that does not suit the model; it is left as it was.
+        RequestError: cycles below 0, a placement or kind that does not suit the model, or the held-out loss of anomalies; the
+            model is left as it was.
         CandidateFailed: a loss is not finite; the model is left at its best snapshot so far.
     """
     if cycles < 0:
         raise RequestError(f"grow: cycles: expected a whole number >= 0, got {cycles}")
     how, fit = how or GrowSettings(), fit or FitSettings(learning_rate=0.005)
+    if data.problem == ANOMALY and "held_out" in (how.error, how.switch):
+        raise RequestError(
+            "grow: error and switch: expected no held_out for anomalies, whose validation split has labels instead of scores"
+        )
     before = best = validate(model, data)
     done: list[Cycle] = []
     kept, since = copy.deepcopy(model.state_dict()), 0

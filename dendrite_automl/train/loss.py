@@ -13,10 +13,25 @@ def squared_error(outputs: Tensor, y: Tensor, reduction: str = "mean") -> Tensor
     return F.mse_loss(outputs[:, 0], y, reduction=reduction)
 
 
-def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, temperature: float) -> Tensor:
+def label_loss(outputs: Tensor, y: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean") -> Tensor:
+    """The binary cross-entropy of logits [N, labels] with y [N, labels] of 0 and 1, the mean over the labels.
+
+    Args:
+        label_smoothing: moves 0 and 1 towards 1/2 by this share.
+        reduction: `mean` over the examples, or `none`: [N].
+    """
+    goal = y.to(outputs.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    losses = F.binary_cross_entropy_with_logits(outputs, goal, reduction="none").mean(1)
+    return losses if reduction == "none" else losses.mean()
+
+
+def distilled(
+    losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, temperature: float, multilabel: bool = False
+) -> Tensor:
     """(1 - share) * losses + share * T^2 * KL(teacher || student), both softened by the temperature T.
 
-    For regression, where there is one output, the squared error with the teacher's takes the place of the divergence.
+    For regression, where there is one output, the squared error with the teacher's takes the place of the divergence; for
+    multi-label the mean over the labels of the divergence of two outcomes each.
 
     Args:
         losses: of each example with its class or value, [N].
@@ -28,9 +43,12 @@ def distilled(losses: Tensor, logits: Tensor, teacher: Tensor, *, share: float, 
     """
     if logits.shape[1] == 1:
         return (1 - share) * losses + share * squared_error(logits, teacher[:, 0], reduction="none")
-    soft = F.log_softmax(logits / temperature, 1)
-    goal = F.log_softmax(teacher / temperature, 1)
-    divergence = F.kl_div(soft, goal, reduction="none", log_target=True).sum(1)
+    if multilabel:
+        soft, goal = (torch.stack((F.logsigmoid(z / temperature), F.logsigmoid(-z / temperature))) for z in (logits, teacher))
+        divergence = F.kl_div(soft, goal, reduction="none", log_target=True).sum(0).mean(1)
+    else:
+        soft, goal = (F.log_softmax(z / temperature, 1) for z in (logits, teacher))
+        divergence = F.kl_div(soft, goal, reduction="none", log_target=True).sum(1)
     return (1 - share) * losses + share * temperature**2 * divergence
 
 

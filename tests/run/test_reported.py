@@ -3,11 +3,13 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dendrite_automl.front import DEFAULT_OBJECTIVES, hypervolume, pareto_front, parse_objectives
+from dendrite_automl.metrics import score
 from dendrite_automl.run import RunInfo
 from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.reported import chance_level, choose_reported, describe_left_out, is_near_chance, limit_front
@@ -53,6 +55,17 @@ def test_chance_is_the_most_frequent_class_of_validation_or_one_in_so_many_class
     assert chance_level(info(counts, metric="balanced_accuracy")) == chance_level(info(counts, metric="macro_f1")) == 1 / 3
     assert chance_level(info((5, 0, 5), metric="balanced_accuracy")) == 1 / 2
     assert chance_level(info(None)) is None
+
+
+@pytest.mark.parametrize(("metric", "chance"), [("macro_auc", 0.5), ("macro_ap", 0.2)])
+def test_of_labels_ranked_at_random_one_in_forty_is_above_chance(metric: str, chance: float) -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.permuted(np.repeat([0, 1], [240, 60])[:, None], axis=0)).repeat(2, 1)
+    about = info((300, 60, 60), metric=metric)
+    found = [score(metric, y, np.repeat(rng.normal(size=(300, 1)), 2, 1), 2) for _ in range(400)]
+    assert chance_level(about) == chance
+    above = np.mean([not is_near_chance(row("a", value, 100), DEFAULT_OBJECTIVES, about) for value in found])
+    assert above < 0.06
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,14 @@ def test_datasets_make_the_same_task_as_their_arrays() -> None:
     assert held.classes == ("no", "yes")
 
 
+def test_a_dataset_may_give_several_labels_an_example() -> None:
+    several = Pairs([np.full(5, i) for i in range(8)], [[1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]] * 2)
+    several.classes = ["wet", "red", "round"]
+    task = from_objects((several, several))
+    assert (task.problem, task.classes) == ("multilabel", ("wet", "red", "round"))
+    assert task.open_test().y.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1]] * 2
+
+
 def test_the_test_dataset_is_read_again_when_it_is_opened_and_names_are_kept() -> None:
     test = Pairs(FOUR[2], FOUR[3])
     task = from_objects((Pairs(FOUR[0], [torch.tensor(int(y)) for y in FOUR[1]], ["cat", "dog"]), test))

@@ -8,7 +8,7 @@ from scipy.stats import beta, entropy, kstest
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.fit import FitSettings, train_epochs
-from dendrite_automl.train.loss import distilled, mix
+from dendrite_automl.train.loss import distilled, label_loss, mix
 from dendrite_automl.train.stack import stack, unstack_
 from tests.train.test_fit import make_data, make_model, settings, weights
 
@@ -19,6 +19,23 @@ def test_distillation_is_hintons_sum_of_cross_entropy_and_divergence(share, temp
     own, aim = (softmax(values.numpy() / temperature, axis=1) for values in (logits, teacher))
     expected = (1 - share) * losses.numpy() + share * temperature**2 * entropy(aim, own, axis=1)
     assert distilled(losses, logits, teacher, share=share, temperature=temperature).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "temperature"), [(0.0, 3.0), (0.3, 1.0), (1.0, 2.0)])
+def test_distillation_of_labels_is_that_of_each_as_two_classes(share, temperature) -> None:
+    logits, teacher, losses = torch.randn(7, 4), 3 * torch.randn(7, 4), torch.rand(7)
+    pairs = [torch.stack([values, torch.zeros(7, 4)], 2).view(28, 2) for values in (logits, teacher)]
+    each = distilled(losses.repeat_interleave(4), *pairs, share=share, temperature=temperature).view(7, 4)
+    found = distilled(losses, logits, teacher, share=share, temperature=temperature, multilabel=True)
+    torch.testing.assert_close(found, each.mean(1))
+
+
+def test_the_loss_of_labels_is_the_mean_binary_cross_entropy_of_smoothed_labels() -> None:
+    logits, y = torch.randn(5, 3), torch.randint(0, 2, (5, 3))
+    goal = 0.8 * y + 0.1
+    expected = -(goal * logits.sigmoid().log() + (1 - goal) * (-logits).sigmoid().log()).mean(1)
+    torch.testing.assert_close(label_loss(logits, y, label_smoothing=0.2, reduction="none"), expected)
+    torch.testing.assert_close(label_loss(logits, y, label_smoothing=0.2), expected.mean())
 
 
 def test_a_student_that_says_what_the_teacher_says_has_no_slope() -> None:

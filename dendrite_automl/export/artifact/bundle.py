@@ -16,7 +16,7 @@ from dendrite_automl.errors import ArtifactMismatch
 from dendrite_automl.export.artifact.card import write_card
 from dendrite_automl.export.artifact.describe import describe, make_metadata, write_description
 from dendrite_automl.export.artifact.member import TOLERANCE, VECTORS, BundleContext, Exported, Member
-from dendrite_automl.export.artifact.quality import choose_threshold, judge
+from dendrite_automl.export.artifact.quality import choose_thresholds, judge
 from dendrite_automl.export.artifact.seal import write_seal
 from dendrite_automl.export.onnx.count import PRODUCTS, count_layers
 from dendrite_automl.export.onnx.footprint import Footprint, count_stored_int8, measure_footprint
@@ -25,7 +25,7 @@ from dendrite_automl.export.onnx.quantise import quantise
 from dendrite_automl.export.onnx.run import run_onnx, save_model
 from dendrite_automl.measure import count_executed_macs
 from dendrite_automl.measure.runtime import Need
-from dendrite_automl.metrics import ANOMALY, METRICS_OF, answer
+from dendrite_automl.metrics import ANOMALY, METRICS_OF, MULTILABEL, answer
 from dendrite_automl.result import Artifact, Snapshot
 from dendrite_automl.train.fit import FitSettings, predict
 
@@ -100,12 +100,12 @@ def export_artifact(
 
 
 def _judge_file(path: Path, context: BundleContext) -> dict[str, Any]:
-    """What is known of a file's answers for the test split; the threshold of anomalies is chosen on the validation split."""
+    """What is known of a file's answers for the test split; thresholds are chosen on the validation split."""
     task, test, metric = context.task, context.test, context.data.metric
-    threshold = None
-    if task.problem == ANOMALY:
-        threshold = choose_threshold(task.val.y, answer(metric, run_onnx(path, task.val.x)))
-    return judge(task, test.y, answer(metric, run_onnx(path, test.x)), threshold)
+    thresholds: tuple[float, ...] = ()
+    if task.problem in (ANOMALY, MULTILABEL):
+        thresholds = choose_thresholds(task.problem, task.val.y, answer(metric, run_onnx(path, task.val.x)))
+    return judge(task, test.y, answer(metric, run_onnx(path, test.x)), thresholds)
 
 
 def _check_counts(path: Path, model: nn.Module, snapshot: Snapshot, input_shape: tuple[int, ...]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dendrite_automl.description import problem_in
-from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, REGRESSION, title_of
+from dendrite_automl.metrics import ANOMALY, CLASSIFICATION, METRICS_OF, MULTILABEL, REGRESSION, title_of
 from dendrite_automl.plain import to_code, to_markdown
 
 _RUN = """\
@@ -20,18 +20,20 @@ _ANSWER = {
     CLASSIFICATION: 'print(about["labels"][output.argmax()])\n',
     REGRESSION: 'print(about["target"]["mean"] + about["target"]["std"] * output[0])\n',
     ANOMALY: 'print(output[0] > about["test"]["int8"]["threshold"])\n',
+    MULTILABEL: 'rows = about["test"]["int8"]["labels"]\n'
+    'print([row["label"] for row, logit in zip(rows, output) if logit > row["threshold"]])\n',
 }
 _CLASSES = 30  # in the table
 _CONFUSIONS = 3  # the most frequent ones
-_INTERVALS = {CLASSIFICATION: "Wilson", REGRESSION: "over examples", ANOMALY: "DeLong"}
+_INTERVALS = {CLASSIFICATION: "Wilson", REGRESSION: "over examples", ANOMALY: "DeLong", MULTILABEL: "DeLong"}
 Description = Mapping[str, Any]
 
 
 def subject(d: Description) -> str:
     """What the network is, in a few words."""
     problem = problem_in(d)
-    if problem == CLASSIFICATION:
-        return f"{len(d['labels'])} classes"
+    if problem in (CLASSIFICATION, MULTILABEL):
+        return f"{len(d['labels'])} {'classes' if problem == CLASSIFICATION else 'labels'}"
     return "anomalies" if problem == ANOMALY else f"regression of {to_markdown(d['target']['name'])}"
 
 
@@ -41,6 +43,8 @@ def purpose(d: Description) -> str:
     head, problem = f"for the task {task}: an input of {shape} numbers gives", problem_in(d)
     if problem == CLASSIFICATION:
         return f"A classifier {head} one logit per class."
+    if problem == MULTILABEL:
+        return f"A multi-label classifier {head} one logit per label; an input has those whose logit is above their threshold."
     if problem == ANOMALY:
         return f"A detector of anomalies {head} one number, the score; a score above the threshold is an alarm."
     target = d["target"]
@@ -81,6 +85,8 @@ def details(d: Description) -> str:
     problem = problem_in(d)
     if problem == CLASSIFICATION:
         return _classes(d)
+    if problem == MULTILABEL:
+        return _labels(d)
     return _rates(d) if problem == ANOMALY else _errors(d)
 
 
@@ -89,6 +95,8 @@ def mistakes(d: Description) -> list[str]:
     problem = problem_in(d)
     if problem == REGRESSION:
         return ["It gives a number for every input, however far that is from all training examples."]
+    if problem == MULTILABEL:
+        return ["It knows its labels only: an input of another kind may get some of them, or none."]
     if problem == ANOMALY:
         return [
             "It has learnt from normal examples alone, and says how unlike them an input is. Other anomalies than those of the "
@@ -140,6 +148,30 @@ def _rates(d: Description) -> str:
             f"| partial AUC, up to 10 % of false alarms | {partial} |",
         ]
     )
+
+
+def _labels(d: Description) -> str:
+    reports = [d["test"][kind] for kind in ("float32", "int8")]
+    both = list(zip(*(report["labels"] for report in reports), strict=True))
+    if left_out := len(both) > _CLASSES:
+        both = sorted(both, key=lambda pair: pair[0]["auc"])[:_CLASSES]
+    rows = []
+    for row, of_int8 in both:
+        cells = [_code(row["label"]), str(row["examples"]), _percent(row["auc"])]
+        cells += [f"{row['threshold']:.4g}", _percent(row["recall"]), _interval(row["recall_ci95"]), _percent(row["precision"])]
+        cells += [f"{of_int8['threshold']:.4g}", _percent(of_int8["recall"])]
+        rows.append(f"| {' | '.join(cells)} |")
+    head = (
+        "| label | test examples | AUC | threshold | recall | 95 % interval | precision | threshold, int8 | recall, int8 |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    exact, precision = (" and ".join(_percent(report[key]) for report in reports) for key in ("exact", "macro_ap"))
+    note = [f"The {_CLASSES} weakest of {len(d['labels'])} labels; all of them are in artifact.json."] if left_out else []
+    about = (
+        f"Thresholds are chosen on validation, for the largest F1 of each label. On test (float32 and int8) the macro average "
+        f"precision is {precision}, and {exact} of the examples have all labels right."
+    )
+    return "\n".join([head, *rows, "", about, *note])
 
 
 def _finish(accuracy: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from dendrite_automl.export.artifact.card import make_card
 from dendrite_automl.export.artifact.member import FILES
 from dendrite_automl.export.artifact.seal import SEAL
 from dendrite_automl.export.artifact.verify import open_artifact
-from dendrite_automl.metrics import CLASSIFICATION, METRICS_OF, REGRESSION, title_of
+from dendrite_automl.metrics import CLASSIFICATION, METRICS_OF, MULTILABEL, REGRESSION, title_of
 from dendrite_automl.plain import to_json_text
 from dendrite_automl.run import Run
 from dendrite_automl.run.recommended import MOST_ACCURATE
@@ -127,7 +127,7 @@ def _name(description: Mapping[str, Any]) -> str:
 def _pipeline_tag(description: Mapping[str, Any], shape: list[int]) -> str | None:
     """The hub's task for the kind of data and problem, if it has one."""
     preprocessing, problem = description["preprocessing"], problem_in(description)
-    if problem != CLASSIFICATION:
+    if problem not in (CLASSIFICATION, MULTILABEL):
         return "tabular-regression" if problem == REGRESSION and len(shape) == 1 else None
     if "audio" in preprocessing or "features" in preprocessing:
         return "audio-classification"

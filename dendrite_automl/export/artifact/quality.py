@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,37 @@ from dendrite_automl.metrics import (
     ANOMALY,
     CLASSIFICATION,
     METRICS_OF,
+    MULTILABEL,
     REGRESSION,
     class_report,
     confusion_matrix,
     credit,
+    label_placements,
     score,
 )
 from dendrite_automl.tasks import Task
 
+Counts = NDArray[np.float64]
 _Z = 1.959963984540054  # of the standard normal distribution: 95 % lie within ± this
 
 
-def judge(task: Task, y: NDArray[Any], answers: NDArray[Any], threshold: float | None = None) -> dict[str, Any]:
+def judge(task: Task, y: NDArray[Any], answers: NDArray[Any], thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """What is known of a file's answers (see `metrics.answer`) for examples y, by the problem of the task.
 
     Args:
-        threshold: of the scores of anomalies, from `choose_threshold`.
+        thresholds: from `choose_thresholds`.
 
     Returns:
         `examples`; the first metric of the problem and its 95 % interval, as `accuracy_ci95`, and so on; and what
-        `judge_classes`, `judge_values` or `judge_anomalies` adds.
+        `judge_classes`, `judge_values`, `judge_anomalies` or `judge_labels` adds.
     """
     if task.problem == CLASSIFICATION:
         return judge_classes(y, answers, task.classes)
     if task.target is not None:
         return judge_values(y, answers, task.target.std)
-    if threshold is None:
-        raise ValueError("judge: expected a threshold for the scores of anomalies, got none")
-    return judge_anomalies(y, answers, threshold)
+    if task.problem == MULTILABEL:
+        return judge_labels(y, answers, task.classes, thresholds)
+    return judge_anomalies(y, answers, *thresholds)
 
 
 def judge_values(y: NDArray[np.float32], answers: NDArray[np.float32], std: float) -> dict[str, Any]:
@@ -91,17 +94,79 @@ def judge_anomalies(y: NDArray[np.int64], scores: NDArray[np.float32], threshold
     }
 
 
-def choose_threshold(y: NDArray[np.int64], scores: NDArray[np.float32]) -> float:
-    """Between two scores of validation examples: where the detection rate exceeds the rate of false alarms by the most.
+def judge_labels(
+    y: NDArray[np.int64], logits: NDArray[np.float32], names: Sequence[str], thresholds: Sequence[float]
+) -> dict[str, Any]:
+    """The macro AUC, the macro average precision, and what each label's threshold gives: a logit above it says the label.
+
+    Returns:
+        `exact`, the share of examples with all labels right, and `labels` with a row for each: its number of examples, AUC,
+        threshold, `recall` and its interval, and `precision`, None if the label is never said.
 
     Source:
-        Youden 1950; of several such places the one with the fewest false alarms.
+        The interval is DeLong's (1988), of the mean over labels: an example's influences on their AUCs are added up, so that
+        their correlation counts. Those of the other figures are Wilson's.
+    """
+    macro, precision = METRICS_OF[MULTILABEL]
+    placed, has = label_placements(y, logits), y == 1
+    areas = placed.mean(0)
+    influence = ((placed - areas) * np.where(has, 1 / has.sum(0), 1 / (~has).sum(0))).mean(1)
+    area, error = float(areas.mean()), math.sqrt(float((influence**2).sum()))
+    said = logits > np.asarray(thresholds)
+    exact = int((said == has).all(1).sum())
+    rows = []
+    for i, name in enumerate(names):
+        members, claims, hits = int(has[:, i].sum()), int(said[:, i].sum()), int((said & has)[:, i].sum())
+        rows.append(
+            {
+                "label": name,
+                "examples": members,
+                "auc": float(areas[i]),
+                "threshold": thresholds[i],
+                "recall": hits / members,
+                "recall_ci95": wilson(hits, members),
+                "precision": hits / claims if claims else None,
+            }
+        )
+    return {
+        "examples": len(y),
+        macro: area,
+        f"{macro}_ci95": [max(0.0, area - _Z * error), min(1.0, area + _Z * error)],
+        precision: score(precision, y, logits, len(names)),
+        "exact": exact / len(y),
+        "exact_ci95": wilson(exact, len(y)),
+        "labels": rows,
+    }
+
+
+def choose_thresholds(problem: str, y: NDArray[np.int64], answers: NDArray[np.float32]) -> tuple[float, ...]:
+    """Where answers for validation examples become a yes: that of anomalies, or one for each label; of other problems none.
+
+    Source:
+        For anomalies Youden's (1950): the detection rate exceeds the rate of false alarms by the most. For labels the F1 of
+        each is the largest, because most examples lack most labels.
+    """
+    if problem == ANOMALY:
+        return (_choose_threshold(y, answers, lambda found, false: found / found[-1] - false / false[-1]),)
+    if problem == MULTILABEL:
+        pairs = zip(y.T, answers.T, strict=True)
+        return tuple(
+            _choose_threshold(of, logits, lambda found, false: found / (found + false + found[-1])) for of, logits in pairs
+        )
+    return ()
+
+
+def _choose_threshold(y: NDArray[np.int64], scores: NDArray[np.float32], gain: Callable[[Counts, Counts], Counts]) -> float:
+    """Between two scores, where the gain is largest; of several such places the one with the fewest false alarms.
+
+    Args:
+        gain: of how many ones and zeros lie above a threshold; the last counts are those of all.
     """
     order = np.argsort(-scores, kind="stable")
-    ordered, anomalous = scores[order].astype(np.float64), y[order] == 1
-    gain = np.cumsum(anomalous) / anomalous.sum() - np.cumsum(~anomalous) / (~anomalous).sum()
-    ends = np.append(ordered[:-1] > ordered[1:], True)  # an alarm for one of several equal scores is one for all
-    best = int(np.argmax(np.where(ends, gain, -np.inf)))
+    ordered, ones = scores[order].astype(np.float64), y[order] == 1
+    gains = gain(np.cumsum(ones, dtype=np.float64), np.cumsum(~ones, dtype=np.float64))
+    ends = np.append(ordered[:-1] > ordered[1:], True)  # a yes for one of several equal scores is one for all
+    best = int(np.argmax(np.where(ends, gains, -np.inf)))
     after = ordered[best + 1] if best + 1 < len(ordered) else ordered[best] - 1.0
     return float((ordered[best] + after) / 2)
 
