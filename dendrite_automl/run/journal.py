@@ -7,10 +7,11 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,9 @@ from dendrite_automl.run.records import parse_records
 from dendrite_automl.run.repeats import REPEATS, Repeats
 from dendrite_automl.run.run import CONFIRMED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run
 from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, LABEL_ERROR_COLUMNS, to_csv
+
+_SCRATCH = re.compile(r"\.[0-9a-f]{32}")
+_UNLOCKED = ("report", "front")
 
 
 def create_run(path: Path, info: RunInfo) -> Run:
@@ -77,6 +81,8 @@ class Journal:
     def locked(self) -> Iterator[None]:
         """Hold the folder for writing; torn last lines are truncated, and what another process added is read.
 
+        Files that a killed process had not finished are removed.
+
         Raises:
             RequestError: another process holds it.
         """
@@ -91,6 +97,7 @@ class Journal:
             except OSError:
                 raise RequestError(f"run: {path} is in use by another search; wait for it or choose another --out") from None
             contents = _mend(results), _mend(confirmed)
+            _remove_unfinished(path)
             if self.run.sizes != tuple(map(len, contents)):  # lines are only ever added
                 self.run.reload(*map(parse_records, contents))
             del contents
@@ -207,6 +214,14 @@ def _mend(file: BinaryIO) -> bytes:
     whole = content.rfind(b"\n") + 1
     file.truncate(whole)
     return content[:whole] if whole < len(content) else content
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what `_replace` left in a run folder whose writer was killed; not pages, which are written without the lock."""
+    for file in (*path.glob("*"), *(path / "weights").glob("*")):
+        if _SCRATCH.fullmatch(file.suffix) and file.stem not in _UNLOCKED:
+            with suppress(OSError):
+                file.unlink()
 
 
 def _replace(path: Path, content: bytes) -> None:

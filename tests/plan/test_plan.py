@@ -13,6 +13,7 @@ import pytest
 from dendrite_automl.budget import Budget
 from dendrite_automl.devices import get_device
 from dendrite_automl.errors import RequestError
+from dendrite_automl.metrics import METRICS
 from dendrite_automl.plan import Plan, make_plan
 from dendrite_automl.plan.parse import NO_TRIAL_LIMIT
 from dendrite_automl.run import Journal, Run, SpaceInfo, create_run
@@ -275,9 +276,12 @@ def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"metric": "f2"}, 'metric: expected one of accuracy, balanced_accuracy, macro_f1, r2, auc, partial_auc, got "f2"'),
+        (
+            {"metric": "f2"},
+            f'metric: expected one of {", ".join(METRICS)}, got "f2"',
+        ),
         ({"metric": "auc"}, 'metric: expected one of accuracy, balanced_accuracy, macro_f1 for classification, got "auc"'),
-        ({"task_kind": "ranking"}, 'task-kind: expected one of classification, regression, anomaly, got "ranking"'),
+        ({"task_kind": "ranking"}, 'task-kind: expected one of classification, regression, anomaly, multilabel, got "ranking"'),
         ({"task_kind": "regression"}, "task-kind: expected classification for"),
         ({"task_kind": "anomaly", "normal": "three"}, 'normal: expected a class "three", got'),
         ({"normal": "yes"}, "normal: expected --task-kind anomaly, got none"),

@@ -182,6 +182,27 @@ def test_what_another_process_added_is_read_with_the_lock(run: Run) -> None:
         assert (run.records, run.confirmations) == (other.records, other.confirmations)
 
 
+def test_what_a_killed_writer_left_unfinished_goes_with_the_next_lock(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    files = sorted(run.path.rglob("*"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        for write in (
+            lambda: Journal(run).update(),
+            lambda: Journal(run).keep_teacher(b"logits"),
+            lambda: Journal(run).append({"record": "snapshot", "value": SMALL.to_json()}, b"weights"),
+            lambda: Journal(run).write_text("report.html", "<p>"),
+        ):
+            with pytest.raises(KeyboardInterrupt):
+                write()
+    assert len(sorted(run.path.rglob("*"))) == len(files) + 4
+    with Journal(run).locked():
+        left = set(run.path.rglob("*")) - set(files)
+    assert [path.stem for path in left] == ["report"], "a report may be written beside a search"
+
+
 def test_two_writers_at_once_are_refused(run: Run) -> None:
     def lock_again() -> None:
         with Journal(Run.open(run.path)).locked():
