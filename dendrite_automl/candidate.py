@@ -160,7 +160,8 @@ def make_candidate(space: SearchSpace, point: Point, *, arm: str, epochs: int) -
             words.append("fit")
     if epochs < _LEAST_EPOCHS * len(words):
         raise RequestError(
-            f"epochs: expected at least {_LEAST_EPOCHS} for each of the {len(words)} stages, got {epochs}; raise --epochs"
+            f"epochs: expected at least {_LEAST_EPOCHS * len(words)}, {_LEAST_EPOCHS} for each of the {len(words)} stages of a "
+            f"schedule, got {epochs}; raise --epochs"
         )
     split = split_epochs(words, epochs, fit_share=_PRETRAINED_FIT_SHARE if space.backbone.startswith(PRETRAINED) else None)
     stages = tuple(_stage(word, n, point) for word, n in zip(words, split, strict=True))

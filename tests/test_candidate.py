@@ -140,7 +140,7 @@ def test_a_description_is_one_line_with_knobs_and_stages() -> None:
 def test_two_epochs_per_stage_are_enough_and_one_less_is_refused(stages: str, needed: int) -> None:
     point = {**POINT, "stages": stages}
     assert [s.epochs for s in make_candidate(SPACE, point, arm="dendritic", epochs=needed).stages] == [2] * (needed // 2)
-    with pytest.raises(RequestError, match=rf"^epochs: expected at least 2 .* got {needed - 1}; raise --epochs$"):
+    with pytest.raises(RequestError, match=rf"^epochs: expected at least {needed}, 2 for .* got {needed - 1}; raise --epochs$"):
         make_candidate(SPACE, point, arm="dendritic", epochs=needed - 1)
 
 

@@ -112,7 +112,7 @@ def test_bad_requests_write_nothing(network: nn.Module, tmp_path: Path) -> None:
         da.compress(network, budget="1k-params", out=out)
     with pytest.raises(RequestError, match=r"cannot run on inputs \[B, 13, 50\] of this data"):
         da.compress(network, task="keywords", out=out)
-    with pytest.raises(RequestError, match="epochs: expected at least 2 for each of the 5 stages, got 8"):
+    with pytest.raises(RequestError, match="epochs: expected at least 10, 2 for each of the 5 stages of a schedule, got 8"):
         da.compress(network, task="digits", epochs=8, out=out)
     assert not out.exists()
 

@@ -173,10 +173,14 @@ def _misfit(model: nn.Module, kind: Kind, placement: str, input_shape: tuple[int
 
 
 def _check_epochs(plan: Plan) -> None:
-    """Every schedule of the space must have enough epochs for its stages."""
+    """Every schedule of the space must have enough epochs for its stages; the longest is named."""
     knobs = {knob.name: knob.choices for knob in plan.space.knobs}
+    cycles = max(map(int, knobs.get("cycles", (1,))))
+
+    def count_stages(schedule: Value) -> int:
+        return sum(cycles if word == "grow" else 1 for word in str(schedule).split())
+
     point = {name: choices[0] for name, choices in knobs.items()}
-    for stages in knobs["stages"]:
-        longest = {**point, "stages": stages, "cycles": max(map(int, knobs.get("cycles", (1,))))}
+    for stages in sorted(knobs["stages"], key=count_stages, reverse=True):
         for arm in plan.arms:
-            make_candidate(plan.space, longest, arm=arm, epochs=plan.effort.epochs)
+            make_candidate(plan.space, {**point, "stages": stages, "cycles": cycles}, arm=arm, epochs=plan.effort.epochs)

@@ -221,7 +221,8 @@ def _check(arrays: Mapping[str, NDArray[Any]], split: str, answers: Answers, whe
     _check_kind(f"X_{split}", x.shape, x.dtype, where)
     expected = (len(x), *y.shape[1:]) if isinstance(answers, SeveralLabels) else (len(x),)
     if y.shape != expected:
-        raise RequestError(f"{where}: y_{split}: expected {len(x)} labels, one for each of X_{split}, got shape {y.shape}")
+        what = "values" if isinstance(answers, Values) else "labels"
+        raise RequestError(f"{where}: y_{split}: expected {len(x)} {what}, one for each of X_{split}, got shape {y.shape}")
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
     if not np.isfinite(x).all():

@@ -138,7 +138,7 @@ def test_knobs_set_count_before_the_budget_and_the_epochs(capsys: pytest.Capture
     assert "the smallest has params" in err
     code, _, err = run(capsys, "search", *digits, "--epochs", "3", "--set", "stages=fit,fit prune")
     assert code == 2
-    assert "expected at least 2 for each of the 2 stages" in err
+    assert "expected at least 4, 2 for each of the 2 stages" in err
     assert not list(Path().iterdir())
 
 

@@ -49,7 +49,7 @@ def test_a_rare_label_is_named() -> None:
         (np.where(Y, "yes", "no"), {}, "y_train: expected 0 or 1 for each label"),
         (Y[:, :1], {"problem": "multilabel"}, "expected at least 2 classes, got 1"),
         (Y, {"problem": "classification"}, "expected one integer or string label each"),
-        (Y, {"problem": "regression"}, "y_train: expected 90 labels, one for each of X_train"),
+        (Y, {"problem": "regression"}, "y_train: expected 90 values, one for each of X_train"),
         (Y * [1, 1, 0], {}, 'expected examples with and without the label "2", got 0 of'),
         (Y, {"classes": ["a", "b"]}, "expected 3 different names, one for each column of y_train"),
         (np.concatenate([Y[:90], np.ones((30, 3), int)]), {}, 'data: test: .* the label "0", got 30 of 30'),
