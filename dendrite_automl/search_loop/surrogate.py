@@ -147,6 +147,9 @@ class Surrogate:
         self._options = {name: option for name, option in self._options.items() if not known(name)}
         if not self._options:
             return None
+        import scipy.linalg  # noqa: F401 - threads are limited in libraries that are loaded already
+        import sklearn.gaussian_process  # noqa: F401
+
         with threadpool_limits(1):  # with matrices this small, more would only spin and take the workers' cores
             first, *self._batch = self._choose(list(self._options.values()), size)
         return self._start(first)
