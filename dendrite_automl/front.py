@@ -6,7 +6,7 @@ import bisect
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -130,26 +130,39 @@ def _front_of(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]
     return members
 
 
-def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
-    """Indices of the rows, best first: front by front, and within a front the least crowded first.
+def rank_of(index: int, rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> int:
+    """How many rows are better than one: those of earlier fronts, and those of its own that are less crowded.
+
+    Of equally crowded ones the first is the best. Later fronts are not looked at.
 
     Source:
         Non-dominated sorting and crowding distance of NSGA-II (Deb et al. 2002), costs on a logarithmic scale.
     """
+    ahead = 0
+    for layer in _layers(rows, objectives):
+        if index in layer:
+            crowding = _crowding([rows[i] for i in layer], objectives)
+            place = layer.index(index)
+            return ahead + sum((-other, i) < (-crowding[place], place) for i, other in enumerate(crowding))
+        ahead += len(layer)
+    raise IndexError(f"rank_of: expected an index below {len(rows)}, got {index}")
+
+
+def _layers(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> Iterator[list[int]]:
+    """Indices of the rows front by front, those of a front in order."""
     import numpy as np
 
     losses = _losses(rows, objectives)
-    no_worse = np.all(losses[:, None] <= losses[None], axis=2)  # [row, other]
-    dominates_it: NDArray[np.bool_] = np.asarray(no_worse & np.any(losses[:, None] < losses[None], axis=2))
-    left = np.arange(len(rows))
-    order: list[int] = []
-    while len(left):
-        behind = dominates_it[np.ix_(left, left)].any(axis=0)
-        layer = [int(i) for i in left[~behind]]
-        crowding = _crowding([rows[i] for i in layer], objectives)
-        order += [i for i, _ in sorted(zip(layer, crowding, strict=True), key=lambda pair: -pair[1])]
-        left = left[behind]
-    return order
+    no_worse = np.ones((len(rows), len(rows)), bool)  # [row, other]
+    for column in losses.T:
+        no_worse &= column[:, None] <= column[None]
+    dominates = no_worse & ~no_worse.T
+    ahead, left = dominates.sum(0), np.ones(len(rows), bool)
+    while left.any():
+        layer = np.flatnonzero(left & (ahead == 0))
+        yield layer.tolist()
+        left[layer] = False
+        ahead -= dominates[layer].sum(0)
 
 
 def _losses(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> NDArray[np.float64]:

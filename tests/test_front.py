@@ -1,7 +1,7 @@
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,14 @@ from dendrite_automl.front import (
     hypervolume,
     pareto_front,
     parse_objectives,
-    rank_rows,
+    rank_of,
 )
+
+
+def rank_rows(rows: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> list[int]:
+    """Indices of the rows, best first."""
+    return sorted(range(len(rows)), key=lambda index: rank_of(index, rows, objectives))
+
 
 REFERENCE = {"val_accuracy": 0.1, "params": 2000.0, "macs": 100_000.0}
 TWO = parse_objectives("val_accuracy,params")

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
-from dendrite_automl.front import Goal, Objective, rank_rows
+from dendrite_automl.front import Goal, Objective, rank_of
 from dendrite_automl.plan import Effort
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop.ledger import Ledger
@@ -43,8 +43,7 @@ def is_among_best(
     """
     if len(others) + 1 < _FEWEST:
         return True
-    place = rank_rows([row, *others], objectives).index(0)
-    return place < share * (len(others) + 1)
+    return rank_of(0, [row, *others], objectives) < share * (len(others) + 1)
 
 
 class FrontHalving(FIFOScheduler):
