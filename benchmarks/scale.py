@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="tables from the results file, run nothing")
     parser.add_argument("--only", choices=("workers", "folder"), help="measure only this again")
     parser.add_argument("--workers", default=",".join(map(str, WORKERS)), help="numbers of simulated workers")
-    parser.add_argument("--rounds", type=float, default=2.0, help="trials per simulated worker")
+    parser.add_argument("--rounds", type=float, default=20.0, help="trials per simulated worker")
     parser.add_argument("--trials", type=int, default=TRIALS, help="made-up trials of the run folder")
     parser.add_argument("--read", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
