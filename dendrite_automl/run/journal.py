@@ -28,8 +28,8 @@ from dendrite_automl.run.repeats import REPEATS, Repeats
 from dendrite_automl.run.run import CONFIRMED, LABEL_ERRORS, PREDICTIONS, RESULTS, TEACHER, Run
 from dendrite_automl.run.tables import CANDIDATE_COLUMNS, FRONT_COLUMNS, LABEL_ERROR_COLUMNS, to_csv
 
-_SCRATCH = re.compile(r"\.[0-9a-f]{32}")
-_UNLOCKED = ("report", "front")
+_SCRATCH = re.compile(r"\.[0-9a-f]{32}")  # the suffix of a file that is being written
+_UNLOCKED = ("report", "front")  # names without suffix
 
 
 def create_run(path: Path, info: RunInfo) -> Run:
@@ -217,7 +217,10 @@ def _mend(file: BinaryIO) -> bytes:
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Remove what `_replace` left in a run folder whose writer was killed; not pages, which are written without the lock."""
+    """Remove what `_replace` left in a run folder whose writer was killed.
+
+    Not what may be of report.html and front.png: a report is written without the lock, perhaps at this moment.
+    """
     for file in (*path.glob("*"), *(path / "weights").glob("*")):
         if _SCRATCH.fullmatch(file.suffix) and file.stem not in _UNLOCKED:
             with suppress(OSError):

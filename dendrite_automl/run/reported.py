@@ -89,7 +89,8 @@ def is_near_chance(row: Mapping[str, Any], objectives: Sequence[Objective], info
     a network at chance on the validation split: all replicates see the same examples, so more of them do not reduce the latter.
     For balanced accuracy and macro F1 the binomial one is an approximation. An R^2 is above chance if the correlation is above
     0 by two of its standard errors, an AUC by two of those of a ranking at random (Mann & Whitney 1947). A mean over labels
-    counts as if all were ranked alike, so that its error is not less than theirs.
+    counts as if all were ranked alike, so that its error is not less than theirs; that of an average precision is taken for the
+    binomial one of the label's share among so many examples as have it, an approximation.
     """
     chance = chance_level(info)
     if chance is None:

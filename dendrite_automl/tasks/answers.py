@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.metrics import ANOMALY, MULTILABEL, REGRESSION
-from dendrite_automl.tasks.labels import check_both, cut_labels, is_one_hot, label_notes, read_labels
+from dendrite_automl.tasks.labels import cut_labels, is_one_hot, label_notes, read_labels
 from dendrite_automl.tasks.leakage import class_notes
 from dendrite_automl.tasks.task import SPLIT_SEED, VAL_SHARE, check_classes, stratified_split
 
@@ -137,8 +137,6 @@ class SeveralLabels:
 
     def notes(self, train: NDArray[Any], val: NDArray[Any], names: tuple[str, ...]) -> tuple[str, ...]:
         """See `Answers`."""
-        for split, y in (("train", train), ("validation", val)):
-            check_both(y, names, f"{self.where}: {split}")
         return label_notes(train, val, names)
 
 

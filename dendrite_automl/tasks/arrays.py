@@ -173,7 +173,8 @@ def make_array_task(
     classes = answers.names(arrays.get("classes"))
     target = fit_target(classes[0], train.y, f"{where}: y_train") if isinstance(answers, Values) else None
     if isinstance(answers, SeveralLabels):
-        check_both(splits["test"].y, classes, f"{where}: test")
+        for name, part in (("train", train), ("validation", val), ("test", splits["test"])):
+            check_both(part.y, classes, f"{where}: {name}")
     about_y = (regression_note(target),) if target else answers.notes(train.y, val.y, classes)
     constant = _constant_note(train.x)
     train, val = _scaled(train, scale, target), _scaled(val, scale, target)
