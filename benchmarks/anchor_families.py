@@ -131,16 +131,16 @@ FAMILIES = {
 }
 # As in the anchors of the spaces for this kind of data; without masks on `keywords`, where they gain nothing
 # (augmentation.py), and where the networks were trained before there were any.
-_KEYWORDS = FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=3, noise=0.1)
+_KEYWORDS = FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, optimizer="muon", shift=3, noise=0.1)
 _MASKED = replace(_KEYWORDS, time_mask=6, channel_mask=2)
-_IMAGES = FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=1, noise=0.05)
+_IMAGES = replace(_KEYWORDS, shift=1, noise=0.05)
 _NUMBERS = FitSettings(learning_rate=0.01, batch_size=32, weight_decay=0.01)
 RECIPES = {
     "keywords": _KEYWORDS,
     **dict.fromkeys(("spoken", "spoken_shared", "hapt", "watch"), _MASKED),
     **dict.fromkeys(("mnist5k", "fashion5k"), _IMAGES),
-    "digits": FitSettings(learning_rate=0.01, batch_size=32, weight_decay=0.01, noise=0.05),
-    "mnist1d": FitSettings(learning_rate=0.01, batch_size=64, weight_decay=0.01, shift=2, noise=0.05),
+    "digits": replace(_IMAGES, batch_size=32, shift=0),
+    "mnist1d": replace(_KEYWORDS, shift=2, noise=0.05),
     **dict.fromkeys(("wine", "breast_cancer"), _NUMBERS),
 }
 EPOCHS = {**dict.fromkeys(FAMILIES, 30), "mnist5k": 20, "fashion5k": 20, "wine": 100, "breast_cancer": 60}

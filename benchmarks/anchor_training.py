@@ -62,7 +62,7 @@ class Unit:
     def teacher_file(self) -> str:
         """Name of the file with the outputs of the teacher."""
         name = "".join(letter if letter.isalnum() else "_" for letter in self.family)
-        return f"{self.task}-{name}-{self.params}.npz"
+        return f"{self.task}-{name}-{self.params}-{RECIPES[self.task].optimizer}.npz"
 
 
 def run_unit(unit: Unit, folders: Folders, effort: Effort) -> dict[str, Any] | None:
@@ -135,6 +135,7 @@ def _result(unit: Unit, task: Task, models: list[nn.Module], data: Data) -> dict
         "backbone": family.backbone,
         "knobs": dict(unit.knobs),
         "finish": unit.kind,
+        "optimizer": RECIPES[unit.task].optimizer,
         "params": cost.params,
         "macs": cost.macs,
         "val": [round(validate(model, data), 5) for model in models],

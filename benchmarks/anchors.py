@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from anchor_families import EPOCHS, FAMILIES, SIZES
+from anchor_families import EPOCHS, FAMILIES, RECIPES, SIZES
 from anchor_training import Effort, Unit, finish_units, plain_units, run_unit
-from anchors_report import epochs_by_hand, render, rivals
+from anchors_report import epochs_by_hand, optimizer_of, render, rivals
 from data_sets import add_folder_flags, load, read_folders
 from data_sources import Folders
 from section import replace_section
@@ -214,7 +214,7 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
         print(f"{name}: no time for the search within {search.budget}", flush=True)
         return
     limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
-    out = settings.folders.cache / "searches" / f"{settings.results.stem}-{name}-{search.budget}"
+    out = settings.folders.cache / "searches" / f"{settings.results.stem}-{name}-{search.budget}-{RECIPES[name].optimizer}"
     trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
     over = threading.Event()
     try:
@@ -284,6 +284,7 @@ def search_lines(name: str, task: Task, search: Search, run: da.Run, *, epochs: 
                 "knobs": None,
                 "params": row["params"],
                 "macs": row["macs"],
+                "optimizer": dict(run.candidates()[row["candidate"]].training).get("optimizer", "adamw"),
                 "peak_ram_bytes": row["peak_ram_bytes"],
                 "val": [row["val_accuracy"]],
                 "test": [round(float(part), 5) for part in (finished_accuracies(run, row, task) if row["finished"] else right)],
@@ -314,7 +315,9 @@ def load_lines(results: Path) -> list[dict[str, Any]]:
 
 
 def _lines(name: str, settings: Settings) -> list[dict[str, Any]]:
-    return [line for line in load_lines(settings.results) if line["task"] == name]
+    """The lines of a task whose networks were trained as they would be now."""
+    lines = [line for line in load_lines(settings.results) if line["task"] == name]
+    return [line for line in lines if optimizer_of(line) == RECIPES[name].optimizer]
 
 
 if __name__ == "__main__":

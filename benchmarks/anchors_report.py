@@ -9,6 +9,7 @@ from anchor_families import SIZES
 
 RIVALS = 3  # families that are finished at each size
 _FULL = 0.75  # of a size: the networks for it are at least so large, as the next smaller size is at most two thirds of it
+_NAMES = {"adamw": "AdamW", "muon": "Muon"}
 Line = dict[str, Any]
 
 
@@ -25,6 +26,17 @@ def searched(lines: list[Line], *, in_time: bool = False) -> list[Line]:
     """
     found = [line for line in lines if line["family"] == "search" and bool(line.get("seconds")) == in_time]
     return [line for line in found if "limit" in line] or found
+
+
+def optimizer_of(line: Line) -> str:
+    """The optimizer that a line's networks were trained with; the first lines do not say it."""
+    return str(line.get("optimizer", "adamw"))
+
+
+def alike(lines: list[Line], *, in_time: bool = False) -> list[Line]:
+    """The lines of a task that can be compared: with the optimizer of its newest search, if it was searched."""
+    last = searched(lines, in_time=in_time)[-1:] or lines[-1:]
+    return [line for line in lines if optimizer_of(line) == optimizer_of(last[0])]
 
 
 def best_at(lines: list[Line], size: int) -> Line | None:
@@ -63,12 +75,12 @@ def render(lines: list[Line]) -> str:
         "in points; **bold** if it is above 0 by more than its standard error."
     ]
     tasks = {task: [line for line in lines if line["task"] == task] for task in dict.fromkeys(line["task"] for line in lines)}
-    compared = {task: ours for task, ours in tasks.items() if searched(ours)}
+    compared = {task: alike(ours) for task, ours in tasks.items() if searched(ours)}
     out += ["", count_cells(list(compared.values()))] if compared else []
     for task, ours in compared.items():
         out += ["", *_task_table(task, ours)]
     for task, ours in tasks.items():
-        out += ["", _in_time(task, fast)] if (fast := searched(ours, in_time=True)) else []
+        out += ["", _in_time(task, fast)] if (fast := searched(alike(ours, in_time=True), in_time=True)) else []
     waiting = [task for task in tasks if task not in compared]
     return "\n".join([*out, *(["", f"Not searched yet: {', '.join(waiting)}."] if waiting else [])])
 
@@ -122,8 +134,9 @@ def _task_table(task: str, ours: list[Line]) -> list[str]:
     )
     over = "" if spent <= given else " (**more**)"
     rows = [
-        f"**{task}**: `{about['space']}`, {searches}: {spent:,} epochs{over}; hand-built networks: {given:,} epochs, "
-        f"{len(hand)} trainings of {len({line['family'] for line in hand})} families, each seed counted.",
+        f"**{task}** ({_NAMES[optimizer_of(about)]}): `{about['space']}`, {searches}: {spent:,} epochs{over}; hand-built "
+        f"networks: {given:,} epochs, {len(hand)} trainings of {len({line['family'] for line in hand})} families, each seed "
+        "counted.",
         "",
         "| at most | best hand-built network | test accuracy | front of the search | difference | MACs, ours and theirs |",
         "|--:|---|--:|--:|--:|--:|",
@@ -138,9 +151,9 @@ def _task_table(task: str, ours: list[Line]) -> list[str]:
 def _in_time(task: str, fast: list[Line]) -> str:
     best = max(fast, key=lambda line: statistics.fmean(line["val"]))
     return (
-        f"**{task}** within {best['budget']}, in {best['seconds'] / 60:g} minutes: {_cell(best)} with {_macs(best)} MACs and "
-        f"{best['peak_ram_bytes'] / 1000:.1f} KB of RAM. TinyTNAS reports 93.4 % on UCI-HAR, nearly the same data, with 53k "
-        "MACs and 10.8 KB."
+        f"**{task}** ({_NAMES[optimizer_of(best)]}) within {best['budget']}, in {best['seconds'] / 60:g} minutes: "
+        f"{_cell(best)} with {_macs(best)} MACs and {best['peak_ram_bytes'] / 1000:.1f} KB of RAM. TinyTNAS reports 93.4 % on "
+        "UCI-HAR, nearly the same data, with 53k MACs and 10.8 KB."
     )
 
 

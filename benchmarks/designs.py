@@ -35,6 +35,7 @@ SETS = {
     "auto_sequences": ("keywords", "spoken", "hapt", "watch", "mnist1d"),
     "auto_images": ("digits", "mnist5k", "fashion5k"),
 }
+OPTIMIZER = "adamw"  # the default when most of these results were found; optimizers.py compares
 BUDGET, EXAMPLES, SEED = Budget.parse("2k-params"), 2000, 0
 _LEARN: Point = {"learning_rate": 0.01, "nonlinearity": "hard_swish"}
 _DSCNN: Point = {"family": "dscnn", "blocks": 3, "kernel": 3, "growth": 2.0, **_LEARN}
@@ -49,6 +50,10 @@ _PUBLISHED: dict[str, tuple[Point, ...]] = {
         {**_DSCNN, "stride": 1, "halvings": 2},
         {"family": "invres2d", "blocks": 4, "expansion": 4, "halvings": 1, "growth": 1.5, **_LEARN},  # MobileNetV2
     ),
+    "tabular_mlp": (
+        {"depth": 1, "learning_rate": 0.01},
+        {"depth": 3, "residual": True, "norm": "batch", "learning_rate": 0.01},  # ResNet for tables
+    ),
 }
 
 
@@ -59,6 +64,7 @@ class Training:
     Attributes:
         point: JSON of the point, without its size.
         settings: JSON of training knobs that replace the space's.
+        times: how many times as long as a trial; None: once, and the results file does not say so.
     """
 
     space: str
@@ -67,6 +73,7 @@ class Training:
     point: str
     replicates: int
     settings: str = "{}"
+    times: int | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -75,7 +82,8 @@ class Training:
         design = describe(self.space, json.loads(self.point))
         design = {name: value for name, value in design.items() if name not in settings}
         facts = {"space": self.space, "data": self.data, "design": design, "share": self.share}
-        return {**facts, "settings": settings} if settings else facts
+        more = {"settings": settings or None, "times": self.times}
+        return {**facts, **{name: value for name, value in more.items() if value is not None}}
 
     def line(self, folders: Folders) -> dict[str, Any]:
         """Its result."""
@@ -166,7 +174,7 @@ def train_short(training: Training, folders: Folders) -> dict[str, Any]:
     task, point = thin(load(training.data, folders), EXAMPLES), json.loads(training.point)
     space = suit_augmentation(load_space(training.space), task)
     point |= {knob.name: knob.choices[0] for knob in space.knobs if point[knob.name] not in knob.choices}
-    classes, epochs = len(task.classes), fit_epochs(Effort(), len(task.train)).epochs
+    classes, epochs = len(task.classes), (training.times or 1) * fit_epochs(Effort(), len(task.train)).epochs
     sizer = Reach(space, task.input_shape, classes).sizer(BUDGET)
 
     def design(solved: Point) -> Candidate:
@@ -174,7 +182,7 @@ def train_short(training: Training, folders: Folders) -> dict[str, Any]:
 
     try:
         candidate = sizer.solve({**point, SIZE: training.share}, design)
-        knobs = {**dict(candidate.training), **json.loads(training.settings)}
+        knobs = {**dict(candidate.training), "optimizer": OPTIMIZER, **json.loads(training.settings)}
         candidate = replace(candidate, stages=(Stage(op="fit", epochs=epochs),), training=tuple(knobs.items()))
         seeds = [trial_seed(SEED, candidate.id, replicate) for replicate in range(training.replicates)]
         data = Data.from_splits(task.train, task.val, classes)

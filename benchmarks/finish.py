@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from data_sets import load, thin
 from data_sources import Folders
-from designs import BUDGET, EXAMPLES, SEED, SETS, describe, effort_line, load_lines, parser, published, train_missing
+from designs import BUDGET, EXAMPLES, OPTIMIZER, SEED, SETS, describe, effort_line, load_lines, parser, published, train_missing
 from section import replace_section
 from torch import nn
 
@@ -96,7 +96,8 @@ class Finishes:
 
         sizer = Reach(space, task.input_shape, len(task.classes)).sizer(budget)
         candidate = sizer.solve({**point, "stages": "fit", SIZE: SHARE if times == 1 else 1.0}, design)
-        return replace(candidate, stages=(Stage(op="fit", epochs=epochs),))
+        training = {**dict(candidate.training), "optimizer": OPTIMIZER}
+        return replace(candidate, stages=(Stage(op="fit", epochs=epochs),), training=tuple(training.items()))
 
 
 def train(candidate: Candidate, data: Data, settings: FitSettings, epochs: int, count: int, name: str) -> list[nn.Module]:

@@ -43,6 +43,7 @@ _TRAINING: dict[str, list[Value]] = {
     "distill": [0.9, 0.5, 0.0],
     "temperature": [4.0, 2.0],
     # Off, but available to `set_knobs`, as are the augmentations that suit the data.
+    "optimizer": ["adamw"],
     "lr_schedule": ["one_cycle"],
     "label_smoothing": [0.0],
     "mixup": [0.0],

@@ -14,6 +14,7 @@ from dendrite_automl.space.space import (
     CLASS_WEIGHTS,
     FAMILY,
     LR_SCHEDULES,
+    OPTIMIZERS,
     SHARES,
     SIZE,
     STAGE_WORDS,
@@ -41,6 +42,7 @@ _RULES: dict[str, dict[str, str]] = {
         "batch_size": "count",
         "weight_decay": "nonnegative",
         "label_smoothing": "share",
+        "optimizer": "optimizer",
         "lr_schedule": "lr_schedule",
         "shift": "whole",
         "noise": "nonnegative",
@@ -56,19 +58,19 @@ _RULES: dict[str, dict[str, str]] = {
 }
 _MOST_KNOBS, _MOST_ANCHORS = 200, 1000  # an anchor has a value of every knob
 _LARGEST = 2**63  # of a whole number: far larger ones do not even fit into a float
+_NAMES = {"weights": CLASS_WEIGHTS, "lr_schedule": LR_SCHEDULES, "optimizer": OPTIMIZERS}
 _EXPECTED = {
     "stages": "a string of stages that starts with fit or grow, made of the words " + ", ".join(STAGE_WORDS),
     "fraction": "a number between 0 and 1, both excluded",
     "share": "a number from 0 to below 1",
     "unit": "a number from 0 to 1",
     "flag": "true or false",
-    "lr_schedule": "one of " + ", ".join(LR_SCHEDULES),
     "count": "a whole number >= 1",
     "whole": "a whole number >= 0",
     "positive": "a number > 0",
     "nonnegative": "a number >= 0",
     "word": "a string",
-    "weights": "one of " + ", ".join(CLASS_WEIGHTS),
+    **{rule: "one of " + ", ".join(names) for rule, names in _NAMES.items()},
 }
 
 
@@ -257,12 +259,10 @@ def _follows(value: Any, rule: str) -> bool:
     if rule == "stages":
         words = value.split() if isinstance(value, str) else []
         return words[:1] in (["fit"], ["grow"]) and "fit" not in words[1:] and all(word in STAGE_WORDS for word in words)
-    if rule == "weights":
-        return value in CLASS_WEIGHTS
+    if rule in _NAMES:
+        return value in _NAMES[rule]
     if rule == "word":
         return isinstance(value, str) and bool(value)
-    if rule == "lr_schedule":
-        return value in LR_SCHEDULES
     if rule == "flag":
         return isinstance(value, bool)
     if rule == "count":

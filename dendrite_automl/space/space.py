@@ -13,6 +13,7 @@ Point = dict[str, Value]
 STAGE_WORDS = ("fit", "shrink", "prune", "grow")
 PRETRAINED = "given:"  # backbone of a space that starts from a user-supplied network; its fingerprint follows
 LR_SCHEDULES = ("one_cycle", "cosine", "constant")
+OPTIMIZERS = ("adamw", "muon")
 CLASS_WEIGHTS = ("auto", "none", "balanced")
 FAMILY, SIZE = "family", "size"  # knobs: the backbone, in a space with several; the share of the budget to fill
 # Shares of the budget that a network with a solved size is to fill, a quarter less each.

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from dendrite_automl.errors import CandidateFailed, RequestError
 from dendrite_automl.metrics import CLASSIFICATION, METRICS, MULTILABEL, answer, problem_of, score
-from dendrite_automl.space import LR_SCHEDULES, Value
+from dendrite_automl.space import LR_SCHEDULES, OPTIMIZERS, Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import Augmentation, augment, noise_pool
 from dendrite_automl.train.loss import distilled, label_loss, mix, squared_error
+from dendrite_automl.train.muon import make_optimizers
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
@@ -33,6 +34,7 @@ class FitSettings:
     Attributes:
         learning_rate: peak of the schedule.
         batch_size: upper limit; smaller if the training set would otherwise give fewer than 16 batches, but not below 8.
+        optimizer: `adamw`, or `muon` for all weights that are matrices and AdamW for the others (see `Muon`).
         lr_schedule: over the steps of a whole stage, even if it is evaluated in between: `one_cycle` rises for a tenth of them
             and falls to zero as a cosine, `cosine` only falls, `constant` does neither.
         shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`.
@@ -47,6 +49,7 @@ class FitSettings:
     batch_size: int = 64
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    optimizer: str = OPTIMIZERS[0]
     lr_schedule: str = LR_SCHEDULES[0]
     shift: int = 0
     noise: float = 0.0
@@ -126,7 +129,7 @@ def fit_(
 ) -> None:
     """Train all parameters that require a gradient, in place, for `epochs` passes over the training set.
 
-    AdamW with its own learning-rate schedule; batches are drawn by indexing tensors in memory. A last batch of a single
+    The optimizer has its own learning-rate schedule; batches are drawn by indexing tensors in memory. A last batch of a single
     example is left out, because BatchNorm has no variance over it. The optimizer is created and dropped here, so none
     outlives a change of the model's structure.
 
@@ -156,12 +159,12 @@ def train_epochs(
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimizers = _make_optimizers(weights, settings, replicates)
     examples = len(data.x)
     size = batch_of(examples, settings.batch_size)
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
     steps = epochs * -(-used // size)
-    schedule = _make_schedule(optimizer, settings, steps)
+    schedules = [_make_schedule(optimizer, settings, steps) for optimizer in optimizers]
     how = settings.augmentation
     class_weights = weigh_classes(data, settings)
     pool = noise_pool(generator, replicates * size * data.x[0].numel()).to(data.x.device) if settings.noise else None
@@ -180,16 +183,31 @@ def train_epochs(
                 others = _losses(outputs, data, settings, batch.roll(1, 1), class_weights)
                 losses = torch.lerp(others, losses, shares.t().flatten())
             losses = losses.view(-1, replicates)
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             losses.mean(0).sum().backward()
-            optimizer.step()
-            schedule.step()
+            for optimizer in optimizers:
+                optimizer.step()
+            for schedule in schedules:
+                schedule.step()
         yield losses.detach().mean(0).tolist()
 
 
 def batch_of(examples: int, most: int) -> int:
     """Batch size for a training set: at most `most`; less if that would give fewer than 16 batches, but not below 8."""
     return min(most, max(_LEAST_BATCH, examples // _LEAST_STEPS))
+
+
+def _make_optimizers(weights: list[nn.Parameter], settings: FitSettings, replicates: int) -> list[torch.optim.Optimizer]:
+    if settings.optimizer not in OPTIMIZERS:
+        raise RequestError(f'optimizer: expected one of {", ".join(OPTIMIZERS)}, got "{settings.optimizer}"')
+    return make_optimizers(
+        settings.optimizer,
+        weights,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        replicates=replicates,
+    )
 
 
 def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:

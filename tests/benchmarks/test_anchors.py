@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 import signal
@@ -93,11 +94,12 @@ def test_the_best_three_families_of_a_size_are_finished_with_a_teacher_first():
     from anchor_training import finish_units
     from anchors_report import rivals
 
-    lines = [line(family=name, val=val) for name, val in zip("ABCD", (0.7, 0.9, 0.8, 0.6), strict=True)]
-    lines += [line(family="D", params=1001, val=0.99), line(family="D", val=0.99, finish="distill")]
+    of = functools.partial(line, task="digits")
+    lines = [of(family=name, val=val) for name, val in zip("ABCD", (0.7, 0.9, 0.8, 0.6), strict=True)]
+    lines += [of(family="D", params=1001, val=0.99), of(family="D", val=0.99, finish="distill")]
     chosen = rivals(lines, 1000)
     assert [one["family"] for one in chosen] == ["B", "C", "A"]
-    units = finish_units(lines, "t", chosen, lambda unit: unit.family == "C")
+    units = finish_units(lines, "digits", chosen, lambda unit: unit.family == "C")
     assert [(unit.family, unit.kind) for unit in units if unit.kind != "long"] == [
         ("B", "teacher"),
         ("C", "distill"),
@@ -106,8 +108,8 @@ def test_the_best_three_families_of_a_size_are_finished_with_a_teacher_first():
     assert [unit.family for unit in units if unit.kind == "long"] == ["B", "C", "A"]
     assert [unit.seconds for unit in units if unit.kind == "distill"] == [40]
     assert len({unit.teacher_file for unit in units}) == 3
-    lines += [line(family="C", finish="distill"), line(family="B", finish="long")]
-    left = [(unit.family, unit.kind) for unit in finish_units(lines, "t", chosen, lambda unit: True)]
+    lines += [of(family="C", finish="distill"), of(family="B", finish="long")]
+    left = [(unit.family, unit.kind) for unit in finish_units(lines, "digits", chosen, lambda unit: True)]
     assert left == [("B", "distill"), ("C", "long"), ("A", "long"), ("A", "distill")]
 
 
@@ -153,6 +155,17 @@ def test_a_search_with_a_time_limit_is_told_apart():
     text = render([line(), quick])
     assert "in 10 minutes: 95.0 ± 0.0 (900) with 10k MACs and 9.0 KB of RAM" in text
     assert "Not searched yet: t." in text
+
+
+def test_lines_of_one_optimizer_are_compared_among_themselves():
+    from anchors_report import alike, render
+
+    old = [line(test=(0.99, 0.99)), found(params=880, test=(0.7, 0.7), limit=1)]
+    new = [line(optimizer="muon", test=(0.8, 0.8)), found(optimizer="muon", test=(0.85, 0.85), limit=1)]
+    assert alike([*old, *new]) == new
+    assert alike([*old, new[0]]) == old  # not searched again yet
+    assert "| 1,000 | A | 80.0 ± 0.0 (900) | 85.0 ± 0.0 (900) | **+5.0 ± 0.0** |" in render([*old, *new])
+    assert "**t** (Muon): `s`" in render([*old, *new])
 
 
 def test_no_work_starts_that_would_end_after_the_deadline(tmp_path, capsys):

@@ -14,6 +14,7 @@ LINES = (
     "anchors",
     "augmentation",
     "finish",
+    "optimizers",
     "paper_protocol",
     "portfolio",
     "problems",
@@ -78,3 +79,13 @@ def test_what_reports_say_of_a_kind_is_what_the_experiment_found() -> None:
 
     lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
     assert json.loads(KNOWN.read_text(encoding="utf-8")) == known(lines)
+
+
+def test_what_is_said_of_muon_is_what_was_measured() -> None:
+    readme = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("<!-- optimizers") : readme.index("<!-- end of optimizers")]
+    means = re.findall(r"^\| muon at 0\.01 .* ([+-]\d+\.\d+) \|$", section, re.MULTILINE)
+    for path in ("docs/concepts.md", "CHANGELOG.md"):
+        text = (BENCHMARKS.parent / path).read_text(encoding="utf-8")
+        assert all(mean in text for mean in means), path
+    assert len(means) == 3

@@ -89,7 +89,8 @@ def test_pools_against_floats(kind) -> None:
 @given(quants, st.floats(1e-3, 0.5), st.integers(0, 2**16), st.integers(1, 60))
 def test_a_standard_deviation_is_within_one_step(source, target_scale, seed, positions) -> None:
     rng = np.random.default_rng(seed)
-    x = rng.integers(*sorted(rng.integers(-128, 128, 2) + (0, 1)), (2, 1, positions))
+    low, high = sorted(rng.integers(-128, 128, 2))
+    x = rng.integers(low, high + 1, (2, 1, positions))
     target = Quant(scale=max(target_scale, source.scale / 8), zero=-128)
     sizes = {"in_h": 1, "in_w": positions, "out_c": 2, "out_h": 1, "out_w": 1, "group_in": 1, "group_out": 1}
     geometry = Geometry(**sizes, kernel=(1, positions), stride=(1, positions), pad=(0, 0), dilation=(1, 1))

@@ -277,15 +277,24 @@ def test_a_numeric_knob_has_numbers_alone(choices: tuple[Any, ...], numeric: boo
     assert Knob(name="k", section="network", choices=choices).is_numeric == numeric
 
 
-def test_class_weights_are_one_of_three_words() -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("class_weights", ("none", "balanced", "auto")),
+        ("optimizer", ("muon", "adamw")),
+        ("lr_schedule", ("cosine", "one_cycle", "constant")),
+    ],
+)
+def test_some_knobs_are_one_of_a_few_words(name: str, words: tuple[str, ...]) -> None:
     def parse(value: str) -> SearchSpace:
-        return parse_space(SMALL.replace("[training]", f"[training]\nclass_weights = {value}"), where="t")
+        return parse_space(SMALL.replace("[training]", f"[training]\n{name} = {value}"), where="t")
 
-    found = {knob.name: knob.choices for knob in parse('["none", "balanced", "auto"]').knobs}
-    assert found["class_weights"] == ("none", "balanced", "auto")
-    for bad in ('"heavy"', "true", "2", '""', '["none", "even"]'):
-        with pytest.raises(RequestError, match=r"class_weights.*expected one of auto, none, balanced"):
+    found = {knob.name: knob.choices for knob in parse(str(list(words))).knobs}
+    assert found[name] == words
+    for bad in ('"heavy"', "true", "2", '""', f'["{words[0]}", "even"]'):
+        with pytest.raises(RequestError, match=rf"{name}.*expected one of .*{words[0]}") as error:
             parse(bad)
+        assert all(word in str(error.value) for word in words)
 
 
 DIVIDED = (

@@ -27,7 +27,7 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
     dendrites stay as they are.
 
     Args:
-        settings: of the network's training; 0.3 of the learning rate is used.
+        settings: of the network's training; 0.3 of the learning rate is used, always with AdamW.
 
     Raises:
         CandidateFailed: the training diverged.
@@ -49,7 +49,7 @@ def finetune_int8(model: nn.Module, data: Data, settings: FitSettings, *, seed: 
     tied = [module for module in tuned.modules() if isinstance(module, Tied)]
     hooks += [module.register_forward_pre_hook(_round_input(_Rounding())) for module in tied]
     hooks.append(tuned.register_forward_hook(_round_output(_Rounding())))
-    slower = dataclasses.replace(settings, learning_rate=_SLOWER * settings.learning_rate)
+    slower = dataclasses.replace(settings, learning_rate=_SLOWER * settings.learning_rate, optimizer="adamw")
     fit_(tuned, data, slower, epochs=epochs, seed=seed)
     for hook in hooks:
         hook.remove()
