@@ -33,7 +33,6 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, weights: Iterable[nn.Parameter], *, lr: float, weight_decay: float, replicates: int = 1) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
-        self._replicates = replicates
         together: dict[tuple[int, int], list[Tensor]] = {}
         for weight in self.param_groups[0]["params"]:
             sides = sorted((len(weight) // replicates, weight[0].numel()))
