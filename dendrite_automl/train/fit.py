@@ -18,7 +18,7 @@ from dendrite_automl.space import LR_SCHEDULES, OPTIMIZERS, Value
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.augment import Augmentation, augment, noise_pool
 from dendrite_automl.train.loss import distilled, label_loss, mix, squared_error
-from dendrite_automl.train.muon import make_optimizers
+from dendrite_automl.train.optimizers import make_optimizers
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
@@ -159,7 +159,13 @@ def train_epochs(
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizers = _make_optimizers(weights, settings, replicates)
+    optimizers = make_optimizers(
+        settings.optimizer,
+        weights,
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        replicates=replicates,
+    )
     examples = len(data.x)
     size = batch_of(examples, settings.batch_size)
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
@@ -196,18 +202,6 @@ def train_epochs(
 def batch_of(examples: int, most: int) -> int:
     """Batch size for a training set: at most `most`; less if that would give fewer than 16 batches, but not below 8."""
     return min(most, max(_LEAST_BATCH, examples // _LEAST_STEPS))
-
-
-def _make_optimizers(weights: list[nn.Parameter], settings: FitSettings, replicates: int) -> list[torch.optim.Optimizer]:
-    if settings.optimizer not in OPTIMIZERS:
-        raise RequestError(f'optimizer: expected one of {", ".join(OPTIMIZERS)}, got "{settings.optimizer}"')
-    return make_optimizers(
-        settings.optimizer,
-        weights,
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        replicates=replicates,
-    )
 
 
 def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, steps: int) -> torch.optim.lr_scheduler.LRScheduler:

@@ -10,7 +10,7 @@ from torch import nn
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.train.fit import FitSettings, accuracy, fit_
-from dendrite_automl.train.muon import Muon, is_matrix, make_optimizers, orthogonal
+from dendrite_automl.train.optimizers import Muon, is_matrix, make_optimizers, orthogonal
 from dendrite_automl.train.stack import stack, unstack_
 from tests.sample_networks import STACKED, make_replicates
 from tests.train.test_fit import make_data, make_model

@@ -1,4 +1,4 @@
-"""Muon: momentum whose singular values are made equal, so that no direction of a weight matrix is left behind."""
+"""AdamW, and Muon: momentum whose singular values are made equal, so that no direction of a weight matrix is left behind."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from dendrite_automl.errors import RequestError
+from dendrite_automl.space import OPTIMIZERS
 
 _MOMENTUM = 0.95
 _QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 5  # coefficients that bring singular values near 1 in a few rounds
@@ -100,7 +103,13 @@ def orthogonal(matrices: Tensor) -> Tensor:
 def make_optimizers(
     name: str, weights: Sequence[nn.Parameter], *, lr: float, weight_decay: float, replicates: int = 1
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all weights, or `muon` for those that are matrices and AdamW for the others, such as biases and norms."""
+    """`adamw` for all weights, or `muon` for those that are matrices and AdamW for the others, such as biases and norms.
+
+    Raises:
+        RequestError: another name.
+    """
+    if name not in OPTIMIZERS:
+        raise RequestError(f'optimizer: expected one of {", ".join(OPTIMIZERS)}, got "{name}"')
     parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for weight in weights:
         parts[name == "muon" and is_matrix(weight, replicates)].append(weight)
