@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from typing import Any
 
 from anchor_families import SIZES
@@ -37,6 +38,29 @@ def alike(lines: list[Line], *, in_time: bool = False) -> list[Line]:
     """The lines of a task that can be compared: with the optimizer of its newest search, if it was searched."""
     last = searched(lines, in_time=in_time)[-1:] or lines[-1:]
     return [line for line in lines if optimizer_of(line) == optimizer_of(last[0])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """Lines of a task with one optimizer, a search among them, and the sizes at which they are compared."""
+
+    task: str
+    lines: list[Line]
+    sizes: tuple[int, ...]
+
+
+def comparisons(task: str, lines: list[Line]) -> list[Compared]:
+    """The newest search of a task, then an earlier one, with another optimizer, at the sizes that the newest left out."""
+    found, left = [], lines
+    shown: set[int] = set()
+    while searched(left):
+        ours = alike(left)
+        sizes = tuple(size for size in sizes_of(ours) if size not in shown)
+        if sizes:
+            found.append(Compared(task=task, lines=ours, sizes=sizes))
+        shown.update(sizes)
+        left = [line for line in left if optimizer_of(line) != optimizer_of(ours[0])]
+    return found
 
 
 def best_at(lines: list[Line], size: int) -> Line | None:
@@ -75,26 +99,26 @@ def render(lines: list[Line]) -> str:
         "in points; **bold** if it is above 0 by more than its standard error."
     ]
     tasks = {task: [line for line in lines if line["task"] == task] for task in dict.fromkeys(line["task"] for line in lines)}
-    compared = {task: alike(ours) for task, ours in tasks.items() if searched(ours)}
-    out += ["", count_cells(list(compared.values()))] if compared else []
-    for task, ours in compared.items():
-        out += ["", *_task_table(task, ours)]
+    compared = [each for task, ours in tasks.items() for each in comparisons(task, ours)]
+    out += ["", count_cells(compared)] if compared else []
+    for each in compared:
+        out += ["", *_task_table(each)]
     for task, ours in tasks.items():
         out += ["", _in_time(task, fast)] if (fast := searched(alike(ours, in_time=True), in_time=True)) else []
-    waiting = [task for task in tasks if task not in compared]
+    waiting = [task for task in tasks if task not in {each.task for each in compared}]
     return "\n".join([*out, *(["", f"Not searched yet: {', '.join(waiting)}."] if waiting else [])])
 
 
-def count_cells(tasks: list[list[Line]]) -> str:
+def count_cells(compared: list[Compared]) -> str:
     """One line: at how many sizes of all tasks the front is where it should be."""
-    cells = [(ours, size) for ours in tasks for size in sizes_of(ours)]
+    cells = [(each.lines, size) for each in compared for size in each.sizes]
     gains = [gain for ours, size in cells if (gain := difference(ours, size)) is not None]
     level = sum(gain >= 0 for gain, _ in gains)
     above = sum(gain > error for gain, error in gains)
     within = sum(gain >= -error for gain, error in gains)
-    missing = len(cells) - len(gains)
+    missing, tasks = len(cells) - len(gains), len({each.task for each in compared})
     return (
-        f"In {len(cells)} cells of {len(tasks)} tasks the front is at or above the best hand-built network in **{level}**, "
+        f"In {len(cells)} cells of {tasks} tasks the front is at or above the best hand-built network in **{level}**, "
         f"above it by more than the standard error in **{above}**, and no more than a standard error below it in {within}; in "
         f"{missing} it has no network that small, which counts as below. Against the hand-built network that is best on test, "
         f"which nobody could have chosen, it is at or above in {sum(map(_beats_all, cells))}."
@@ -126,7 +150,8 @@ def difference(ours: list[Line], size: int) -> tuple[float, float] | None:
     return gain, (_error(front) ** 2 + _error(best) ** 2) ** 0.5
 
 
-def _task_table(task: str, ours: list[Line]) -> list[str]:
+def _task_table(compared: Compared) -> list[str]:
+    ours = compared.lines
     about, hand = searched(ours)[0], by_hand(ours)
     spent, given = epochs_of_searches(ours), epochs_by_hand(ours)
     searches = ", ".join(
@@ -134,14 +159,14 @@ def _task_table(task: str, ours: list[Line]) -> list[str]:
     )
     over = "" if spent <= given else " (**more**)"
     rows = [
-        f"**{task}** ({_NAMES[optimizer_of(about)]}): `{about['space']}`, {searches}: {spent:,} epochs{over}; hand-built "
-        f"networks: {given:,} epochs, {len(hand)} trainings of {len({line['family'] for line in hand})} families, each seed "
-        "counted.",
+        f"**{compared.task}** ({_NAMES[optimizer_of(about)]}): `{about['space']}`, {searches}: {spent:,} epochs{over}; "
+        f"hand-built networks: {given:,} epochs, {len(hand)} trainings of {len({line['family'] for line in hand})} families, "
+        "each seed counted.",
         "",
         "| at most | best hand-built network | test accuracy | front of the search | difference | MACs, ours and theirs |",
         "|--:|---|--:|--:|--:|--:|",
     ]
-    for size in sizes_of(ours):
+    for size in compared.sizes:
         front, best, gain = best_at(searched(ours), size), best_at(hand, size), difference(ours, size)
         name, macs = best["family"] if best else "–", f"{_macs(front)} / {_macs(best)}"
         rows.append(f"| {size:,} | {name} | {_cell(best)} | {_cell(front)} | {_signed(gain)} | {macs} |")

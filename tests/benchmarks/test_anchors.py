@@ -134,12 +134,13 @@ def test_both_sides_choose_by_validation_and_are_compared_on_test():
 
 
 def test_a_size_without_a_network_of_the_front_counts_as_below():
-    from anchors_report import count_cells
+    from anchors_report import comparisons, count_cells
 
     ours = [line(params=400, test=(0.8, 0.8)), line(params=1900, test=(0.8, 0.8)), found(params=1800, test=(0.9, 0.9))]
-    assert "In 2 cells of 1 tasks" in count_cells([ours])
-    assert "network in **1**, above it by more than the standard error in **1**" in count_cells([ours])
-    assert "in 1 it has no network that small" in count_cells([ours])
+    counted = count_cells(comparisons("t", ours))
+    assert "In 2 cells of 1 tasks" in counted
+    assert "network in **1**, above it by more than the standard error in **1**" in counted
+    assert "in 1 it has no network that small" in counted
 
 
 def test_only_sizes_with_hand_built_networks_are_compared():
@@ -166,6 +167,18 @@ def test_lines_of_one_optimizer_are_compared_among_themselves():
     assert alike([*old, new[0]]) == old  # not searched again yet
     assert "| 1,000 | A | 80.0 ± 0.0 (900) | 85.0 ± 0.0 (900) | **+5.0 ± 0.0** |" in render([*old, *new])
     assert "**t** (Muon): `s`" in render([*old, *new])
+
+
+def test_sizes_that_the_newest_search_left_out_stay_in_the_tables():
+    from anchors_report import comparisons, render
+
+    old = [line(), line(params=3900, val=0.95, test=(0.9, 0.9)), found(test=(0.7, 0.7), limit=1)]
+    new = [line(optimizer="muon"), found(optimizer="muon", test=(0.85, 0.85), limit=1)]
+    assert [each.sizes for each in comparisons("t", [*old, *new])] == [(1000,), (4000,)]
+    text = render([*old, *new])
+    assert "In 2 cells of 1 tasks" in text
+    assert "| 4,000 | A | 90.0 ± 0.0 (3,900) | 70.0 ± 0.0 (900) | -20.0 ± 0.0 |" in text
+    assert text.index("**t** (Muon)") < text.index("**t** (AdamW)")
 
 
 def test_no_work_starts_that_would_end_after_the_deadline(tmp_path, capsys):
