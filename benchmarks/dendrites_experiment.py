@@ -55,6 +55,7 @@ class Training:
         size: parameters that a dendritic network is within; 0 for a plain one, which may be the rival of several.
         rivals: widths of the plain networks that it is compared with; see `Pair`.
         work_epochs: of the plain network with as many parameters, for as much work; 0 if the work is about the same.
+        optimizer: the protocol's, unless another script asks for another one.
     """
 
     network: Network
@@ -65,6 +66,7 @@ class Training:
     rivals: tuple[tuple[str, float], ...] = ()
     work_epochs: int = 0
     examples: int = EXAMPLES
+    optimizer: str = "adamw"
 
     @property
     def plain(self) -> Network:
@@ -116,7 +118,8 @@ class Training:
         return models
 
     def _fit_(self, models: list[nn.Module], data: Data, epochs: int) -> None:
-        for _ in fit_replicates_(models, data, SETTINGS[self.data].family.settings, epochs=epochs, seed=self.first):
+        settings = replace(SETTINGS[self.data].family.settings, optimizer=self.optimizer)
+        for _ in fit_replicates_(models, data, settings, epochs=epochs, seed=self.first):
             pass
 
 
