@@ -26,6 +26,7 @@ _TITLES = {
     "macro_ap": "macro average precision",
 }
 _LARGEST_MATRIX = 100  # classes up to which a report includes the confusion matrix
+_COARSE = 100  # validation examples below which one of them is more than a point
 _IMBALANCE = 10.0  # a largest class this many times the smallest gets a note
 
 Labels = NDArray[np.int64]
@@ -195,6 +196,16 @@ def class_report(y: Labels, predicted: Labels, classes: Sequence[str]) -> dict[s
     report["confusion_matrix"] = matrix.tolist() if fits else None
     report["confusion_matrix_rows"] = "true classes, in the order of the labels" if fits else "left out: over 100 classes"
     return report
+
+
+def coarse_note(examples: int) -> str | None:
+    """A note on a validation split so small that one example is more than a point of accuracy; None otherwise."""
+    if examples >= _COARSE:
+        return None
+    return (
+        f"validation has {examples} examples, so that one is {100 / examples:.1f} points: networks are hard to tell apart, "
+        "and the best one looks better than it is; more examples would help most"
+    )
 
 
 def imbalance_note(y: Labels, classes: Sequence[str], metric: str) -> str | None:

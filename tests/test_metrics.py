@@ -14,6 +14,7 @@ from dendrite_automl.metrics import (
     answer,
     chance_of,
     class_report,
+    coarse_note,
     confusion_matrix,
     credit,
     imbalance_note,
@@ -121,6 +122,13 @@ def test_each_metric_belongs_to_one_problem_and_reads_a_networks_outputs() -> No
     assert answer("macro_f1", outputs).tolist() == [1, 0]
     assert answer("r2", outputs[:, :1]).tolist() == answer("auc", outputs[:, :1]).tolist() == [0.5, 3.0]
     assert credit("accuracy", np.array([1, 1]), np.array([[1, 0], [0, 0]])).tolist() == [[True, False], [False, False]]
+
+
+@pytest.mark.parametrize(("examples", "told"), [(14, True), (99, True), (100, False)])
+def test_a_validation_split_of_few_examples_is_told_of(examples: int, told: bool) -> None:
+    note = coarse_note(examples)
+    assert (note is not None) == told
+    assert not note or f"validation has {examples} examples, so that one is {100 / examples:.1f} points" in note
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.feasibility.sizing import WITHOUT_BUDGET
 from dendrite_automl.front import Goal
 from dendrite_automl.measure.runtime import Runtime
-from dendrite_automl.metrics import CLASSIFICATION, METRICS_OF, MULTILABEL, REGRESSION, chance_of, imbalance_note
+from dendrite_automl.metrics import CLASSIFICATION, METRICS_OF, MULTILABEL, REGRESSION, chance_of, coarse_note, imbalance_note
 from dendrite_automl.networks.foreign import is_foreign
 from dendrite_automl.networks.pretrained import Pretrained
 from dendrite_automl.plan.command import make_command
@@ -96,12 +96,12 @@ class Plan:
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know before the search starts, about the data and about sizes without a budget."""
-        more = (
-            [] if self.task.problem != CLASSIFICATION else [imbalance_note(self.task.train.y, self.task.classes, self.metric)]
-        )
+        task, more = self.task, list[str | None]()
+        if task.problem == CLASSIFICATION:
+            more += [coarse_note(len(task.val)), imbalance_note(task.train.y, task.classes, self.metric)]
         if self.space.scales and not self.goal.budget.limits:
             more.append(f"no limit is given: networks take shares of {WITHOUT_BUDGET}; set one with --budget or --device")
-        return (*self.task.notes, *(note for note in more if note))
+        return (*task.notes, *(note for note in more if note))
 
     def settings(self) -> dict[str, Any]:
         """The settings that the run keeps, with defaults filled in, as plain values."""

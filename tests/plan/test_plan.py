@@ -268,7 +268,9 @@ def test_a_search_without_a_limit_says_what_its_sizes_refer_to() -> None:
 
 def test_imbalance_is_told_of_where_accuracy_is_searched(tmp_path: Path) -> None:
     path = str(write_table(tmp_path / "t.csv"))
-    assert any('"many" has' in note for note in make_plan({"data": path, "target": "label"}).notes())
+    notes = make_plan({"data": path, "target": "label"}).notes()
+    assert any('"many" has' in note for note in notes)
+    assert any("validation has" in note for note in notes)
     balanced = make_plan({"data": path, "target": "label", "metric": "balanced_accuracy"}).notes()
     assert not any("--metric" in note for note in balanced)
 
