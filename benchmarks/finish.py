@@ -3,7 +3,8 @@
 The first published form of each default space (see designs.py) at a third of a budget of 2,000 parameters, with eight seeds, on
 at most 2,000 examples of every data set. A finish takes four times the epochs of a trial; the teacher is four networks of the
 same form within six times the budget, trained as long as a trial. All finishes of a network share its seeds and its teacher.
-Shown is the mean validation accuracy minus that of training as long without a teacher.
+Shown is the mean validation accuracy minus that of training as long without a teacher. The optimizers are that of the default
+spaces, and the one that they had before.
 
     python benchmarks/finish.py --cache DIR --minutes 30   # resumable, training by training; data: see data_sets.py
     python benchmarks/finish.py --render                   # the section of README.md from results/finish.jsonl only
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from data_sets import load, thin
 from data_sources import Folders
-from designs import BUDGET, EXAMPLES, OPTIMIZER, SEED, SETS, describe, effort_line, load_lines, parser, published, train_missing
+from designs import BUDGET, EXAMPLES, SEED, SETS, describe, effort_line, load_lines, parser, published, train_missing
 from section import replace_section
 from torch import nn
 
@@ -39,6 +40,7 @@ from dendrite_automl.train.fit import Data, FitSettings, fit_replicates_, predic
 RESULTS = Path(__file__).parent / "results" / "finish.jsonl"
 REPLICATES, TEACHERS, LONGER, TEACHER_TIMES = 8, 4, 4, 6
 FORM, SHARE = 0, 0.35  # which published form of the space, and its share of the budget
+OPTIMIZERS = {"muon": "Muon", "adamw": "AdamW"}
 BRIEF, LONG = "as a trial", "no teacher"
 # (share of the teacher in the loss, temperature); None: no teacher
 FINISHES: dict[str, tuple[float, float] | None] = {
@@ -55,12 +57,14 @@ class Finishes:
 
     space: str
     data: str
+    optimizer: str
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What sets it apart in a results file."""
+        """What sets it apart in a results file, whose first lines do not name the optimizer."""
         design = describe(self.space, published(self.space)[FORM])
-        return {"space": self.space, "data": self.data, "design": design, "share": SHARE}
+        facts = {"space": self.space, "data": self.data, "design": design, "share": SHARE}
+        return facts if self.optimizer == "adamw" else {**facts, "optimizer": self.optimizer}
 
     def line(self, folders: Folders) -> dict[str, Any]:
         """Validation accuracies of every seed, by finish."""
@@ -96,7 +100,7 @@ class Finishes:
 
         sizer = Reach(space, task.input_shape, len(task.classes)).sizer(budget)
         candidate = sizer.solve({**point, "stages": "fit", SIZE: SHARE if times == 1 else 1.0}, design)
-        training = {**dict(candidate.training), "optimizer": OPTIMIZER}
+        training = {**dict(candidate.training), "optimizer": self.optimizer}
         return replace(candidate, stages=(Stage(op="fit", epochs=epochs),), training=tuple(training.items()))
 
 
@@ -121,9 +125,10 @@ def _params(candidate: Candidate, task: Task) -> int:
 
 def finishes() -> Iterator[Finishes]:
     """The networks of every data set."""
-    for space, names in SETS.items():
-        for data in names:
-            yield Finishes(space=space, data=data)
+    for optimizer in OPTIMIZERS:
+        for space, names in SETS.items():
+            for data in names:
+                yield Finishes(space=space, data=data, optimizer=optimizer)
 
 
 def gain(line: dict[str, Any], name: str) -> tuple[float, float]:
@@ -137,8 +142,16 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
     """The section of README.md."""
     if not lines:
         return "Not measured yet.\n"
+    out = list[str]()
+    for optimizer, name in OPTIMIZERS.items():
+        if mine := [line for line in lines if line.get("optimizer", "adamw") == optimizer]:
+            out += [*_table(mine, name), ""]
+    return "\n".join([*out, effort_line(lines).replace(" trainings ", " networks ", 1)]) + "\n"
+
+
+def _table(lines: Sequence[dict[str, Any]], optimizer: str) -> list[str]:
     heads = [f"{line['data']} {line['params']:,}" for line in lines]
-    out = [f"| points above {LONG} | {' | '.join(heads)} | mean |", "|---|" + "--:|" * (len(lines) + 1)]
+    out = [f"| {optimizer}: points above {LONG} | {' | '.join(heads)} | mean |", "|---|" + "--:|" * (len(lines) + 1)]
     for name in [BRIEF, *list(FINISHES)[1:]]:
         gains = [gain(line, name) for line in lines]
         cells = [f"{mean:+.1f} ± {error:.1f}" for mean, error in gains]
@@ -147,8 +160,7 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
         out.append(f"| {name} | {' | '.join(cells)} | {middle:+.2f} ± {spread:.2f} |")
     plain = [f"{100 * statistics.fmean(line['val_accuracies'][LONG]):.1f} %" for line in lines]
     taught = [f"{100 * line['teacher_accuracy']:.1f} %" for line in lines]
-    out += [f"| {LONG}: accuracy | {' | '.join(plain)} | |", f"| teacher: accuracy of each | {' | '.join(taught)} | |", ""]
-    return "\n".join([*out, effort_line(lines).replace(" trainings ", " networks ", 1)]) + "\n"
+    return [*out, f"| {LONG}: accuracy | {' | '.join(plain)} | |", f"| teacher: accuracy of each | {' | '.join(taught)} | |"]
 
 
 def main() -> None:
