@@ -120,6 +120,7 @@ FAMILIES = {
     "keywords": _SPEECH,
     "spoken": _SPEECH,
     "spoken_shared": _SPEECH,
+    "vowels": _SPEECH,
     "hapt": _WINDOWS,
     "watch": _WINDOWS,
     "digits": _PICTURES,
@@ -138,12 +139,13 @@ _NUMBERS = FitSettings(learning_rate=0.01, batch_size=32, weight_decay=0.01)
 RECIPES = {
     "keywords": _KEYWORDS,
     **dict.fromkeys(("spoken", "spoken_shared", "hapt", "watch"), _MASKED),
+    "vowels": replace(_KEYWORDS, channel_mask=2),
     **dict.fromkeys(("mnist5k", "fashion5k"), _IMAGES),
     "digits": replace(_IMAGES, batch_size=32, shift=0),
     "mnist1d": replace(_KEYWORDS, shift=2, noise=0.05),
     **dict.fromkeys(("wine", "breast_cancer"), _NUMBERS),
 }
-EPOCHS = {**dict.fromkeys(FAMILIES, 30), "mnist5k": 20, "fashion5k": 20, "wine": 100, "breast_cancer": 60}
+EPOCHS = {**dict.fromkeys(FAMILIES, 30), "mnist5k": 20, "fashion5k": 20, "vowels": 60, "wine": 100, "breast_cancer": 60}
 
 
 def find_family(task: str, name: str) -> Family:

@@ -50,7 +50,7 @@ from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, accuracy
 
 RESULTS = Path(__file__).parent / "results" / "anchors.jsonl"
-TASKS = ("keywords", "digits", "spoken", "spoken_shared", "hapt", "watch", "mnist5k", "fashion5k", "mnist1d")
+TASKS = ("keywords", "digits", "spoken", "spoken_shared", "vowels", "hapt", "watch", "mnist5k", "fashion5k", "mnist1d")
 MOST_TRIALS, REPLICATES = 100, 2
 _SEARCH_SHARE = 0.5  # of the epochs: halving saves half of them, and confirmation and finish take the rest
 

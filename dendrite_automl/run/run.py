@@ -19,7 +19,7 @@ from dendrite_automl.front import accuracy_name, hypervolume
 from dendrite_automl.metrics import MULTILABEL, problem_of
 from dendrite_automl.npz import read_npz
 from dendrite_automl.result import Artifact, Snapshot
-from dendrite_automl.run.finished import FINISHED, Finished, final_front
+from dendrite_automl.run.finished import FINISHED, Finished, final_front, rank_finish
 from dendrite_automl.run.info import RunInfo
 from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.records import check_trials, parse_records
@@ -156,12 +156,11 @@ class Run:
         ]
 
     def finished(self) -> dict[str, Finished]:
-        """For each snapshot that was trained long at the end: the better of its trainings, by the goal's accuracy."""
-        name = accuracy_name(self.info.goal.objectives)
-        found: dict[str, Finished] = {}
+        """For each snapshot that was trained long at the end: the better of its trainings; see `rank_finish`."""
+        name, found = accuracy_name(self.info.goal.objectives), dict[str, Finished]()
         for one in self.finishes():
-            before, value = found.get(one.snapshot.id), one.snapshot.values()[name]
-            if before is None or (value or 0.0) > (before.snapshot.values()[name] or 0.0):
+            before = found.get(one.snapshot.id)
+            if before is None or rank_finish(one, name) > rank_finish(before, name):
                 found[one.snapshot.id] = one
         return found
 
