@@ -172,7 +172,7 @@ def test_long_is_without_a_teacher_and_asks_for_none(search: Search) -> None:
     assert not asked
 
 
-@pytest.mark.parametrize(("gain", "is_taught"), [(0.01, True), (0.0, False), (-0.01, False)])
+@pytest.mark.parametrize(("gain", "is_taught"), [(0.01, True), (0.0, True), (-0.01, False)])
 def test_auto_trains_the_recommended_in_both_ways_and_the_others_in_the_better_one(
     search: Search, gain: float, is_taught: bool
 ) -> None:
