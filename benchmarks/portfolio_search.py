@@ -1,7 +1,7 @@
 """How many epochs does the default search need, with its portfolio, for the front of 800 random trainings?
 
 search_efficiency.py replays searches of small grids, which have no portfolio. Here the default spaces are searched, and every
-network is trained: 800 random ones with one seed each, in full, and a search whose trials have one or two replicates, with the
+network is trained: 800 random ones with one seed each, in full, and a search whose trials have one replicate, with the
 portfolio that portfolio.py chooses on the *other* data sets, and without any. Networks of each front are then trained with four
 seeds that no search saw; the front's hypervolume is computed with their means. Epochs of every seed and of every stopped
 trial count. Goal: the hypervolume of random search, with a twentieth of its epochs.
@@ -70,7 +70,6 @@ METHODS = (
     Method(name="random", seeds=1, trials=TRIALS, portfolio=False, settings={"sampler": "random", "scheduler": "fifo"}),
     Method(name="ours, 1 replicate", seeds=3, trials=160, portfolio=True, settings={}),
     Method(name="ours, 1 replicate, no portfolio", seeds=3, trials=160, portfolio=False, settings={}),
-    Method(name="ours, 2 replicates", seeds=3, trials=80, portfolio=True, settings={"replicates": 2}),
 )
 
 
