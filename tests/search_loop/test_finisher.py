@@ -96,7 +96,7 @@ def test_the_same_network_is_trained_four_times_as_long_and_learns_from_the_teac
     config = make_finisher(search.run).suggest("t")
     design, searched = Candidate.from_json(json.loads(config["candidate"])), search.run.candidates()[snapshot.candidate]
     assert [stage.epochs for stage in design.stages] == [FINISH_TIMES * stage.epochs for stage in searched.stages]
-    assert dict(design.training) == {**dict(searched.training), "distill": 0.9, "temperature": 4.0}
+    assert dict(design.training) == {**dict(searched.training), "distill": 0.9, "temperature": 2.0}
     assert (design.network, design.backbone, design.arm) == (searched.network, searched.backbone, searched.arm)
     assert (config["stages"], config["teacher"]) == ([0], ("published", (3, 2)))
 
@@ -104,7 +104,7 @@ def test_the_same_network_is_trained_four_times_as_long_and_learns_from_the_teac
 def test_knobs_of_the_search_that_concern_a_teacher_are_replaced() -> None:
     design = make_design("fit", 3)
     taught = Candidate.from_json({**design.to_json(), "training": {"learning_rate": 0.1, "distill": 0.5, "temperature": 2.0}})
-    assert dict(prolong(taught, FINISHED).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 4.0}
+    assert dict(prolong(taught, FINISHED).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 2.0}
 
 
 def test_a_dendritic_path_goes_through_all_its_stages_and_has_examples_where_channels_go(search: Search) -> None:
