@@ -28,7 +28,7 @@ def describe_kind(kind: str) -> str:
     return (
         f"{kind}: {_gain(equal)} ({_p(equal)}) against plain networks with exactly as many parameters, {_gain(macs)} against "
         f"those with as many MACs: means over {equal['cells']} and {macs['cells']} pairs of data set and size, "
-        f"{found['seeds']} seeds, trained with AdamW{later}"
+        f"{found['seeds']} seeds, trained with AdamW{later}; with Muon no gain is shown (docs/do-dendrites-pay.md)"
     )
 
 

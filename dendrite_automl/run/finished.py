@@ -45,7 +45,7 @@ def rank_finish(one: Finished, accuracy: str) -> tuple[float, bool]:
     Validation splits on which both are equal are small. On the one such set of benchmarks/finish.py, the one with a teacher is
     better on test.
     """
-    return one.snapshot.values()[accuracy] or 0.0, one.training == FINISHED
+    return round(one.snapshot.values()[accuracy] or 0.0, 9), one.training == FINISHED  # means of equal accuracies are equal
 
 
 def finish_order(run: Run, goal: Goal) -> tuple[list[Snapshot], list[Snapshot]]:

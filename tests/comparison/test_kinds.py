@@ -10,6 +10,8 @@ def test_every_kind_has_a_sentence_and_those_of_the_default_spaces_have_figures(
     for kind in ("product", "statistics"):
         assert "points (p" in said[kind]
         assert "as many MACs" in said[kind]
+        assert "with AdamW" in said[kind]
+        assert "with Muon no gain" in said[kind]
     assert "screening" in said["funnel"]
     assert "no gain" in said["perforated"]
     assert "no gain" in describe_kind("my own")

@@ -103,7 +103,7 @@ def test_the_same_network_is_trained_four_times_as_long_and_learns_from_the_teac
 
 def test_knobs_of_the_search_that_concern_a_teacher_are_replaced() -> None:
     design = make_design("fit", 3)
-    taught = Candidate.from_json({**design.to_json(), "training": {"learning_rate": 0.1, "distill": 0.5, "temperature": 2.0}})
+    taught = Candidate.from_json({**design.to_json(), "training": {"learning_rate": 0.1, "distill": 0.5, "temperature": 3.0}})
     assert dict(prolong(taught, FINISHED).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 2.0}
 
 
