@@ -83,7 +83,7 @@ def _open(rows: Sequence[Row], goal: Goal, sd: float) -> list[Row]:
     """Rows that none of the others that cost no more is clearly ahead of, and that are close in accuracy to one of those."""
     name, found = accuracy_name(goal.objectives), []
     for row in rows:
-        rivals = [other for other in rows if row is not other and _costs_no_more(other, row, goal.objectives)]
+        rivals = [other for other in rows if row is not other and costs_no_more(other, row, goal.objectives)]
         leads = [row[name] - other[name] for other in rivals]
         close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for other in rivals]
         if any(abs(lead) <= error for lead, error in zip(leads, close, strict=True)) and all(
@@ -181,9 +181,10 @@ def _fresh(run: Run, rounds: int | None = None, *, int8: bool = False) -> dict[s
 def _behind(row: Mapping[str, Any], front: Sequence[Mapping[str, Any]], objectives: Sequence[Objective]) -> float:
     """The largest lead in accuracy of a front member that costs no more."""
     name = accuracy_name(objectives)
-    better = [member[name] for member in front if _costs_no_more(member, row, objectives)]
+    better = [member[name] for member in front if costs_no_more(member, row, objectives)]
     return max(better, default=0.0) - row[name] if better else 0.0
 
 
-def _costs_no_more(one: Mapping[str, Any], other: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
+def costs_no_more(one: Mapping[str, Any], other: Mapping[str, Any], objectives: Sequence[Objective]) -> bool:
+    """Whether one network takes at most as much as another, in every objective to be minimised."""
     return all(one[o.name] <= other[o.name] for o in objectives if o.direction == "min")

@@ -16,6 +16,7 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.run.confirmed import confirmed_front, known_rows
 from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.reported import ReportedFront, choose_reported, describe_left_out
+from dendrite_automl.run.rivals import find_rivals
 
 if TYPE_CHECKING:
     from dendrite_automl.run.run import Run
@@ -48,8 +49,28 @@ def rank_finish(one: Finished, accuracy: str) -> tuple[float, bool]:
     return round(one.snapshot.values()[accuracy] or 0.0, 9), one.training == FINISHED  # means of equal accuracies are equal
 
 
-def finish_order(run: Run, goal: Goal) -> tuple[list[Snapshot], list[Snapshot]]:
-    """Those members of the confirmed front that are to be reported: the recommended ones, and all others by accuracy.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishOrder:
+    """What is finished, the most important first.
+
+    Attributes:
+        first: the recommended members of the confirmed front.
+        others: all other members that are to be reported, by accuracy.
+        rivals: networks of other backbones that may pass them; see `find_rivals`.
+    """
+
+    first: list[Snapshot]
+    others: list[Snapshot]
+    rivals: list[Snapshot]
+
+    @property
+    def all(self) -> list[Snapshot]:
+        """All of them, in order."""
+        return self.first + self.others + self.rivals
+
+
+def finish_order(run: Run, goal: Goal) -> FinishOrder:
+    """The members of the confirmed front that are to be reported, and their rivals.
 
     What has been finished does not matter, so a resumed finish chooses as if it had never stopped.
     """
@@ -57,7 +78,11 @@ def finish_order(run: Run, goal: Goal) -> tuple[list[Snapshot], list[Snapshot]]:
     first = list(dict.fromkeys(row["snapshot"] for row in recommend(front, goal.objectives).values()))
     snapshots = {snapshot.id: snapshot for snapshot in run.snapshots()}
     others = [row["snapshot"] for row in front if row["snapshot"] not in first]
-    return [snapshots[name] for name in first], [snapshots[name] for name in others]
+    return FinishOrder(
+        first=[snapshots[name] for name in first],
+        others=[snapshots[name] for name in others],
+        rivals=find_rivals(run, goal, front),
+    )
 
 
 def finish_progress(run: Run) -> tuple[int, int] | None:
@@ -107,27 +132,33 @@ def describe_run_left_out(run: Run) -> str | None:
 
 
 def reported_rows(run: Run, goal: Goal) -> list[Row]:
-    """What is known about each network that was retrained or is on the search's own front, with the finish if it helped.
+    """What is known about each network that was retrained, is on the search's own front or was finished.
+
+    A network of which only the search's accuracy is known besides, as a rival, is reported with that of its finish.
 
     `finished` is True where the accuracy is that of the finish; then `val_accuracy_searched` is that from before it, and
     `replicates` the number of seeds of the finish. `finished` is False where the finish did no better, so that the network from
     before it is what is reported, and None where there was none.
     """
-    finished, rows = run.finished(), known_rows(run, goal)
-    names = {row["snapshot"] for row in rows}
-    for snapshot in run.snapshots():  # of an extended run, whose front has moved since
-        if finished and snapshot.id in finished and snapshot.id not in names and goal.budget.fits(row := snapshot.values()):
-            rows.append(row | {"val_accuracy_selected": None})
-    return [_with_finish(row, finished.get(row["snapshot"]), goal) for row in rows]
+    finished, known = run.finished(), known_rows(run, goal)
+    name, ids = accuracy_name(goal.objectives), {row["snapshot"] for row in known}
+    rows = []
+    for row in known:
+        one = finished.get(row["snapshot"])
+        if one is None:
+            rows.append({**row, "finished": None, "val_accuracy_searched": None})
+        elif (accuracy := one.snapshot.values()[name]) is None or accuracy < row[name]:
+            rows.append({**row, "finished": False, "val_accuracy_searched": None})
+        else:
+            rows.append(_as_finished(row, one))
+    for snapshot in run.snapshots() if finished else ():  # rivals, and members of a front that has moved since
+        if snapshot.id in finished and snapshot.id not in ids and goal.budget.fits(row := snapshot.values()):
+            rows.append(_as_finished(row | {"val_accuracy_selected": None}, finished[snapshot.id]))
+    return rows
 
 
-def _with_finish(row: Mapping[str, Any], finished: Finished | None, goal: Goal) -> Row:
-    name = accuracy_name(goal.objectives)
-    if finished is None:
-        return {**row, "finished": None, "val_accuracy_searched": None}
+def _as_finished(row: Mapping[str, Any], finished: Finished) -> Row:
     values = finished.snapshot.values()
-    if values[name] is None or values[name] < row[name]:
-        return {**row, "finished": False, "val_accuracy_searched": None}
     again = {key: values[key] for key in ("val_accuracy", "val_accuracy_se", "val_accuracy_int8", "replicates")}
     selected = row["val_accuracy"] if row["val_accuracy_selected"] is None else row["val_accuracy_selected"]
     return {

@@ -37,7 +37,7 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
     """
     if not rows:
         return {}
-    accuracy, cost = accuracy_name(objectives), _cost_name(objectives)
+    accuracy, cost = accuracy_name(objectives), cost_name(objectives)
 
     def order(row: Row) -> tuple[float, float, str]:
         return _order(row, accuracy, cost)
@@ -63,13 +63,13 @@ def recommend(rows: Sequence[Row], objectives: Sequence[Objective]) -> dict[str,
 
 def worth_a_knee(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
     """Members with at most three times the best error, cheapest first; with the first one the knee's line begins."""
-    accuracy, cost = accuracy_name(objectives), _cost_name(objectives)
+    accuracy, cost = accuracy_name(objectives), cost_name(objectives)
     most = _log_error(max((row[accuracy] for row in rows), default=1.0)) + math.log(_WORST)
     bent = [row for row in rows if _log_error(row[accuracy]) <= most]
     return sorted(bent, key=lambda row: (row[cost], *_order(row, accuracy, cost)))
 
 
-def _cost_name(objectives: Sequence[Objective]) -> str:
+def cost_name(objectives: Sequence[Objective]) -> str:
     """The first objective to be minimised; parameters if there is none."""
     return next((objective.name for objective in objectives if objective.direction == "min"), "params")
 

@@ -49,8 +49,8 @@ class TeacherTrainer(Trainings):
         if self._begun or self._run.teacher(FINISH_TEACHER) is not None:
             return None
         self._begun = True
-        first, others = finish_order(self._run, self._plan.goal)
-        taught = first if self._plan.effort.finish == "auto" else first + others
+        order = finish_order(self._run, self._plan.goal)
+        taught = order.first if self._plan.effort.finish == "auto" else order.all
         if {member.id for member in taught} <= over(self._run, FINISHED):
             return None
         design = design_finish_teacher(self._plan, self._run)

@@ -14,7 +14,7 @@ from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.front import Goal
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, better_finish, finish_order, over
+from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, FinishOrder, better_finish, finish_order, over
 from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share, together
 from dendrite_automl.search_loop.teacher import Teacher
 
@@ -30,8 +30,8 @@ class FinishPlan:
 
     Attributes:
         way: `long`: trained as in the search; `distill`: learning from the teacher; `auto`: the recommended members in both
-            ways, all others in the one that was better for those. Without the time for all of that, `auto` is `long` first,
-            and then `distill` for the recommended members.
+            ways, all others and the rivals in the one that was better for those. Without the time for all of that, `auto` is
+            `long` for the members, `distill` for the recommended ones, then `long` for the rivals.
         replicates: fresh seeds of each network; both ways have the same.
         stopped: asked before each suggestion; True ends the finish.
         seconds_left: until everything ends; infinite without a time limit.
@@ -55,7 +55,7 @@ class FinishPlan:
 
 
 class Finisher(Retraining):
-    """Trains the members of the confirmed front `FINISH_TIMES` as long, with seeds that nothing else had.
+    """Trains the members of the confirmed front and their rivals `FINISH_TIMES` as long, with seeds that nothing else had.
 
     Snapshots of one candidate that lie on one path share a training. Everything is recorded in the run folder; on resume, what
     is recorded there is not repeated. Of a network that was trained in both ways, the better one is reported.
@@ -75,26 +75,23 @@ class Finisher(Retraining):
 
     def _make_queues(self) -> Iterator[list[Job]]:
         """What matters most comes first: time may end the finish anywhere."""
-        first, others = finish_order(self._run, self._plan.goal)
-        members, begun, way = first + others, over(self._run), self._plan.way
+        order = finish_order(self._run, self._plan.goal)
+        begun, way, later = over(self._run), self._plan.way, list[Snapshot]()
         if way != "auto":
-            wanted = [(members, training) for training in _WAYS[way]]
-            others = []
+            wanted = [(order.all, training) for training in _WAYS[way]]
         elif self._has_time_for_all():
-            wanted = [(first, training) for training in _WAYS[way]]
+            wanted, later = [(order.first, training) for training in _WAYS[way]], order.others + order.rivals
         else:
-            wanted = [(members, FINISHED_ALONE), (first, FINISHED)]
-            others = []
+            wanted = [(order.first + order.others, FINISHED_ALONE), (order.first, FINISHED), (order.rivals, FINISHED_ALONE)]
         jobs = [job for chosen, training in wanted for job in self._jobs(chosen, training)]
-        if jobs or self._jobs(others, better_finish(self._run, self._plan.goal)):
-            self._journal.append_confirmation({"record": "finish", "members": [member.id for member in members]})
-            missing = sum(member.id not in begun for member in members) or len(members)
-            self._plan.say(f"finishing {missing} of {len(members)} front members: {FINISH_TIMES} x the epochs")
+        if jobs or self._jobs(later, better_finish(self._run, self._plan.goal)):
+            self._journal.append_confirmation({"record": "finish", "members": [one.id for one in order.all]})
+            self._plan.say(_describe(order, begun))
         yield jobs
         better = better_finish(self._run, self._plan.goal)
-        if jobs := self._jobs(others, better):
+        if jobs := self._jobs(later, better):
             how = "with" if better == FINISHED else "without"
-            self._plan.say(f"the other members of the front are finished {how} a teacher")
+            self._plan.say(f"the others are finished {how} a teacher")
         yield jobs
 
     def _has_time_for_all(self) -> bool:
@@ -145,11 +142,16 @@ class Finisher(Retraining):
 
 def estimate_finish(run: Run, goal: Goal, way: str, replicates: int) -> float:
     """Seconds that the finish of the front so far should take one worker, without its teacher, going by the search's times."""
-    first, others = finish_order(run, goal)
-    twice = first if way == "auto" else []
-    return sum(
-        finish_seconds(job, replicates) for members in (first + others, twice) for job in share(members, run.candidates())
-    )
+    order = finish_order(run, goal)
+    twice = order.first if way == "auto" else []
+    return sum(finish_seconds(job, replicates) for chosen in (order.all, twice) for job in share(chosen, run.candidates()))
+
+
+def _describe(order: FinishOrder, begun: set[str]) -> str:
+    members = order.first + order.others
+    missing = sum(member.id not in begun for member in members) or len(members)
+    rivals = f" and {len(order.rivals)} of other backbones that come close" if order.rivals else ""
+    return f"finishing {missing} of {len(members)} front members{rivals}: {FINISH_TIMES} x the epochs"
 
 
 def finish_seconds(job: Job, replicates: int) -> float:

@@ -59,7 +59,8 @@ def run_trials(
     # The teacher is one training: the other workers confirm meanwhile.
     phases: list[list[Searcher]] = [[searcher], [*teaching, confirmer], finishing]
     relay = Relay(Phases(phases), stop)
-    halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=plan.pretrained is not None)
+    is_pretrained = plan.pretrained is not None
+    halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=is_pretrained, spared=searcher.anchors())
     watch = Watch(tick, stop.now, progress.say)
     trainable = tune.with_parameters(
         TrialTrainable,

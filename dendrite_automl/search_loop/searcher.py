@@ -54,6 +54,10 @@ class TrialSearcher(Searcher):
         self._lost: set[str] = set()  # candidates whose worker process ended once
         self.exhausted: str | None = None
 
+    def anchors(self) -> frozenset[str]:
+        """As `Proposer.anchors`: what no scheduler should stop."""
+        return self._proposer.anchors()
+
     def finished(self) -> bool:
         """Whether there is nothing left to do: all requested trials are over."""
         return not self.ledger.unfinished and self.ledger.started >= self._plan.effort.trials

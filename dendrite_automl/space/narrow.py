@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dendrite_automl.errors import RequestError
-from dendrite_automl.space.read import parse_space
+from dendrite_automl.space.read import each_size, parse_space
 from dendrite_automl.space.space import FAMILY, SIZE, Knob, Scale, SearchSpace, Value
 from dendrite_automl.space.toml import to_text, to_toml
 
@@ -51,7 +51,7 @@ def narrow_space(space: SearchSpace, settings: Sequence[str]) -> SearchSpace:
                     )
                 _set(data, knobs[name], list(choices[name]) if len(choices[name]) > 1 else choices[name][0])
     kept = {name: set(map(repr, left)) for name, left in choices.items()}
-    data["anchors"] = [anchor for anchor in data.get("anchors", []) if _is_kept(anchor, kept)]
+    data["anchors"] = [anchor for anchor in each_size(data.get("anchors", [])) if _is_kept(anchor, kept)]
     return parse_space(to_toml(data), where="set")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +148,24 @@ def _parse(text: str, where: str) -> SearchSpace:
     entries = data.get("anchors", [])
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise SpaceError(f"{where}: anchors: expected points, each under its own [[anchors]], got {entries!r}", entry="anchors")
+    entries = each_size(entries)
     if len(entries) > _MOST_ANCHORS:
         raise SpaceError(f"{where}: anchors: expected at most {_MOST_ANCHORS:,} points, got {len(entries):,}")
     anchors = tuple(_anchor(entry, knobs, where) for entry in entries)
     return SearchSpace(
         families=families, input_shape=tuple(shape), knobs=knobs, scales=scales, anchors=anchors, text=text, **words
     )
+
+
+def each_size(anchors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Anchors whose `size` is a list as one anchor for each of its sizes: the first ones of all anchors come first."""
+
+    def sizes(anchor: Mapping[str, Any]) -> list[Any]:
+        size = anchor.get(SIZE)
+        return [{**anchor, SIZE: one} for one in size] if isinstance(size, list) and size else [dict(anchor)]
+
+    rounds = itertools.zip_longest(*map(sizes, anchors))
+    return [anchor for of_round in rounds for anchor in of_round if anchor is not None]
 
 
 def _folder() -> Path:

@@ -17,7 +17,7 @@ OPTIMIZERS = ("adamw", "muon")
 CLASS_WEIGHTS = ("auto", "none", "balanced")
 FAMILY, SIZE = "family", "size"  # knobs: the backbone, in a space with several; the share of the budget to fill
 # Shares of the budget that a network with a solved size is to fill, a quarter less each.
-SHARES = (1.0, 0.75, 0.55, 0.4, 0.3, 0.22, 0.16, 0.12, 0.09, 0.065)
+SHARES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.18, 0.125, 0.09, 0.065)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ def point_of(space: SearchSpace, share: float, **changes: object) -> Point:
 
 
 @pytest.mark.parametrize(
-    ("budget", "share", "hidden"), [(400, 1.0, 36), (400, 0.55, 19), (4 + 11 * 7, 1.0, 7), (4 + 11 * 7 - 1, 1.0, 6)]
+    ("budget", "share", "hidden"), [(400, 1.0, 36), (400, 0.5, 17), (4 + 11 * 7, 1.0, 7), (4 + 11 * 7 - 1, 1.0, 6)]
 )
 def test_the_largest_network_within_the_share_is_found(budget: int, share: float, hidden: int) -> None:
     """6 -> h -> 4: 11 h + 4 parameters."""

@@ -25,8 +25,7 @@ def names(snapshots: list[Snapshot]) -> str:
 
 
 def order(run: Run) -> str:
-    first, others = finish_order(run, AIMS)
-    return names(first + others)
+    return names(finish_order(run, AIMS).all)
 
 
 def begin(run: Run, members: list[Snapshot]) -> None:
@@ -60,7 +59,7 @@ def test_what_was_finished_does_not_change_the_order(folder: Path) -> None:
     before = finish_order(run, AIMS)
     finish(run, snapshots[0], [0.95])
     assert finish_order(Run.open(run.path), AIMS) == before
-    assert names(before[0] + before[1]) == "cba"
+    assert names(before.all) == "cba"
 
 
 def test_only_what_is_to_be_reported_is_finished(folder: Path) -> None:

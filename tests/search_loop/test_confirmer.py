@@ -23,14 +23,14 @@ DIVERGED = {"ending": "failed", "reason": "training diverged"}
 Config = dict[str, Any]
 
 
-def make_design(words: str, hidden: int) -> Candidate:
+def make_design(words: str, hidden: int, backbone: str = "mlp") -> Candidate:
     """Stages of 4 epochs."""
     grow = {"kind": "gradient", "placement": "head", "activation": "tanh"}
     ratio = {"shrink": 0.5, "prune": 0.5}
     return Candidate(
         arm="dendritic",
         space="test",
-        backbone="mlp",
+        backbone=backbone,
         network=(("hidden", hidden),),
         training=(("learning_rate", 0.01),),
         stages=tuple(Stage(op=w, epochs=4, ratio=ratio.get(w), **(grow if w == "grow" else {})) for w in words.split()),
@@ -47,10 +47,12 @@ class Search:
         Journal(self.run).append({"record": "trial", "candidate": "outside", "value": make_design("fit", 99).to_json()})
         Journal(self.run).append({"record": "snapshot", "value": outside.to_json()})
 
-    def add(self, words: str, *found: tuple[Sequence[int], int, float], replicates: int = 2) -> list[Snapshot]:
+    def add(
+        self, words: str, *found: tuple[Sequence[int], int, float], replicates: int = 2, backbone: str = "mlp"
+    ) -> list[Snapshot]:
         """A candidate and its snapshots: path, parameters, accuracy."""
         self.hidden += 1
-        design = make_design(words, self.hidden)
+        design = make_design(words, self.hidden, backbone)
         Journal(self.run).append({"record": "trial", "candidate": design.id, "value": design.to_json()})
         snapshots = []
         for path, params, accuracy in found:

@@ -192,7 +192,23 @@ def test_auto_trains_the_recommended_in_both_ways_and_the_others_in_the_better_o
     assert {one.training for one in finished.values()} == {FINISHED if is_taught else FINISHED_ALONE}
     how = "with" if is_taught else "without"
     assert said[0] == "finishing 3 of 3 front members: 4 x the epochs"
-    assert said[1:] == [f"the other members of the front are finished {how} a teacher"]
+    assert said[1:] == [f"the others are finished {how} a teacher"]
+
+
+@pytest.mark.parametrize("has_time", [True, False])
+def test_rivals_of_other_backbones_come_last_and_are_counted(search: Search, has_time: bool) -> None:
+    [best] = search.add("fit", ([0], 300, 0.9))
+    [rival] = search.add("fit", ([0], 400, 0.89), backbone="dscnn")
+    needed = estimate_finish(search.run, GOAL, "auto", 2)
+    assert needed == pytest.approx(3 / 2 * estimate_finish(search.run, GOAL, "long", 2))
+    said: list[str] = []
+    left = math.inf if has_time else needed / 2 - 1
+    finisher = make_finisher(search.run, way="auto", say=said.append, seconds_left=lambda: left)
+    order = train_as(finisher, search.run, {FINISHED_ALONE: 0.95, FINISHED: 0.96})
+    wanted = [(best.candidate, False), (best.candidate, True), (rival.candidate, has_time)]
+    assert order == wanted
+    assert said[0] == "finishing 1 of 1 front members and 1 of other backbones that come close: 4 x the epochs"
+    assert finish_progress(search.run) == (2, 2)
 
 
 def test_both_ways_have_the_same_seeds_and_the_better_network_is_reported(search: Search) -> None:
@@ -367,19 +383,19 @@ def test_the_estimate_counts_the_recommended_twice_where_they_are_trained_twice(
     """Each of the three took the same time; the most accurate is all that is recommended."""
     for i, accuracy in enumerate((0.5, 0.6, 0.9), start=1):
         search.add("fit", ([0], 100 * i, accuracy))
-    first, others = finish_order(search.run, GOAL)
+    order = finish_order(search.run, GOAL)
     once = estimate_finish(search.run, GOAL, "long", 2)
     assert once == estimate_finish(search.run, GOAL, "distill", 2) > 0
-    ratio = (2 * len(first) + len(others)) / (len(first) + len(others))
+    ratio = (2 * len(order.first) + len(order.others)) / len(order.all)
     assert estimate_finish(search.run, GOAL, "auto", 2) == pytest.approx(ratio * once)
 
 
 def test_without_time_for_all_auto_is_long_first_and_then_a_teacher_for_the_recommended(search: Search) -> None:
     for i, accuracy in enumerate((0.5, 0.6, 0.9), start=1):
         search.add("fit", ([0], 100 * i, accuracy))
-    first, others = finish_order(search.run, GOAL)
+    wanted = finish_order(search.run, GOAL)
     needed = estimate_finish(search.run, GOAL, "auto", 2) / 2  # two workers
     finisher = make_finisher(search.run, way="auto", seconds_left=lambda: needed - 1)
     order = train_as(finisher, search.run, {FINISHED_ALONE: 0.95, FINISHED: 0.99})
-    names = [snapshot.candidate for snapshot in first + others]
-    assert order == [(name, False) for name in names] + [(snapshot.candidate, True) for snapshot in first]
+    names = [snapshot.candidate for snapshot in wanted.all]
+    assert order == [(name, False) for name in names] + [(snapshot.candidate, True) for snapshot in wanted.first]

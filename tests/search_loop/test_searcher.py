@@ -464,7 +464,7 @@ def rung(config: dict[str, Any], accuracy: float, epoch: int = 2) -> dict[str, A
 def report(searcher: TrialSearcher, trial: str, result: dict[str, Any]) -> bool:
     """Report as Ray does: the scheduler decides first; whether the trial continues."""
     relay = Relay(searcher, Stop())
-    scheduler = FrontHalving(relay, searcher.ledger, searcher._plan.goal)
+    scheduler = FrontHalving(relay, searcher.ledger, searcher._plan.goal, spared=searcher.anchors())
     kept = scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), result) == TrialScheduler.CONTINUE
     if kept:
         relay.on_trial_result(trial, result)  # recorded already: no news
@@ -492,6 +492,23 @@ def test_a_trial_that_is_behind_at_a_rung_is_stopped_and_recorded(run, monkeypat
     assert calls == ["tell_refused"]  # never as if it were complete
     assert len(run.of_kind("rung")) == 4
     assert run.trained_epochs()["baseline"] == 2
+
+
+def test_an_anchor_is_not_stopped(run) -> None:
+    anchored = make_space(**ONE_SIZE, stages="fit", anchors=[{"learning_rate": 0.005}])
+    searcher = make_searcher(run, space=anchored, arms=("baseline",), scheduler="halving")
+    first = searcher.suggest("t0")
+    assert searcher.anchors() == {candidate_of(first).id}
+    found = [reach_rung(searcher, f"t{i}", accuracy)[1] for i, accuracy in enumerate([0.5, 0.6, 0.7], start=1)]
+    assert found == [True, True, True]
+    assert report(searcher, "t0", rung(first, 0.4))
+
+
+@pytest.mark.parametrize(("trials", "arms", "tried"), [(12, 2, 5), (24, 2, 6), (24, 1, 8), (2, 1, 5)])
+def test_anchors_take_at_most_half_of_an_arms_trials_but_a_few_are_always_tried(run, trials, arms, tried) -> None:
+    space = make_space(**ONE_SIZE, stages="fit", anchors=[{"learning_rate": rate} for rate in ONE_SIZE["learning_rate"]])
+    searcher = make_searcher(run, space=space, arms=ARMS[:arms], trials=trials)
+    assert len(searcher.anchors()) == tried * arms
 
 
 def test_there_are_no_rungs_under_fifo(run) -> None:

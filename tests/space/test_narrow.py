@@ -19,7 +19,7 @@ SOLVED = load_space("keywords_sepconv1d")
 LISTED = re.sub(r"\[size\].*\n.*\n\n", "", SOLVED.text.replace("[network]\n", f"[network]\nwidth = {WIDTHS}\n"))
 KINDS = 'kind = ["gradient", "perforated", "low_rank", "subset", "pool", "fitted"]'
 LISTED = re.sub(r"kind = .*", KINDS, LISTED.replace(', "grow", "grow prune"]', "]"))
-SPACE = parse_space(LISTED.replace("size = 1.0", "width = 1.0").replace("size = 0.55", "width = 1.5"), where="listed")
+SPACE = parse_space(LISTED.replace("size = 1.0", "width = 1.0").replace("size = 0.5", "width = 1.5"), where="listed")
 SPACES = {name: load_space(name) for name in available_spaces()}
 
 
@@ -264,4 +264,4 @@ def test_a_knob_is_that_of_one_backbone_or_of_all_that_have_it() -> None:
 def test_shares_and_backbones_are_checked() -> None:
     assert choices(narrow_space(AUTO, ["size=0.5"]), "size") == (0.5,)
     assert 'set: "size=2": expected shares of the budget above 0, up to 1, got 2' in error_of("size=2", space=AUTO)
-    assert "expected one of sepconv1d, ressep1d, dscnn, conv2d" in error_of("family=resnet", space=AUTO)
+    assert "expected one of sepconv1d, ressep1d, dscnn, bcresnet, conv2d" in error_of("family=resnet", space=AUTO)

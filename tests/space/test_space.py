@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dendrite_automl.errors import RequestError
 from dendrite_automl.space import Knob, SearchSpace, available_spaces, load_space, parse_space
+from dendrite_automl.space.narrow import narrow_space
 
 SPACES = {name: load_space(name) for name in available_spaces()}
 SMALL = """
@@ -91,7 +92,10 @@ def test_every_anchor_is_a_full_point(space: SearchSpace) -> None:
 
 @on_every_space
 def test_every_space_starts_from_published_designs(space: SearchSpace) -> None:
-    assert 2 <= len(space.anchors) <= 8
+    assert 2 <= len(space.anchors) <= 16
+    sizes = {(dict(anchor).get("family"), dict(anchor)["size"]) for anchor in space.anchors if "size" in dict(anchor)}
+    if len(space.families) > 1:  # those that are the default
+        assert {(family, share) for family in space.families for share in (1.0, 0.5, 0.25)} <= sizes
 
 
 @on_every_space
@@ -123,6 +127,17 @@ def test_an_anchor_takes_first_choices_for_what_it_leaves_out() -> None:
     [anchor] = parse_space(SMALL + "[[anchors]]\nhidden = 8\n", where="x").anchors
     assert dict(anchor)["hidden"] == 8
     assert dict(anchor)["cycles"] == 1
+
+
+def test_an_anchor_with_several_sizes_is_one_for_each_and_first_sizes_come_first() -> None:
+    sized = SMALL.replace("[network]", "[size]\nwidth = [1, 2]\n\n[network]", 1)
+    texts = ["size = [1.0, 0.5, 0.25]\nhidden = 4\n", "size = [0.7, 0.35]\nhidden = 8\n", "size = 0.18\n"]
+    space = parse_space(sized + "".join(f"[[anchors]]\n{text}" for text in texts), where="x")
+    found = [(dict(anchor)["size"], dict(anchor)["hidden"]) for anchor in space.anchors]
+    assert found == [(1.0, 4), (0.7, 8), (0.18, 4), (0.5, 4), (0.35, 8), (0.25, 4)]
+    kept = narrow_space(space, ["size!=0.35,1"])  # of a list, sizes are dropped one by one
+    assert [dict(anchor)["size"] for anchor in kept.anchors] == [0.7, 0.18, 0.5, 0.25]
+    assert 'knob "size": expected one of ' in error_of(sized + "[[anchors]]\nsize = []\n")
 
 
 @pytest.mark.parametrize("value", ["1.0", "true"])

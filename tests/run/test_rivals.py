@@ -1,0 +1,105 @@
+"""Rivals: which networks of other backbones are finished although they are not on the front."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from dendrite_automl.budget import Budget
+from dendrite_automl.front import Goal, parse_objectives
+from dendrite_automl.run import Journal, Run, create_run
+from dendrite_automl.run.finished import final_front, finish_order
+from tests.factories import confirm, finish, make_design, make_info, make_snapshot
+
+GOAL = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
+
+
+class Network(NamedTuple):
+    """A trained network; its name is the first letter of its candidate."""
+
+    name: str
+    backbone: str
+    params: int
+    accuracy: float
+
+
+def make(folder: Path, *networks: Network) -> Run:
+    run = create_run(folder / "run", make_info())
+    for name, backbone, params, accuracy in networks:
+        snapshot = make_snapshot(candidate=name * 10, params=params, accuracies=[accuracy])
+        design = dataclasses.replace(make_design(arm=snapshot.arm), backbone=backbone)
+        Journal(run).append({"record": "trial", "candidate": snapshot.candidate, "value": design.to_json()})
+        Journal(run).append({"record": "snapshot", "value": snapshot.to_json()})
+    return run
+
+
+def rivals(run: Run, goal: Goal = GOAL) -> str:
+    return "".join(snapshot.candidate[0] for snapshot in finish_order(run, goal).rivals)
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.91, ""), (0.9, "r"), (0.88, "r"), (0.874, "")])
+def test_a_rival_has_at_most_a_quarter_more_errors_than_the_member_it_has_to_pass(
+    tmp_path: Path, accuracy: float, expected: str
+) -> None:
+    """At 0.91 it is a member itself; at 0.9 it lies behind one that is as accurate and smaller."""
+    run = make(tmp_path, Network("m", "conv2d", 900, 0.9), Network("r", "dscnn", 1000, accuracy))
+    assert rivals(run) == expected
+
+
+@pytest.mark.parametrize("backbone", ["conv2d", "dscnn"])
+def test_networks_of_the_same_backbone_are_no_rivals(tmp_path: Path, backbone: str) -> None:
+    run = make(tmp_path, Network("m", "conv2d", 900, 0.9), Network("r", backbone, 1000, 0.89))
+    assert rivals(run) == ("" if backbone == "conv2d" else "r")
+
+
+def test_a_rival_may_cost_less_than_some_members_and_is_compared_with_those_that_cost_no_more(tmp_path: Path) -> None:
+    members = Network("m", "conv2d", 100, 0.6), Network("n", "conv2d", 1000, 0.95)
+    run = make(tmp_path, *members, Network("r", "dscnn", 900, 0.55))
+    assert rivals(run) == "r"
+
+
+def test_of_each_backbone_and_octave_of_cost_there_is_one_and_the_closest_comes_first(tmp_path: Path) -> None:
+    members = [Network("m", "conv2d", 100, 0.8), Network("n", "conv2d", 200, 0.81), Network("o", "conv2d", 1000, 0.9)]
+    others = [
+        Network("a", "dscnn", 1200, 0.89),
+        Network("b", "dscnn", 1900, 0.895),
+        Network("c", "bcresnet", 1900, 0.891),
+        Network("d", "dscnn", 300, 0.809),
+    ]
+    assert rivals(make(tmp_path, *members, *others)) == "dbc"
+
+
+def test_there_are_at_most_as_many_as_members(tmp_path: Path) -> None:
+    others = [Network("a", "dscnn", 1200, 0.89), Network("b", "bcresnet", 1200, 0.895)]
+    assert rivals(make(tmp_path, Network("m", "conv2d", 1000, 0.9), *others)) == "b"
+
+
+def test_what_does_not_fit_is_no_rival_and_the_accuracy_of_the_confirmation_counts(tmp_path: Path) -> None:
+    networks = Network("m", "conv2d", 900, 0.9), Network("r", "dscnn", 1000, 0.89), Network("s", "bcresnet", 2001, 0.9)
+    run = make(tmp_path, *networks)
+    assert rivals(run) == "r"
+    confirm(run, run.snapshots()[1], [0.5])
+    assert rivals(run) == ""
+
+
+def test_a_finished_rival_is_reported_with_the_accuracy_of_its_finish_alone(tmp_path: Path) -> None:
+    networks = Network("m", "conv2d", 900, 0.9), Network("r", "dscnn", 1000, 0.89), Network("s", "bcresnet", 1000, 0.8)
+    run = make(tmp_path, *networks)
+    member, rival, _ = run.snapshots()
+    assert [row["snapshot"] for row in final_front(run, GOAL)] == [member.id]
+    finish(run, rival, [0.93, 0.95])
+    best, second = final_front(run, GOAL)
+    assert (best["snapshot"], second["snapshot"]) == (rival.id, member.id)
+    assert (best["finished"], best["replicates"], best["val_accuracy_searched"]) == (True, 2, 0.89)
+    assert best["val_accuracy"] == pytest.approx(0.94)
+    finish(run, member, [0.94])
+    assert [row["snapshot"] for row in final_front(run, GOAL)] == [member.id]
+
+
+def test_a_rival_whose_finish_is_worse_than_its_lucky_search_is_not_on_the_front(tmp_path: Path) -> None:
+    run = make(tmp_path, Network("m", "conv2d", 900, 0.9), Network("r", "dscnn", 1000, 0.899))
+    member, rival = run.snapshots()
+    finish(run, member, [0.85])
+    finish(run, rival, [0.86])
+    assert [row["snapshot"] for row in final_front(run, GOAL)] == [member.id]
