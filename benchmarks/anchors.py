@@ -4,7 +4,7 @@ For each task, hand-built families (in their published form, see anchor_families
 closest to each size from below, with the training recipe of the spaces' anchors. As a search finishes only its front, the three
 best families of each size are then finished as its networks are: four times the epochs, without a teacher, and once more
 distilled from four networks of the same family and about six times the size. The search gets at most as many epochs, each seed
-counted, as all of these had together. Both sides choose their network by validation accuracy; what is shown is its mean test
+counted, as all of these had together, and tries no share of its budget below the smallest size. Both sides choose their network by validation accuracy; what is shown is its mean test
 accuracy over seeds.
 
     python benchmarks/anchors.py --cache DIR --spoken ZIP                       # every task; data: see data_sets.py
@@ -52,7 +52,8 @@ from dendrite_automl.train.fit import Data, accuracy
 RESULTS = Path(__file__).parent / "results" / "anchors.jsonl"
 TASKS = ("keywords", "digits", "spoken", "spoken_shared", "vowels", "hapt", "watch", "mnist5k", "fashion5k", "mnist1d")
 MOST_TRIALS, REPLICATES = 100, 2
-_SEARCH_SHARE = 0.5  # of the epochs: halving saves half of them, and confirmation and finish take the rest
+_SEARCH_SHARE = 1 / 3  # of the epochs: halving saves half of them, and confirmation and finish take the rest
+_CONFIRM = 4  # fresh seeds, before the finish has four of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +226,8 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
                 arms="baseline",
                 objectives=search.objectives,
                 front_size=1000,  # every size is compared
+                set_knobs=[] if search.seconds is not None else [f"size={min(settings.sizes) / max(settings.sizes):g}:"],
+                confirm=_CONFIRM,
                 **({"trials": trials} if search.seconds is None else {"seconds": search.seconds}),
                 epochs=epochs,
                 replicates=REPLICATES,
@@ -275,8 +278,11 @@ def search_lines(name: str, task: Task, search: Search, run: da.Run, *, epochs: 
     more = {key: summary.get(f"{key}_epochs", 0) for key in ("confirmation", "finish")}
     labels, predicted = run.predictions()  # of the confirmation
     for row in run.front_rows():
-        if row["snapshot"] in predicted:
-            right = (predicted[row["snapshot"]] == labels).mean(1)
+        if row["finished"] or row["snapshot"] in predicted:
+            if row["finished"]:
+                test = finished_accuracies(run, row, task)
+            else:
+                test = [float(part) for part in (predicted[row["snapshot"]] == labels).mean(1)]
             yield {
                 "task": name,
                 "family": "search",
@@ -287,7 +293,7 @@ def search_lines(name: str, task: Task, search: Search, run: da.Run, *, epochs: 
                 "optimizer": dict(run.candidates()[row["candidate"]].training).get("optimizer", "adamw"),
                 "peak_ram_bytes": row["peak_ram_bytes"],
                 "val": [row["val_accuracy"]],
-                "test": [round(float(part), 5) for part in (finished_accuracies(run, row, task) if row["finished"] else right)],
+                "test": [round(part, 5) for part in test],
                 "finished": row.get("finished"),
                 "epochs": epochs,
                 "trials": summary["trials"],
