@@ -4,8 +4,8 @@ For each task, hand-built families (in their published form, see anchor_families
 closest to each size from below, with the training recipe of the spaces' anchors. As a search finishes only its front, the three
 best families of each size are then finished as its networks are: four times the epochs, without a teacher, and once more
 distilled from four networks of the same family and about six times the size. The search gets at most as many epochs, each seed
-counted, as all of these had together, and tries no share of its budget below the smallest size. Both sides choose their network by validation accuracy; what is shown is its mean test
-accuracy over seeds.
+counted, as all of these had together, and tries no share of its budget below the smallest size. Both sides choose their network
+by validation accuracy; what is shown is its mean test accuracy over seeds.
 
     python benchmarks/anchors.py --cache DIR --spoken ZIP                       # every task; data: see data_sets.py
     python benchmarks/anchors.py --cache DIR --tasks hapt --minutes 30          # a slice; call it again to go on

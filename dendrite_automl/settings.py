@@ -343,7 +343,7 @@ class CommonSettings(TypedDict, total=False):
             group=EFFORT,
             metavar="N",
             read=read_count,
-            help="candidates to train in total, shared by the arms (default: 40 within 10 minutes; unlimited with --time)",
+            help="candidates to train in total, shared by the arms (default: 60 within 10 minutes; unlimited with --time)",
         ),
     ]
     seconds: Annotated[
