@@ -148,10 +148,13 @@ def estimate_finish(run: Run, goal: Goal, way: str, replicates: int) -> float:
 
 
 def _describe(order: FinishOrder, begun: set[str]) -> str:
-    members = order.first + order.others
-    missing = sum(member.id not in begun for member in members) or len(members)
-    rivals = f" and {len(order.rivals)} of other backbones that come close" if order.rivals else ""
-    return f"finishing {missing} of {len(members)} front members{rivals}: {FINISH_TIMES} x the epochs"
+    members, rivals = order.first + order.others, order.rivals
+    missing = [sum(one.id not in begun for one in chosen) for chosen in (members, rivals)]
+    if not any(missing):  # all of them were trained in another way
+        missing = [len(members), len(rivals)]
+    counts = [f"{missing[0]} of {len(members)} front members"] if missing[0] else []
+    counts += [f"{missing[1]} of other backbones that come close"] if missing[1] else []
+    return f"finishing {' and '.join(counts)}: {FINISH_TIMES} x the epochs"
 
 
 def finish_seconds(job: Job, replicates: int) -> float:

@@ -110,7 +110,12 @@ def test_ones_own_space_keeps_its_augmentation() -> None:
 def test_backbones_that_the_data_is_too_small_for_are_left_out() -> None:
     rng = np.random.default_rng(0)
     in_memory = (rng.normal(size=(40, 3, 90)), np.arange(40) % 2, rng.normal(size=(10, 3, 90)), np.arange(10) % 2)
-    assert make_plan({"budget": "1k-params", "data": in_memory}).space.families == ("sepconv1d", "ressep1d", "dscnn", "bcresnet")
+    assert make_plan({"budget": "1k-params", "data": in_memory}).space.families == (
+        "sepconv1d",
+        "ressep1d",
+        "dscnn",
+        "bcresnet",
+    )
 
 
 @pytest.mark.parametrize("none", [None, (), []])

@@ -209,6 +209,10 @@ def test_rivals_of_other_backbones_come_last_and_are_counted(search: Search, has
     assert order == wanted
     assert said[0] == "finishing 1 of 1 front members and 1 of other backbones that come close: 4 x the epochs"
     assert finish_progress(search.run) == (2, 2)
+    [closer] = search.add("fit", ([0], 1100, 0.895), backbone="dscnn")  # of a run that was extended
+    make_finisher(search.run, way="long", say=said.append).suggest("t")
+    assert said[-1] == "finishing 1 of other backbones that come close: 4 x the epochs"
+    assert search.run.confirmations[-1]["members"] == [best.id, closer.id]
 
 
 def test_both_ways_have_the_same_seeds_and_the_better_network_is_reported(search: Search) -> None:
