@@ -84,6 +84,10 @@ class ArmStudy:
         trial = self._study.ask(self._distributions)
         return Proposal(point=self._decode(trial.params), trial=trial if self._learns else None)
 
+    def skip_first(self) -> None:
+        """Leave out what is left of the points that come first."""
+        self._first.clear()
+
     def ask_for(self, point: Point) -> Proposal:
         """A given point, whose result is told like that of a proposal."""
         if not self._learns:

@@ -42,7 +42,7 @@ class Proposed:
 class Proposer:
     """One Optuna study per arm, and with the sampler `gp` a surrogate; both learn from every result.
 
-    - The space's anchors come first, for at most half of the trials.
+    - The space's anchors come first, for at most half of the trials, and of the time if it is limited.
     - A proposal none of whose snapshots can fit the budget is refused in the ledger; the nearest size that fits takes its
       place, unless there is none or it is known already.
     - No candidate is proposed twice, whatever the sampler proposes.
@@ -60,9 +60,15 @@ class Proposer:
         self._studies = {arm: self._make_study(arm, seen) for arm in plan.arms}
         self._asked: dict[str, Proposal] = {}  # proposals whose results the studies wait for, by candidate
 
-    def propose(self, arm: str) -> Proposed | None:
-        """A new candidate that can fit; None if the arm's part of the space seems to be used up."""
+    def propose(self, arm: str, *, anchors: bool = True) -> Proposed | None:
+        """A new candidate that can fit; None if the arm's part of the space seems to be used up.
+
+        Args:
+            anchors: whether it may be one that has not been tried yet.
+        """
         study, known, design = self._studies[arm], self._ledger.known, partial(self._design, arm=arm)
+        if not anchors:
+            study.skip_first()
         for attempt in range(_ASKS):
             proposal = study.ask(known.__contains__) if attempt < _ASKS_BY_MODEL else study.ask_random()
             candidate = design(proposal.point)

@@ -53,7 +53,7 @@ def run_trials(
         progress.update()
         notifier.notify()
 
-    searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
+    searcher = TrialSearcher(plan, journal, stopped=stop.search_now, anchors_over=stop.anchors_now)
     teaching, finishing = _finish(journal, plan, stop, progress, teacher, slots.workers)
     confirmer = Confirmer(_confirm_plan(plan, stop, run, slots.workers), journal)
     # The teacher is one training: the other workers confirm meanwhile.

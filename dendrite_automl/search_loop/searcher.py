@@ -28,6 +28,7 @@ class TrialSearcher(Searcher):
 
     Args:
         stopped: asked before each suggestion; True ends the search.
+        anchors_over: asked likewise; True ends the anchors.
         make_proposer: makes the proposer, which decides what to try next.
 
     Attributes:
@@ -42,10 +43,11 @@ class TrialSearcher(Searcher):
         journal: Journal,
         *,
         stopped: Callable[[], bool],
+        anchors_over: Callable[[], bool] = lambda: False,
         make_proposer: Callable[[Plan, Ledger], Proposer] = Proposer,
     ) -> None:
         super().__init__()
-        self._plan, self._stopped = plan, stopped
+        self._plan, self._stopped, self._anchors_over = plan, stopped, anchors_over
         self.ledger = Ledger(journal, arms=plan.arms, replicates=plan.effort.replicates)
         self._proposer = make_proposer(plan, self.ledger)
         self._proposer.replay(journal.run)
@@ -73,7 +75,7 @@ class TrialSearcher(Searcher):
         if self.ledger.started >= self._plan.effort.trials or self.exhausted:
             return Searcher.FINISHED
         arm = self.ledger.next_arm()
-        proposed = self._proposer.propose(arm)
+        proposed = self._proposer.propose(arm, anchors=not self._anchors_over())
         if proposed is None:
             self.exhausted = arm
             return Searcher.FINISHED

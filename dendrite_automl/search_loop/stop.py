@@ -14,6 +14,7 @@ HOPELESS = 3  # if this many first trials fail unexpectedly, the program is wron
 # Of a time limit, when the search ends: by whether a confirmation and a finish follow; and when the confirmation ends.
 _SEARCH_SHARE = {(False, False): 1.0, (True, False): 0.65, (False, True): 0.65, (True, True): 0.45}
 _CONFIRM_SHARE = {False: 1.0, True: 0.65}
+_ANCHOR_SHARE = 0.5  # of the search: when no more anchors start
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,11 +22,12 @@ class Stop:
     """Why a search should end before its last trial.
 
     Attributes:
-        search_deadline: on `time.monotonic`'s clock, when no new trial starts; `confirm_deadline`: when no new training of the
-            confirmation starts; `deadline`: when everything ends.
+        anchor_deadline: on `time.monotonic`'s clock, when no new anchor starts; `search_deadline`: when no new trial starts;
+            `confirm_deadline`: when no new training of the confirmation starts; `deadline`: when everything ends.
         error: one raised inside Ray Tune's loop.
     """
 
+    anchor_deadline: float | None = None
     search_deadline: float | None = None
     confirm_deadline: float | None = None
     deadline: float | None = None
@@ -38,9 +40,10 @@ class Stop:
         """A stop at a time limit, parts of which are left for the confirmation and for the finish."""
         if seconds is None:
             return cls()
-        now = time.monotonic()
+        now, search = time.monotonic(), seconds * _SEARCH_SHARE[confirm, finish]
         return cls(
-            search_deadline=now + seconds * _SEARCH_SHARE[confirm, finish],
+            anchor_deadline=now + search * _ANCHOR_SHARE,
+            search_deadline=now + search,
             confirm_deadline=now + seconds * _CONFIRM_SHARE[finish],
             deadline=now + seconds,
         )
@@ -48,6 +51,10 @@ class Stop:
     def now(self) -> bool:
         """Whether everything should stop."""
         return self.interrupted or self.hopeless is not None or self.error is not None or _passed(self.deadline)
+
+    def anchors_now(self) -> bool:
+        """Whether no more anchors should start."""
+        return _passed(self.anchor_deadline)
 
     def search_now(self) -> bool:
         """Whether no more trials should start."""

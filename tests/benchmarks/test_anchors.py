@@ -136,7 +136,8 @@ def test_both_sides_choose_by_validation_and_are_compared_on_test():
 def test_a_size_without_a_network_of_the_front_counts_as_below():
     from anchors_report import comparisons, count_cells
 
-    ours = [line(params=400, test=(0.8, 0.8)), line(params=1900, test=(0.8, 0.8)), found(params=1800, test=(0.9, 0.9))]
+    other = [line("B", params, val=0.1, test=(0.1, 0.1)) for params in (400, 1900)]
+    ours = [line(params=400, test=(0.8, 0.8)), line(params=1900, test=(0.8, 0.8)), found(params=1800, test=(0.9, 0.9)), *other]
     counted = count_cells(comparisons("t", ours))
     assert "In 2 cells of 1 tasks" in counted
     assert "network in **1**, above it by more than the standard error in **1**" in counted
@@ -146,7 +147,8 @@ def test_a_size_without_a_network_of_the_front_counts_as_below():
 def test_only_sizes_with_hand_built_networks_are_compared():
     from anchors_report import sizes_of
 
-    assert sizes_of([line(params=1125), line(params=1126), line(params=4000), found(params=500)]) == [1500, 4000]
+    families = [line(params=1125), line("B", 1125), line(params=1126), line("B", 1500), line(params=4000), line("B", 4000)]
+    assert sizes_of([*families, line(params=2000), found(params=500)]) == [1500, 4000]  # at 2,000 there is one family
 
 
 def test_a_search_with_a_time_limit_is_told_apart():
@@ -161,10 +163,12 @@ def test_a_search_with_a_time_limit_is_told_apart():
 def test_lines_of_one_optimizer_are_compared_among_themselves():
     from anchors_report import alike, render
 
-    old = [line(test=(0.99, 0.99)), found(params=880, test=(0.7, 0.7), limit=1)]
-    new = [line(optimizer="muon", test=(0.8, 0.8)), found(optimizer="muon", test=(0.85, 0.85), limit=1)]
+    worse = {"val": 0.1, "test": (0.1, 0.1)}
+    old = [line(test=(0.99, 0.99)), line("B", **worse), found(params=880, test=(0.7, 0.7), limit=1)]
+    muon = [line(optimizer="muon", test=(0.8, 0.8)), line("B", optimizer="muon", **worse)]
+    new = [*muon, found(optimizer="muon", test=(0.85, 0.85), limit=1)]
     assert alike([*old, *new]) == new
-    assert alike([*old, new[0]]) == old  # not searched again yet
+    assert alike([*old, *muon]) == old  # not searched again yet
     assert "| 1,000 | A | 80.0 ± 0.0 (900) | 85.0 ± 0.0 (900) | **+5.0 ± 0.0** |" in render([*old, *new])
     assert "**t** (Muon): `s`" in render([*old, *new])
 
@@ -172,8 +176,9 @@ def test_lines_of_one_optimizer_are_compared_among_themselves():
 def test_sizes_that_the_newest_search_left_out_stay_in_the_tables():
     from anchors_report import comparisons, render
 
-    old = [line(), line(params=3900, val=0.95, test=(0.9, 0.9)), found(test=(0.7, 0.7), limit=1)]
-    new = [line(optimizer="muon"), found(optimizer="muon", test=(0.85, 0.85), limit=1)]
+    small, others = [line(), line("B", val=0.1)], [line("B", 3900, val=0.1)]
+    old = [*small, *others, line(params=3900, val=0.95, test=(0.9, 0.9)), found(test=(0.7, 0.7), limit=1)]
+    new = [{**one, "optimizer": "muon"} for one in small] + [found(optimizer="muon", test=(0.85, 0.85), limit=1)]
     assert [each.sizes for each in comparisons("t", [*old, *new])] == [(1000,), (4000,)]
     text = render([*old, *new])
     assert "In 2 cells of 1 tasks" in text

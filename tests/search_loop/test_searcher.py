@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def make_searcher(run: Run, *, space: SearchSpace | None = None, budget: str | None = None, **changes: Any) -> TrialSearcher:
-    stopped = changes.pop("stopped", lambda: False)
+    when = {"stopped": lambda: False} | {name: changes.pop(name) for name in ("stopped", "anchors_over") if name in changes}
     said = {"arms": ARMS, "trials": 12, "epochs": 20, "replicates": 1, "scheduler": "fifo", "confirm": 0, **changes}
     request = parse({**said, "budget": budget})
     plan = Plan(
@@ -48,7 +48,7 @@ def make_searcher(run: Run, *, space: SearchSpace | None = None, budget: str | N
         goal=Goal(objectives=request.objectives, budget=request.budget),
         device=None,
     )
-    return TrialSearcher(plan, Journal(run), stopped=stopped)
+    return TrialSearcher(plan, Journal(run), **when)
 
 
 def candidate_of(config: dict[str, Any]) -> Candidate:
@@ -509,6 +509,19 @@ def test_anchors_take_at_most_half_of_an_arms_trials_but_a_few_are_always_tried(
     space = make_space(**ONE_SIZE, stages="fit", anchors=[{"learning_rate": rate} for rate in ONE_SIZE["learning_rate"]])
     searcher = make_searcher(run, space=space, arms=ARMS[:arms], trials=trials)
     assert len(searcher.anchors()) == tried * arms
+
+
+def test_anchors_that_were_not_tried_in_time_are_left_out(run) -> None:
+    rates = ONE_SIZE["learning_rate"]
+    space = make_space(**ONE_SIZE, stages="fit", anchors=[{"learning_rate": rate} for rate in rates])
+    over: list[bool] = []
+    searcher = make_searcher(run, space=space, arms=("baseline",), trials=16, anchors_over=lambda: bool(over))
+    tried = [dict(candidate_of(searcher.suggest(f"t{i}")).training)["learning_rate"] for i in range(2)]
+    assert tried == rates[:2]
+    over.append(True)
+    later = [dict(candidate_of(searcher.suggest(f"u{i}")).training)["learning_rate"] for i in range(6)]
+    assert sorted(later) == rates[2:]
+    assert later != rates[2:]
 
 
 def test_there_are_no_rungs_under_fifo(run) -> None:
