@@ -42,7 +42,7 @@ class Proposed:
 class Proposer:
     """One Optuna study per arm, and with the sampler `gp` a surrogate; both learn from every result.
 
-    - The space's anchors come first, for at most half of the trials, and a third of the time if it is limited.
+    - The space's anchors come first, for at most half of the trials, and of the time if it is limited.
     - A proposal none of whose snapshots can fit the budget is refused in the ledger; the nearest size that fits takes its
       place, unless there is none or it is known already.
     - No candidate is proposed twice, whatever the sampler proposes.

@@ -14,7 +14,7 @@ HOPELESS = 3  # if this many first trials fail unexpectedly, the program is wron
 # Of a time limit, when the search ends: by whether a confirmation and a finish follow; and when the confirmation ends.
 _SEARCH_SHARE = {(False, False): 1.0, (True, False): 0.65, (False, True): 0.65, (True, True): 0.45}
 _CONFIRM_SHARE = {False: 1.0, True: 0.65}
-_ANCHOR_SHARE = 1 / 3  # of the search: when no more anchors start
+_ANCHOR_SHARE = 0.5  # of the search: when no more anchors start
 
 
 @dataclass(slots=True, kw_only=True)

@@ -105,7 +105,7 @@ def test_random_points_of_the_default_spaces_fit_and_the_next_size_would_not_by_
     assert scale is not None
     size = float(dict(candidate.network)[scale.name])  # type: ignore[arg-type]
     if scale.low < size < scale.high:
-        assert 0.75 < fill <= 1
+        assert (0.75 if size >= 4 else 0.6) < fill <= 1  # with two or three channels, the steps are large
 
 
 def test_latency_and_memory_of_a_device_are_limits_too() -> None:
