@@ -31,7 +31,7 @@ def find_rivals(run: Run, goal: Goal, members: Sequence[Row]) -> list[Snapshot]:
 
     Source:
         benchmarks/results/anchors.jsonl: on keywords, four times the epochs and a teacher lowered the error of DS-CNN and
-        BC-ResNet by a quarter to two fifths, and that of SparkNet's form by a tenth.
+        BC-ResNet by a fifth to two fifths, and that of SparkNet's form by a tenth.
     """
     snapshots, candidates = {snapshot.id: snapshot for snapshot in run.snapshots()}, run.candidates()
     accuracy, cost = accuracy_name(goal.objectives), cost_name(goal.objectives)
