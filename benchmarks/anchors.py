@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from anchor_families import EPOCHS, FAMILIES, RECIPES, SIZES
 from anchor_training import Effort, Unit, finish_units, plain_units, run_unit
-from anchors_report import epochs_by_hand, optimizer_of, render, rivals
+from anchors_report import epochs_by_hand, optimizer_of, render, rivals, searched
 from data_sets import add_folder_flags, load, read_folders
 from data_sources import Folders
 from section import replace_section
@@ -63,17 +63,19 @@ class Search:
     Attributes:
         budget: without a time limit, that of the largest size that was asked for.
         seconds: a time limit in the place of a number of trials.
+        repeats: searches, with seeds from 0.
     """
 
     budget: str = "16k-params"
     objectives: str = "val_accuracy,params"
     seconds: float | None = None
+    repeats: int = 1
 
 
 # TinyTNAS (Saha et al. 2024) reports 93.4 % on UCI-HAR with 53k MACs and 10.8 KB of RAM, found in ten minutes.
 SEARCHES = {
     **dict.fromkeys(FAMILIES, (Search(),)),
-    "hapt": (Search(), Search(budget="53k-macs,10.8KB-ram", objectives="val_accuracy,macs", seconds=600)),
+    "hapt": (Search(), Search(budget="53k-macs,10.8KB-ram", objectives="val_accuracy,macs", seconds=600, repeats=3)),
 }
 
 
@@ -166,7 +168,8 @@ def run_task(name: str, settings: Settings) -> None:
             return
     for search in SEARCHES[name]:
         within = search if search.seconds is not None else replace(search, budget=f"{max(settings.sizes) / 1000:g}k-params")
-        search_front(name, task, within, settings)
+        for seed in range(search.repeats):
+            search_front(name, task, within, seed, settings)
 
 
 def _finish_units(name: str, settings: Settings) -> list[Unit]:
@@ -206,16 +209,18 @@ def run_units(units: Iterable[Unit], settings: Settings) -> bool:
     return late == 0
 
 
-def search_front(name: str, task: Task, search: Search, settings: Settings) -> None:
+def search_front(name: str, task: Task, search: Search, seed: int, settings: Settings) -> None:
     """One search, continued if an earlier call was interrupted; one line per member of its front."""
     lines = _lines(name, settings)
-    if any(line["family"] == "search" and line["budget"] == search.budget and "limit" in line for line in lines):
+    done = [line for line in searched(lines, in_time=search.seconds is not None) if "limit" in line]
+    if any(line["budget"] == search.budget and line.get("seed", 0) == seed for line in done):
         return
     if settings.seconds_left() <= 2 * (search.seconds or 0):
         print(f"{name}: no time for the search within {search.budget}", flush=True)
         return
     limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
-    out = settings.folders.cache / "searches" / f"{settings.results.stem}-{name}-{search.budget}-{RECIPES[name].optimizer}"
+    folder = f"{settings.results.stem}-{name}-{search.budget}-{RECIPES[name].optimizer}" + (f"-{seed}" if seed else "")
+    out = settings.folders.cache / "searches" / folder
     trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
     over = threading.Event()
     try:
@@ -231,7 +236,7 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
                 **({"trials": trials} if search.seconds is None else {"seconds": search.seconds}),
                 epochs=epochs,
                 replicates=REPLICATES,
-                seed=0,
+                seed=seed,
                 workers=settings.workers,
                 out=out,
                 resume=(out / "run.json").exists(),
@@ -242,7 +247,7 @@ def search_front(name: str, task: Task, search: Search, settings: Settings) -> N
         print(f"{name}: the search within {search.budget} goes on next time", flush=True)
         return
     for line in search_lines(name, task, search, run, epochs=epochs, limit=limit):
-        add_line(line, settings.results)
+        add_line({**line, "seed": seed}, settings.results)
 
 
 @contextmanager

@@ -155,8 +155,10 @@ def test_a_search_with_a_time_limit_is_told_apart():
     from anchors_report import render
 
     quick = found(budget="53k-macs,10.8KB-ram", seconds=600, peak_ram_bytes=9000, test=(0.95, 0.95), limit=1)
-    text = render([line(), quick])
-    assert "in 10 minutes: 95.0 ± 0.0 (900) with 10k MACs and 9.0 KB of RAM" in text
+    again = [found(**{**quick, "seed": 1, "val": val, "test": [test]}) for val, test in ((0.91, 0.93), (0.8, 0.99))]
+    text = render([line(), quick, *again])
+    assert "in 10 minutes, mean test accuracy of 2 searches: 94.0 ± 1.0 %" in text
+    assert "| 0 | 4 | 90.0 | 95.0 ± 0.0 (900) | 10k | 9.0 KB |\n| 1 | 4 | 91.0 | 93.0 (900) | 10k | 9.0 KB |" in text
     assert "Not searched yet: t." in text
 
 
