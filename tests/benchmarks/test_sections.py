@@ -21,6 +21,7 @@ LINES = (
     "search_efficiency",
     "shrink_or_scratch",
     "streams",
+    "validation_folds",
 )
 WHOLE = ("calibration", "chaos", "dendrite_speed", "export_speed", "ranking", "scale", "throughput")
 REPORTS = {"anchors": "anchors_report"}  # modules of tables that have one of their own
