@@ -17,6 +17,7 @@ LINES = (
     "optimizers",
     "paper_protocol",
     "portfolio",
+    "portfolio_search",
     "problems",
     "search_efficiency",
     "shrink_or_scratch",
