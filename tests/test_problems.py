@@ -61,6 +61,7 @@ def answers(artifact: Path, x: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run(None, {"input": one[None]})[0] for one in scaled])
 
 
+@pytest.mark.slow
 def test_the_test_figures_of_a_regression_are_those_of_its_file_in_the_targets_unit(runs: dict[str, da.Run]) -> None:
     run = runs["regression"]
     row = run.front_rows()[0]

@@ -70,6 +70,7 @@ def test_the_pipelines_page_searches_with_callbacks_as_printed(tmp_path: Path) -
     assert (Path(out.splitlines()[-1].split()[0]) / "model.onnx").is_file()
 
 
+@pytest.mark.slow
 def test_dendrites_in_ones_own_model_work_as_printed(tmp_path: Path) -> None:
     run_block(block_with("train_dendrites_("), tmp_path)
     run_block(block_with("da.grow("), tmp_path)
@@ -82,6 +83,7 @@ def test_dendrites_on_the_cell_body_go_where_it_is_printed(tmp_path: Path) -> No
         assert f"# {place}: " in page
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> None:
     small = 'trials=2, epochs=10, replicates=2, confirm=2, finish="none", workers=1'
     seed = "import torch; torch.manual_seed(0)\n"  # with few trials it depends on the weights whether one fits

@@ -113,6 +113,7 @@ def test_show_and_verify_read_the_run(first: dict, folder: Path) -> None:
     assert "match what the artifact records" in verified.stdout
 
 
+@pytest.mark.slow
 def test_resume_with_more_trials_extends_the_run_and_trains_nothing_twice(folder: Path) -> None:
     assert automl(*SEARCH, "--trials", "2", "--confirm", "0", "--out", "grows", cwd=folder).returncode == 0
     before = (folder / "grows" / "results.jsonl").read_text()
@@ -135,6 +136,7 @@ def test_resume_refuses_what_contradicts_the_run(first: dict, folder: Path) -> N
     assert "expected 0 as in R, got 5" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_what_it_was_and_a_resume_finishes_an_earlier_one(first: dict, folder: Path) -> None:
     assert all(member["finished"] is None for member in first["front"])
     assert first["finish_epochs"] == 0
@@ -237,6 +239,7 @@ def test_python_search_on_arrays_of_ones_own(folder: Path, monkeypatch: pytest.M
     assert "standardise" in json.loads(Path(best.path, "artifact.json").read_text())["preprocessing"]
 
 
+@pytest.mark.slow
 def test_a_search_within_the_ram_of_the_c_code(folder: Path) -> None:
     small = ["search", "--task", "digits", "--space", "digits_conv2d", "--runtime", "c", "--budget", "1800B-ram"]
     small += ["--epochs", "8", "--replicates", "1", "--confirm", "0", "--finish", "none", "--workers", "1", "--out", "C"]

@@ -15,6 +15,7 @@ from dendrite_automl.networks.weights import save_weights
 from dendrite_automl.train.fit import Data, predict
 from dendrite_automl.trial import run_trial
 from tests.simulated_gpu import GPU, OnGPU, simulated_gpu
+from tests.thinned import thinned
 
 WORDS = "fit prune grow shrink"
 BASIC = {"learning_rate": 0.02, "batch_size": 32, "noise": 0.05, "shift": 1, "mixup": 0.2, "distill": 0.5}
@@ -62,7 +63,10 @@ def finish(candidate: Candidate, data: Data, **how: object) -> list[tuple[dict[s
 
 @pytest.mark.parametrize(
     ("kind", "is_fused", "backbone"),
-    [*((kind, True, backbone) for kind, backbone in SUITED), *(("perforated", False, backbone) for backbone in NETWORKS)],
+    thinned(
+        [*((kind, True, backbone) for kind, backbone in SUITED), *(("perforated", False, backbone) for backbone in NETWORKS)],
+        lambda kind, is_fused, backbone: (kind, is_fused),
+    ),
 )
 def test_a_trial_is_the_same_on_a_gpu(kind: str, is_fused: bool, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the simulated one to the last bit: every draw has the same seed there, and nothing is left on the CPU.

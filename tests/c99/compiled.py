@@ -17,6 +17,7 @@ from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import export_onnx
 from dendrite_automl.measure.growth import add_untrained_
 from tests.sample_networks import SOMA_KINDS, randomise_scalars_
+from tests.thinned import thinned
 
 STRICT = "-std=c99 -Wall -Wextra -Werror -pedantic"
 SANITISED = f"{STRICT} -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -49,6 +50,7 @@ GROWN = [
     ("conv2d", "subset", "head"),
 ]
 SOMAS = [(name, kind, "all") for kind in SOMA_KINDS for name in NETWORKS if name not in ("mlp", "conv2d")]  # no pooled head
+CASES = thinned(PLAIN + GROWN + SOMAS, lambda name, kind, placement: kind or name)
 
 _MAIN = """
 #include "net.h"

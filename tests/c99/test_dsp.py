@@ -11,6 +11,7 @@ from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Geometry, Layer, Map, Pool, Program, Quant, Squash, Step, Sum, Tensor, Weights, known
 from dendrite_automl.c99.shapes import flatten_pointwise
 from tests.c99.compiled import STRICT, build, compile_program, inputs, needs_compiler, run, write
+from tests.thinned import thinned
 
 SEEDS = range(12)
 needs_board = pytest.mark.skipif(
@@ -125,20 +126,22 @@ def test_chains_of_layers_give_the_same_on_a_board(seed, tmp_path, monkeypatch) 
     np.testing.assert_array_equal(outputs, expected)
 
 
+CASES = [
+    ("mlp", "gradient", "all"),
+    ("invres2d", "gradient", "all"),
+    ("conv2d", "low_rank", "all"),
+    ("ressep1d", "fan_out", "all"),
+    ("sepconv1d", "subset", "convs"),
+    ("dscnn", "shared", "convs"),
+    ("bcresnet", "reuse", "convs"),
+]
+
+
 @needs_compiler
 @pytest.mark.parametrize(
-    ("name", "kind", "placement"),
-    [
-        ("mlp", "gradient", "all"),
-        ("invres2d", "gradient", "all"),
-        ("conv2d", "low_rank", "all"),
-        ("ressep1d", "fan_out", "all"),
-        ("sepconv1d", "subset", "convs"),
-        ("dscnn", "shared", "convs"),
-        ("bcresnet", "reuse", "convs"),
-    ],
+    ("name", "kind", "placement", "cycles"),
+    thinned(((*case, cycles) for case in CASES for cycles in (1, 2)), lambda name, kind, placement, cycles: (name, kind)),
 )
-@pytest.mark.parametrize("cycles", [1, 2])
 def test_dendrites_give_the_same(name, kind, placement, cycles, tmp_path) -> None:
     """One set of dendrites is finished in another way than several."""
     model, shape = build(name, kind, placement, cycles=cycles)

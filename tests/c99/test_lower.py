@@ -1,5 +1,6 @@
 """What has no kernel is refused by name; what is no dendrite is not taken for one."""
 
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from dendrite_automl.errors import Unsupported
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
 from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write
 from tests.sample_networks import SOMA_KINDS
+from tests.thinned import thinned
 
 
 class Branches(nn.Module):
@@ -122,14 +124,16 @@ def test_what_is_no_dendritic_layer_is_computed_operator_by_operator(tmp_path) -
     np.testing.assert_allclose(run(compile_program(program, tmp_path / "c"), x, 6), run_onnx(file, x), atol=1e-4)
 
 
-def test_no_two_living_tensors_share_a_place(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    thinned(
+        itertools.product(["bcresnet", "ressep1d", "invres2d"], ["gradient", *SOMA_KINDS]),
+        lambda name, kind: kind,
+    ),
+)
+def test_no_two_living_tensors_share_a_place(name, kind, tmp_path) -> None:
     """An account of its own: who wrote each number of the arena last."""
-    cases = [(name, kind) for name in ("bcresnet", "ressep1d", "invres2d") for kind in ("gradient", *SOMA_KINDS)]
-    for name, kind in cases:
-        folder = tmp_path / f"{name}_{kind}"
-        folder.mkdir()
-        program = lower(write(*build(name, kind, "all"), folder)[0])
-        _check_places(program)
+    _check_places(lower(write(*build(name, kind, "all"), tmp_path)[0]))
 
 
 def _check_places(program: Program) -> None:

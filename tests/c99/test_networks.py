@@ -1,5 +1,7 @@
 """Every backbone and kind of dendrites as C: against the ONNX file in float32, against the integer reference in int8."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -14,10 +16,8 @@ from dendrite_automl.dendrites import add_dendrites_
 from dendrite_automl.export.onnx.footprint import measure_footprint
 from dendrite_automl.export.onnx.write import run_onnx
 from tests.c99.compiled import (
-    GROWN,
+    CASES,
     NETWORKS,
-    PLAIN,
-    SOMAS,
     STRICT,
     build,
     compile_program,
@@ -26,12 +26,13 @@ from tests.c99.compiled import (
     run,
     write,
 )
+from tests.thinned import thinned
 
-NATIVE = "-O3 -march=native"
+TILES = ["-Os -DTILE=4", "-O2 -DTILE=4", "-O2 -DTILE=4 -DNN_DSP", "-O2 -DTILE=8", "-O2 -DTILE=16", "-O3 -march=native"]
 
 
 @needs_compiler
-@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN + SOMAS)
+@pytest.mark.parametrize(("name", "kind", "placement"), CASES)
 def test_c_computes_what_the_files_do(name, kind, placement, tmp_path) -> None:
     model, shape = build(name, kind, placement)
     float_path, int8_path = write(model, shape, tmp_path)
@@ -58,9 +59,8 @@ def _check_against_onnx(reference, logits, program, *, dendritic: bool) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "how", ["-Os -DTILE=4", "-O2 -DTILE=4", "-O2 -DTILE=4 -DNN_DSP", "-O2 -DTILE=8", "-O2 -DTILE=16", NATIVE]
+    ("name", "how"), thinned(itertools.product(["ressep1d", "conv2d_pool", "dscnn"], TILES), lambda name, how: how)
 )
-@pytest.mark.parametrize("name", ["ressep1d", "conv2d_pool", "dscnn"])
 def test_all_tiles_give_the_same(name, how, tmp_path) -> None:
     """What boards, with DSP instructions or small code, SSE2 and AVX compute; on any machine but for the last."""
     model, shape = build(name, "gradient", "all")
@@ -73,7 +73,7 @@ def test_all_tiles_give_the_same(name, how, tmp_path) -> None:
     np.testing.assert_array_equal(run(compile_program(program, tmp_path / "int8", flags), x8, 6), run_program(program, x8))
 
 
-@pytest.mark.parametrize(("name", "kind", "placement"), PLAIN + GROWN + SOMAS)
+@pytest.mark.parametrize(("name", "kind", "placement"), CASES)
 def test_arena_is_as_large_as_planned(name, kind, placement, tmp_path) -> None:
     model, shape = build(name, kind, placement)
     files = write(model, shape, tmp_path)

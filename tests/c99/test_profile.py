@@ -16,12 +16,13 @@ from dendrite_automl.measure import count_by_kind, folded_copy
 from tests.c99.compiled import NETWORKS, STRICT, build, needs_compiler
 from tests.c99.test_folder import artifact, make_check  # noqa: F401
 from tests.export.artifact.test_verify import original  # noqa: F401 - an artifact
+from tests.thinned import thinned
 
 GROWN = (None, "gradient", "low_rank", "shared")  # "shared" is for convolutions, "gradient" not for every head
 CASES = [(n, k) for n in NETWORKS for k in GROWN if (n, k) not in {("mlp", "shared"), ("conv2d_pool", "gradient")}]
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind"), thinned(CASES, lambda name, kind: name))
 def test_network_file_and_code_have_the_same_work(name, kind, tmp_path) -> None:
     model, shape = build(name, kind, "convs" if kind == "shared" else "all")
     export_onnx(model, shape, tmp_path / "m.onnx")

@@ -1,5 +1,6 @@
 """Detectors in C against the clip network in C on the same windows, and against the detector in Python."""
 
+import itertools
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from dendrite_automl.tasks.features import FeatureSettings, compute_features
 from tests.c99.compiled import SANITISED, needs_compiler
 from tests.c99.test_folder import keywords
 from tests.sample_networks import SOMA_KINDS, randomise_scalars_
+from tests.thinned import thinned
 
 pytest.importorskip("librosa")
 LABELS = ["noise", "one", "two", "three"]
@@ -184,7 +186,15 @@ def check(program: Program, front: FrontEnd, settings: StreamSettings, folder: P
 @needs_compiler
 @pytest.mark.parametrize(
     ("name", "preset"),
-    [*((name, "mfcc") for name in NETWORKS), ("ressep1d", "log-mel"), ("sepconv1d", "edge-impulse"), ("mlp", "edge-impulse")],
+    thinned(
+        [
+            *((name, "mfcc") for name in NETWORKS),
+            ("ressep1d", "log-mel"),
+            ("sepconv1d", "edge-impulse"),
+            ("mlp", "edge-impulse"),
+        ],
+        lambda name, preset: name,
+    ),
 )
 def test_every_window_is_as_the_clip(name, preset, tmp_path) -> None:
     front = front_of(preset)
@@ -194,7 +204,11 @@ def test_every_window_is_as_the_clip(name, preset, tmp_path) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("name", "hop"), [("sepconv1d", 1), ("sepconv1d", 4), ("sepconv1d", 7), ("conv2d", 1), ("conv2d", 4), ("bcresnet", 3)]
+    ("name", "hop"),
+    thinned(
+        [("sepconv1d", 1), ("sepconv1d", 4), ("sepconv1d", 7), ("conv2d", 1), ("conv2d", 4), ("bcresnet", 3)],
+        lambda name, hop: name,
+    ),
 )
 def test_hops(name, hop, tmp_path) -> None:
     front = front_of("mfcc", seconds=0.75)
@@ -215,7 +229,9 @@ def test_long_windows_of_which_little_is_computed(name, tmp_path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("how", ["-DTILE=4", "-DTILE=4 -DNN_DSP", "-DTILE=16", "-march=native"])
+@pytest.mark.parametrize(
+    "how", thinned([("-DTILE=4",), ("-DTILE=4 -DNN_DSP",), ("-DTILE=16",), ("-march=native",)], lambda how: "TILE=4" in how)
+)
 def test_all_tiles_give_the_same(how, tmp_path) -> None:
     front = front_of("mfcc")
     flags = f"{SANITISED} {how}"
@@ -224,7 +240,7 @@ def test_all_tiles_give_the_same(how, tmp_path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("rank", thinned([(1,), (2,)], lambda rank: None))
 def test_networks_that_are_not_ours(rank, tmp_path) -> None:
     """A gate on the input, valid convolutions, even kernels, a pooling with gaps: whatever decides what a column is."""
     torch.manual_seed(1)
@@ -260,7 +276,9 @@ class Gate(nn.Module):
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", ["product", "square", "statistics"])  # shifts, products, whole maps
+@pytest.mark.parametrize(
+    "kind", thinned([("product",), ("square",), ("statistics",)], lambda kind: None)
+)  # shifts, products, whole maps
 def test_dendrites_on_the_cell_body(kind, tmp_path) -> None:
     front = front_of("mfcc")
     for file, of in zip(network("ressep1d", front, tmp_path, kind), ("float", "int8"), strict=True):
@@ -324,8 +342,9 @@ def test_why_nothing_is_kept(preset, seconds, hop, name, note, tmp_path) -> None
     assert cost.note.startswith(note)
 
 
-@pytest.mark.parametrize("kind", [None, "gradient", "low_rank"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "kind"), thinned(itertools.product(NETWORKS, [None, "gradient", "low_rank"]), lambda name, kind: name)
+)
 def test_macs_of_all_columns_are_those_of_the_file(name, kind, tmp_path) -> None:
     front = front_of("mfcc")
     file, _ = network(name, front, tmp_path, kind)

@@ -1,6 +1,7 @@
 """The contract of every kind on the cell body, from adding it to the exported file."""
 
 import copy
+import itertools
 import math
 import re
 from pathlib import Path
@@ -43,6 +44,7 @@ from dendrite_automl.train.prune import take_out_
 from dendrite_automl.train.stack import agrees, can_stack, stack
 from dendrite_automl.trial import run_trial
 from tests.sample_networks import CLASSES, SOMA_KINDS, randomise_scalars_
+from tests.thinned import thinned
 from tests.train.test_stack import check_alike
 
 NETWORKS = {  # shape, knobs
@@ -57,6 +59,7 @@ NETWORKS = {  # shape, knobs
 SCHEDULES = ["fit grow", "fit prune grow", "fit grow prune", "fit shrink grow"]
 each_kind = pytest.mark.parametrize("kind", SOMA_KINDS)
 each_network = pytest.mark.parametrize("name", NETWORKS)
+pairs = pytest.mark.parametrize(("name", "kind"), thinned(itertools.product(NETWORKS, SOMA_KINDS), lambda name, kind: name))
 
 
 def make(name: str, kind: str | None = None, seed: int = 0) -> tuple[nn.Module, Tensor]:
@@ -110,8 +113,7 @@ def test_adding_leaves_the_output_and_dropping_the_network_as_they_were(kind, na
     assert torch.equal(model(x), before)
 
 
-@each_kind
-@each_network
+@pairs
 def test_it_costs_what_the_card_says_and_what_the_file_says(kind, name, tmp_path) -> None:
     plain, _ = make(name)
     model, x = make(name, kind)
@@ -141,8 +143,7 @@ def write(model: nn.Module, x: Tensor, folder: Path) -> tuple[Path, Path]:
     return files
 
 
-@each_kind
-@each_network
+@pairs
 def test_files_compute_what_the_network_does(kind, name, tmp_path) -> None:
     model, x = make(name, kind)
     files = write(model, x, tmp_path)

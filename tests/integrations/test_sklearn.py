@@ -131,6 +131,7 @@ def test_in_a_pipeline_with_text_labels_pickled_and_as_int8(capfd: pytest.Captur
         clone(one).fit(x, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_a_regressor_answers_in_the_unit_of_its_target(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(400, 4))
@@ -145,6 +146,7 @@ def test_a_regressor_answers_in_the_unit_of_its_target(tmp_path: Path) -> None:
     assert da.load_run(model.run_path_).metric == "r2"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("known", [False, True])
 def test_a_detector_finds_what_lies_far_from_its_examples(known: bool) -> None:

@@ -34,6 +34,7 @@ SMALL = ["--trials", "4", "--epochs", "12", "--replicates", "2", "--confirm", "2
 CLI = [sys.executable, "-m", "dendrite_automl.cli"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_search_goes_on_when_a_node_is_lost(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CLUSTER, *CLI, *SEARCH, *SMALL]

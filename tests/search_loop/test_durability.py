@@ -154,6 +154,7 @@ def worker_in(folder: Path) -> psutil.Process:
     raise AssertionError("no worker")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_search_survives_kills_a_torn_line_a_full_disk_and_a_lost_worker(tmp_path: Path) -> None:
     folder = tmp_path / "R"
@@ -210,6 +211,7 @@ def test_a_search_survives_kills_a_torn_line_a_full_disk_and_a_lost_worker(tmp_p
     assert run.info.ray_folder is None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_failing_candidates_another_arm_and_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "rates.toml").write_text(SPACE)

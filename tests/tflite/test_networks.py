@@ -6,16 +6,8 @@ import pytest
 from dendrite_automl.c99.program import known
 from dendrite_automl.export.onnx.write import run_onnx
 from dendrite_automl.tflite.check import to_steps
-from tests.c99.compiled import GROWN, PLAIN, SOMAS, build, inputs, write
+from tests.c99.compiled import CASES, GROWN, build, inputs, write
 from tests.tflite.interpreters import Case, make_case, needs_micro
-
-_OFTEN = [*PLAIN, ("sepconv1d", "gradient", "all"), ("conv2d", "low_rank", "all"), ("sepconv1d", "subset", "convs")]
-_OFTEN += [("ressep1d", "shared", "convs"), ("invres2d", "reuse", "convs"), ("conv2d", "fold_away", "convs")]
-_OFTEN += [case for case in SOMAS if case[0] == "ressep1d"]
-CASES = [
-    pytest.param(*case, id="-".join(map(str, case)), marks=[] if case in _OFTEN else pytest.mark.slow)
-    for case in (*PLAIN, *GROWN, *SOMAS)
-]
 
 
 def check(case: Case, outputs: np.ndarray, *, in_a_row: bool) -> None:

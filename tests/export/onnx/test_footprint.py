@@ -17,6 +17,7 @@ from dendrite_automl.export.onnx.int8 import export_int8
 from dendrite_automl.export.onnx.write import deploy_form, export_onnx, run_onnx
 from dendrite_automl.measure import count_executed_macs, measure_cost
 from tests.sample_networks import randomise_scalars_
+from tests.thinned import thinned
 
 NETWORKS = {
     "conv2d": ((1, 8, 8), {"filters": 3, "blocks": 1, "hidden": 5}),
@@ -53,10 +54,13 @@ def write(name: str, kind: str | None, placement: str, folder: Path) -> tuple[nn
 
 @pytest.mark.parametrize(
     ("name", "kind", "placement"),
-    [
-        *[(n, *g) for n in NETWORKS for g in GROWN if g[1] != "convs" or n not in ("mlp", "dscnn", "invres2d", "bcresnet")],
-        *[(n, *g) for n in NETWORKS for g in TIED if n != "mlp" and (n, g[0]) != ("conv2d", "reuse")],
-    ],
+    thinned(
+        [
+            *[(n, *g) for n in NETWORKS for g in GROWN if g[1] != "convs" or n not in ("mlp", "dscnn", "invres2d", "bcresnet")],
+            *[(n, *g) for n in NETWORKS for g in TIED if n != "mlp" and (n, g[0]) != ("conv2d", "reuse")],
+        ],
+        lambda name, kind, placement: (kind, placement) if kind else name,
+    ),
 )
 def test_files_need_what_the_network_was_planned_for(name, kind, placement, tmp_path) -> None:
     model, float_path, int8_path = write(name, kind, placement, tmp_path)
