@@ -78,6 +78,7 @@ def test_the_test_figures_of_a_regression_are_those_of_its_file_in_the_targets_u
     assert make_hub_metadata(found)["pipeline_tag"] == "tabular-regression"
 
 
+@pytest.mark.slow
 def test_the_test_figures_of_a_detector_are_those_of_its_file(runs: dict[str, da.Run]) -> None:
     row = runs["anomaly"].front_rows()[0]
     artifact = Path(row["artifact"])
@@ -213,6 +214,7 @@ def test_what_is_written_can_be_verified_compared_shown_and_made_into_code(
         da.stream(artifact, [tmp_path / "no.wav"])
 
 
+@pytest.mark.slow
 def test_a_regression_can_be_resumed(runs: dict[str, da.Run]) -> None:
     run = da.search(data=regression(), out=runs["regression"].path, resume=True, trials=5, workers=1)
     assert len(run.of_kind("end")) == 5

@@ -63,6 +63,7 @@ def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp
         assert (artifact / "model.int8.tflite").is_file()
 
 
+@pytest.mark.slow
 def test_the_pipelines_page_searches_with_callbacks_as_printed(tmp_path: Path) -> None:
     small = 'trials=2, epochs=8, replicates=2, confirm=2, finish="none", workers=1'
     out = run_block(block_with("trials=40").replace("trials=40", small), tmp_path)
@@ -90,6 +91,7 @@ def test_a_network_of_ones_own_is_made_smaller_as_printed(tmp_path: Path) -> Non
     assert "snapshot" in run_block(seed + block_with("trials=30").replace("trials=30", small), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_estimator_works_in_a_pipeline_as_printed(tmp_path: Path) -> None:
     small = 'trials=2, epochs=10, replicates=2, confirm=0, finish="none", workers=1'
     score, size, *_ = run_block(block_with("trials=20").replace("trials=20", small), tmp_path).split()

@@ -259,6 +259,7 @@ def test_a_search_within_the_ram_of_the_c_code(folder: Path) -> None:
     assert (other.returncode, "resume: runtime: expected 'c' as in C, got 'interpreter'" in other.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_an_earlier_run_had_the_interpreter(first: dict, folder: Path) -> None:
     shutil.copytree(folder / "R", folder / "earlier")
     info = json.loads((folder / "earlier/run.json").read_text())

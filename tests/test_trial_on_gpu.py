@@ -65,7 +65,7 @@ def finish(candidate: Candidate, data: Data, **how: object) -> list[tuple[dict[s
     ("kind", "is_fused", "backbone"),
     thinned(
         [*((kind, True, backbone) for kind, backbone in SUITED), *(("perforated", False, backbone) for backbone in NETWORKS)],
-        lambda kind, is_fused, backbone: (kind, is_fused),
+        lambda kind, is_fused, backbone: (KINDS[kind].soma is None, is_fused, backbone),
     ),
 )
 def test_a_trial_is_the_same_on_a_gpu(kind: str, is_fused: bool, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:

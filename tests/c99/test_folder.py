@@ -20,6 +20,7 @@ from dendrite_automl.export.artifact.seal import sha256, write_seal
 from dendrite_automl.tasks.features import PRESETS, FeatureSettings
 from tests.c99.compiled import STRICT, add_node, build, needs_compiler, write
 from tests.export.artifact.test_verify import original  # noqa: F401 - an artifact
+from tests.thinned import thinned
 
 FILES = {"Makefile", "README.md", "main.c", "model.c", "model.h", "model_int8.c", "model_int8.h", "profile.h", "vectors.h"}
 
@@ -238,8 +239,17 @@ needs_board = pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reas
 
 
 @needs_board
-@pytest.mark.parametrize(("kind", "placement"), [(None, "head"), ("gradient", "all"), ("low_rank", "all")])
-@pytest.mark.parametrize("name", ["conv2d", "sepconv1d", "bcresnet", "mlp"])
+@pytest.mark.parametrize(
+    ("name", "kind", "placement"),
+    thinned(
+        [
+            (name, *grown)
+            for name in ("conv2d", "sepconv1d", "bcresnet", "mlp")
+            for grown in ((None, "head"), ("gradient", "all"), ("low_rank", "all"))
+        ],
+        lambda name, kind, placement: kind,
+    ),
+)
 def test_flash_and_ram_of_a_cortex_m4_are_as_reported(name, kind, placement, tmp_path) -> None:
     flags = measured_with().partition(", ")[2].split()
     for file in write(*build(name, kind, placement), tmp_path):

@@ -43,6 +43,7 @@ def make_search(place: Path) -> Path:
     return place / "run"
 
 
+@pytest.mark.chaos
 def test_what_would_be_a_loss_is_seen(tmp_path: Path) -> None:
     from chaos import Search
 

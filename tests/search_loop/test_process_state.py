@@ -68,6 +68,7 @@ def test_everything_is_put_back_after_an_exception_too() -> None:
     assert state() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unusual")
 def test_a_search_and_an_export_and_a_refused_request_change_nothing(tmp_path: Path) -> None:
     assert da.search  # imports Ray, which adds a folder of its own to sys.path

@@ -121,6 +121,7 @@ def test_of_a_killed_driver_everything_goes_and_nothing_of_others(folders: list[
     assert holders(other) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPUs are made up")
 def test_workers_share_the_gpus_of_a_ray_if_torch_can_use_them_there(folders: list[Path]) -> None:

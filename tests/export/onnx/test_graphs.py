@@ -25,6 +25,7 @@ def names(graph: onnx.ModelProto) -> set[str]:
     return {name for node in graph.graph.node for name in (node.name, *node.input, *node.output)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_graph_does_not_depend_on_what_is_exported_with_it(dynamic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     models, shape = make_all()

@@ -21,6 +21,7 @@ from dendrite_automl.export.onnx.write import INPUT, OUTPUT, export_onnx, run_on
 from dendrite_automl.measure import folded_copy, measure_cost
 from dendrite_automl.train.prune import prune_
 from tests.sample_networks import LAYER_KINDS, suits
+from tests.thinned import thinned
 
 NETWORKS = {
     "conv2d": ("conv2d", (13, 50), {"filters": 3, "blocks": 2, "hidden": 5}),
@@ -72,7 +73,16 @@ def make(name: str, kind: str | None, sets: int) -> tuple[nn.Module, tuple[int, 
     return model, shape
 
 
-@pytest.fixture(scope="module", params=[*[(*case, False) for case in CASES], *DYNAMIC], ids=lambda c: "-".join(map(str, c)))
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(case, id="-".join(map(str, case)), marks=of.marks)
+        for of in thinned(
+            [*[(*case, False) for case in CASES], *DYNAMIC], lambda name, kind, sets, dynamic: (kind or name, dynamic)
+        )
+        for case in [of.values]
+    ],
+)
 def exported(request, tmp_path_factory):
     *case, dynamic = request.param
     model, shape = make(*case)
