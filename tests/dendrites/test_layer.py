@@ -85,14 +85,16 @@ def test_every_activation_has_a_reference() -> None:
 @settings(deadline=None, max_examples=60)
 @given(neurons(), st.integers(0, 4), st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from(sorted(ANYWHERE)))
 def test_adding_sets_leaves_the_output_exactly_as_it_was(case, sets, activation, kind) -> None:
+    """To the last bit; but the dendrites of `fan_out` are channels of the neurons' own layer, which torch may sum otherwise."""
     neuron, x = case
+    tolerance = 32 * torch.finfo(x.dtype).eps if kind == "fan_out" else 0.0
     before = neuron(x)
     layer = settled(neuron, sets, activation=activation, kind=kind)
-    assert torch.equal(layer(x), before)
+    torch.testing.assert_close(layer(x), before, rtol=tolerance, atol=tolerance)
     randomise_(layer)
     before = layer(x)
     layer.add_set_()
-    assert torch.equal(layer(x), before)
+    torch.testing.assert_close(layer(x), before, rtol=tolerance, atol=tolerance)
 
 
 @settings(deadline=None, max_examples=100)
