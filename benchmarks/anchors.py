@@ -38,7 +38,7 @@ import numpy as np
 import torch
 from anchor_families import EPOCHS, FAMILIES, RECIPES, SIZES
 from anchor_training import Effort, Unit, finish_units, plain_units, run_unit
-from anchors_report import epochs_by_hand, optimizer_of, render, rivals, searched
+from anchors_report import epochs_by_hand, optimizer_of, render, rivals
 from data_sets import add_folder_flags, load, read_folders
 from data_sources import Folders
 from section import replace_section
@@ -212,8 +212,8 @@ def run_units(units: Iterable[Unit], settings: Settings) -> bool:
 def search_front(name: str, task: Task, search: Search, seed: int, settings: Settings) -> None:
     """One search, continued if an earlier call was interrupted; one line per member of its front."""
     lines = _lines(name, settings)
-    done = [line for line in searched(lines, in_time=search.seconds is not None) if "limit" in line]
-    if any(line["budget"] == search.budget and line.get("seed", 0) == seed for line in done):
+    done = [line for line in lines if line["family"] == "search" and "limit" in line]
+    if any((line["budget"], line.get("seed", 0)) == (search.budget, seed) for line in done):
         return
     if settings.seconds_left() <= 2 * (search.seconds or 0):
         print(f"{name}: no time for the search within {search.budget}", flush=True)

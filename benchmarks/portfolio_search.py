@@ -272,7 +272,7 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
             if searches:
                 cells = [_cell([value / full for value in found]) for _, found in volumes(mine, searches, worst)]
                 trials = ", ".join(str(search["trials"]) for search in searches)
-                cells.append(_cell([most_accurate(mine, search) for search in searches]))
+                cells.append(_cell([most_accurate(mine, s) for s in searches if str(GOAL) in s["fronts"]]))
                 out.append(f"| {task} | {name} | {len(searches)} | {trials} | " + " | ".join(cells) + " |")
     return "\n".join(out) + "\n"
 
