@@ -33,8 +33,9 @@ class Proposal:
 class ArmStudy:
     """An Optuna study over a space: ask for points, tell their results.
 
-    The points of `first` come first, then those of the sampler. The budget is passed as constraint values, so that the sampler
-    learns from what does not fit. Numeric knobs are ordered, strings are not.
+    The points of `first` take turns with those of the sampler, which would otherwise learn from points of their kind only. The
+    budget is passed as constraint values, so that the sampler learns from what does not fit. Numeric knobs are ordered, strings
+    are not.
 
     Args:
         sampler: one of `SAMPLERS`. `local` proposes neighbours of the front: a member with one or two knobs moved.
@@ -63,6 +64,7 @@ class ArmStudy:
         self._asked = 0
         self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
         self._first = list(first)
+        self._first_is_next = True
 
     def ask(self, known: Callable[[str], bool] = lambda _: False) -> Proposal:
         """The next point to try.
@@ -70,8 +72,10 @@ class ArmStudy:
         Args:
             known: whether a candidate, by id, has been proposed already; for samplers that can avoid it.
         """
-        if self._first:
+        if self._first and self._first_is_next:
+            self._first_is_next = False
             return self.ask_for(self._first.pop(0))
+        self._first_is_next = True
         near = self._neighbour if self._inside else None
         point = self._surrogate.propose(known, near, self._resized()) if self._surrogate else None
         if point is not None:
@@ -83,10 +87,6 @@ class ArmStudy:
             self._study = self._new_study()  # it looks at all its trials whenever it is asked
         trial = self._study.ask(self._distributions)
         return Proposal(point=self._decode(trial.params), trial=trial if self._learns else None)
-
-    def skip_first(self) -> None:
-        """Leave out what is left of the points that come first."""
-        self._first.clear()
 
     def ask_for(self, point: Point) -> Proposal:
         """A given point, whose result is told like that of a proposal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
@@ -47,27 +47,19 @@ def is_among_best(
 
 
 class FrontHalving(FIFOScheduler):
-    """First come, first served; after each rung and each stage the better half of an arm's trials continues.
+    """First come, first served; the better half continues: of an arm after each stage, of those with one backbone at each rung.
+
+    Backbones learn at different paces: at a ninth or a third of the training, the one that ends ahead may be behind.
 
     Args:
         relay: records each result before it is judged: Ray does not pass a searcher the result that stops a trial.
         ledger: what all trials have reached.
         is_pretrained: all trials start from the same trained network: until their first snapshot there is nothing to compare.
-        spared: ids of candidates that are never stopped.
     """
 
-    def __init__(
-        self,
-        relay: Relay,
-        ledger: Ledger,
-        goal: Goal,
-        *,
-        is_pretrained: bool = False,
-        spared: Collection[str] = (),
-    ) -> None:
+    def __init__(self, relay: Relay, ledger: Ledger, goal: Goal, *, is_pretrained: bool = False) -> None:
         super().__init__()
         self._relay, self._ledger, self._goal, self._is_pretrained = relay, ledger, goal, is_pretrained
-        self._spared = spared
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ray's protocol. A trial that was restarted continues where it continued before."""
@@ -81,8 +73,8 @@ class FrontHalving(FIFOScheduler):
         """Whether the trial of a recorded result continues; one that does not is marked in the ledger."""
         snapshot = Snapshot.from_json(json.loads(result["snapshot"])) if "snapshot" in result else None
         candidate = self._ledger.running(snapshot.candidate if snapshot else result.get("candidate", ""))
-        if candidate is None or candidate.id in self._spared:
-            return True  # of the confirmation, or an anchor
+        if candidate is None:
+            return True  # of the confirmation
         done = self._ledger.snapshots_of(candidate)
         if self._is_pretrained and len(done) <= (1 if snapshot else 0):
             return True

@@ -65,23 +65,20 @@ class Ledger:
         self._running: dict[str, Candidate] = {}
         self._left: dict[str, int] = {}  # epochs that a running trial has still to train, of all replicates
         self._waiting = dict.fromkeys(arms, 0)  # their sum over the running trials of an arm
-        self._rivals: dict[tuple[str, str, int], dict[str, Row]] = {}  # (arm, rung or stage, which) -> the latest, by trial
+        self._rivals: dict[tuple[object, ...], dict[str, Row]] = {}  # by what they are compared at: the latest, by trial
         self._behind: dict[str, str] = {}
-        self._arms: dict[str, str] = {}
         trials = run.of_kind("trial")
         ended = {line["candidate"] for line in run.of_kind("end")}
         self.unfinished: list[tuple[Candidate, Point]] = []
         candidates = run.candidates()
         for line in trials:
             candidate = candidates[line["candidate"]]
-            self._arms[candidate.id] = candidate.arm
+            for rung in self._rungs.get(candidate.id, {}).values():
+                self._take_in(_at_rung(candidate, rung.epoch), candidate.id, rung.values)
             if candidate.id not in ended:
                 self.unfinished.append((candidate, line["point"]))
-        for name, arm in self._arms.items():
-            for rung in self._rungs.get(name, {}).values():
-                self._take_in(arm, "rung", rung.epoch, name, rung.values)
         for snapshot in run.snapshots():
-            self._take_in(snapshot.arm, "stage", snapshot.stage, snapshot.candidate, snapshot.values())
+            self._take_in(_at_stage(snapshot), snapshot.candidate, snapshot.values())
         self.known = {line["candidate"] for line in (*trials, *run.of_kind("refused"))}
         self.known |= {line["repaired_from"] for line in trials if "repaired_from" in line}
         self.started = len(trials)
@@ -122,14 +119,14 @@ class Ledger:
         place = {"candidate": candidate.id, "arm": candidate.arm, "epoch": rung.epoch}
         self._journal.append({"record": "rung", **place, "values": rung.values, "trained_macs": rung.trained_macs})
         self._rungs.setdefault(candidate.id, {})[rung.epoch] = rung
-        self._take_in(candidate.arm, "rung", rung.epoch, candidate.id, rung.values)
+        self._take_in(_at_rung(candidate, rung.epoch), candidate.id, rung.values)
 
     def add_snapshot(self, snapshot: Snapshot, weights: bytes) -> None:
         """A running trial has finished a stage."""
         self._journal.append({"record": "snapshot", "value": snapshot.to_json()}, weights=weights)
         self._snapshots.setdefault(snapshot.candidate, []).append(snapshot)
         stages = self._running[snapshot.candidate].stages
-        self._take_in(snapshot.arm, "stage", snapshot.stage, snapshot.candidate, snapshot.values())
+        self._take_in(_at_stage(snapshot), snapshot.candidate, snapshot.values())
         epochs = stages[snapshot.stage].epochs * len(snapshot.seeds)
         self._epochs[snapshot.arm] += epochs
         self._waiting[snapshot.arm] -= epochs
@@ -182,30 +179,30 @@ class Ledger:
         return list(self._rungs.get(candidate.id, {}).values())
 
     def others_at_rung(self, candidate: Candidate, epoch: int) -> list[Row]:
-        """What the latest other trials of the arm had at a rung."""
-        return self._others(candidate.arm, "rung", epoch, candidate.id)
+        """What the latest other trials of the arm with the same backbone had at a rung."""
+        return self._others(_at_rung(candidate, epoch), candidate.id)
 
     def others_at_stage(self, snapshot: Snapshot) -> list[Row]:
         """What the latest other trials of the arm had after the same stage."""
-        return self._others(snapshot.arm, "stage", snapshot.stage, snapshot.candidate)
+        return self._others(_at_stage(snapshot), snapshot.candidate)
 
     def weights_of(self, snapshot: Snapshot) -> bytes:
         """The stored weights of a snapshot's replicates."""
         return self._journal.run.weights_path(snapshot.id).read_bytes()
 
     def _run(self, candidate: Candidate) -> None:
-        self._running[candidate.id], self._arms[candidate.id] = candidate, candidate.arm
+        self._running[candidate.id] = candidate
         self._left[candidate.id] = candidate.epochs * self._replicates - self._trained_by(candidate)
         self._waiting[candidate.arm] += self._left[candidate.id]
 
-    def _take_in(self, arm: str, what: str, which: int, name: str, values: Row) -> None:
-        reached = self._rivals.setdefault((arm, what, which), {})
+    def _take_in(self, place: tuple[object, ...], name: str, values: Row) -> None:
+        reached = self._rivals.setdefault(place, {})
         reached[name] = values
         if len(reached) > _MOST_RIVALS + 1:  # the one that is judged is among them
             del reached[next(iter(reached))]
 
-    def _others(self, arm: str, what: str, which: int, name: str) -> list[Row]:
-        return [values for other, values in self._rivals.get((arm, what, which), {}).items() if other != name]
+    def _others(self, place: tuple[object, ...], name: str) -> list[Row]:
+        return [values for other, values in self._rivals.get(place, {}).items() if other != name]
 
     def _macs_an_epoch(self, arm: str) -> float:
         """Mean work of an arm's epochs; before it has any, that of all arms."""
@@ -216,3 +213,11 @@ class Ledger:
 
     def _trained_by(self, candidate: Candidate) -> int:
         return sum(candidate.stages[s.stage].epochs * len(s.seeds) for s in self.snapshots_of(candidate))
+
+
+def _at_rung(candidate: Candidate, epoch: int) -> tuple[object, ...]:
+    return candidate.arm, "rung", epoch, candidate.backbone
+
+
+def _at_stage(snapshot: Snapshot) -> tuple[object, ...]:
+    return snapshot.arm, "stage", snapshot.stage

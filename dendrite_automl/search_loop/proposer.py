@@ -26,7 +26,6 @@ from dendrite_automl.space import Point
 _BEHIND = {"behind": 1.0}
 _MOST_REPLAYED = 600  # trials of earlier sessions that a surrogate learns from, apart from the front
 _MOST_COUNTED = 20_000  # designs whose costs are remembered
-_FEW_ANCHORS = 5  # are tried however few trials there are
 _ASKS_BY_MODEL, _ASKS = 40, 400  # known or refused proposals in a row: then random ones; then the space is used up
 
 
@@ -42,7 +41,7 @@ class Proposed:
 class Proposer:
     """One Optuna study per arm, and with the sampler `gp` a surrogate; both learn from every result.
 
-    - The space's anchors come first, for at most half of the trials, and of the time if it is limited.
+    - The space's anchors take turns with the sampler's proposals.
     - A proposal none of whose snapshots can fit the budget is refused in the ledger; the nearest size that fits takes its
       place, unless there is none or it is known already.
     - No candidate is proposed twice, whatever the sampler proposes.
@@ -55,20 +54,13 @@ class Proposer:
         self._costs: dict[object, list[Cost]] = {}  # by network and schedule, whatever the training
         seen = ledger.started
         gp = plan.effort.sampler == "gp"
-        self._anchors = {arm: self._choose_anchors(arm) for arm in plan.arms}
         self._surrogates = {arm: self._make_surrogate(arm, seen) for arm in plan.arms} if gp else {}
         self._studies = {arm: self._make_study(arm, seen) for arm in plan.arms}
         self._asked: dict[str, Proposal] = {}  # proposals whose results the studies wait for, by candidate
 
-    def propose(self, arm: str, *, anchors: bool = True) -> Proposed | None:
-        """A new candidate that can fit; None if the arm's part of the space seems to be used up.
-
-        Args:
-            anchors: whether it may be one that has not been tried yet.
-        """
+    def propose(self, arm: str) -> Proposed | None:
+        """A new candidate that can fit; None if the arm's part of the space seems to be used up."""
         study, known, design = self._studies[arm], self._ledger.known, partial(self._design, arm=arm)
-        if not anchors:
-            study.skip_first()
         for attempt in range(_ASKS):
             proposal = study.ask(known.__contains__) if attempt < _ASKS_BY_MODEL else study.ask_random()
             candidate = design(proposal.point)
@@ -168,16 +160,6 @@ class Proposer:
         if candidate.arm in self._surrogates:
             self._surrogates[candidate.arm].ended(candidate)
 
-    def anchors(self) -> frozenset[str]:
-        """Ids of the candidates that the space's anchors are."""
-        return frozenset(name for of_arm in self._anchors.values() for name in of_arm)
-
-    def _choose_anchors(self, arm: str) -> dict[str, Point]:
-        """The anchors that an arm tries, by the id of their candidates."""
-        most = max(_FEW_ANCHORS, self._plan.effort.trials // (2 * len(self._plan.arms)))
-        chosen = [dict(anchor) for anchor in self._plan.space.anchors[:most]]
-        return {self._design(anchor, arm=arm).id: anchor for anchor in chosen}
-
     def _make_study(self, arm: str, seen: int) -> ArmStudy:
         """The sampler of an arm; `seen` trials came before it. Anchors that were tried are not tried again."""
         plan = self._plan
@@ -185,7 +167,7 @@ class Proposer:
             plan.space,
             plan.goal,
             seed=trial_seed(plan.effort.seed, f"sampler-{arm}", seen),
-            first=[anchor for name, anchor in self._anchors[arm].items() if name not in self._ledger.known],
+            first=[a for a in map(dict, plan.space.anchors) if self._design(a, arm=arm).id not in self._ledger.known],
             sampler=plan.effort.sampler,
             surrogate=self._surrogates.get(arm),
         )

@@ -53,14 +53,14 @@ def run_trials(
         progress.update()
         notifier.notify()
 
-    searcher = TrialSearcher(plan, journal, stopped=stop.search_now, anchors_over=stop.anchors_now)
+    searcher = TrialSearcher(plan, journal, stopped=stop.search_now)
     teaching, finishing = _finish(journal, plan, stop, progress, teacher, slots.workers)
     confirmer = Confirmer(_confirm_plan(plan, stop, run, slots.workers), journal)
     # The teacher is one training: the other workers confirm meanwhile.
     phases: list[list[Searcher]] = [[searcher], [*teaching, confirmer], finishing]
     relay = Relay(Phases(phases), stop)
     is_pretrained = plan.pretrained is not None
-    halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=is_pretrained, spared=searcher.anchors())
+    halving = FrontHalving(relay, searcher.ledger, plan.goal, is_pretrained=is_pretrained)
     watch = Watch(tick, stop.now, progress.say)
     trainable = tune.with_parameters(
         TrialTrainable,

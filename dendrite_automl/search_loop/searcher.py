@@ -28,7 +28,6 @@ class TrialSearcher(Searcher):
 
     Args:
         stopped: asked before each suggestion; True ends the search.
-        anchors_over: asked likewise; True ends the anchors.
         make_proposer: makes the proposer, which decides what to try next.
 
     Attributes:
@@ -43,11 +42,10 @@ class TrialSearcher(Searcher):
         journal: Journal,
         *,
         stopped: Callable[[], bool],
-        anchors_over: Callable[[], bool] = lambda: False,
         make_proposer: Callable[[Plan, Ledger], Proposer] = Proposer,
     ) -> None:
         super().__init__()
-        self._plan, self._stopped, self._anchors_over = plan, stopped, anchors_over
+        self._plan, self._stopped = plan, stopped
         self.ledger = Ledger(journal, arms=plan.arms, replicates=plan.effort.replicates)
         self._proposer = make_proposer(plan, self.ledger)
         self._proposer.replay(journal.run)
@@ -55,10 +53,6 @@ class TrialSearcher(Searcher):
         self._live: dict[str, tuple[Candidate, Point]] = {}
         self._lost: set[str] = set()  # candidates whose worker process ended once
         self.exhausted: str | None = None
-
-    def anchors(self) -> frozenset[str]:
-        """As `Proposer.anchors`: what no scheduler should stop."""
-        return self._proposer.anchors()
 
     def finished(self) -> bool:
         """Whether there is nothing left to do: all requested trials are over."""
@@ -75,7 +69,7 @@ class TrialSearcher(Searcher):
         if self.ledger.started >= self._plan.effort.trials or self.exhausted:
             return Searcher.FINISHED
         arm = self.ledger.next_arm()
-        proposed = self._proposer.propose(arm, anchors=not self._anchors_over())
+        proposed = self._proposer.propose(arm)
         if proposed is None:
             self.exhausted = arm
             return Searcher.FINISHED

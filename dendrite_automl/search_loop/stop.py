@@ -14,7 +14,6 @@ HOPELESS = 3  # if this many first trials fail unexpectedly, the program is wron
 # Of a time limit, when the search ends: by whether a confirmation and a finish follow; and when the confirmation ends.
 _SEARCH_SHARE = {(False, False): 1.0, (True, False): 0.65, (False, True): 0.65, (True, True): 0.45}
 _CONFIRM_SHARE = {False: 1.0, True: 0.65}
-_ANCHOR_SHARE = 0.5  # of the search: when no more anchors start
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,12 +21,11 @@ class Stop:
     """Why a search should end before its last trial.
 
     Attributes:
-        anchor_deadline: on `time.monotonic`'s clock, when no new anchor starts; `search_deadline`: when no new trial starts;
-            `confirm_deadline`: when no new training of the confirmation starts; `deadline`: when everything ends.
+        search_deadline: on `time.monotonic`'s clock, when no new trial starts; `confirm_deadline`: when no new training of the
+            confirmation starts; `deadline`: when everything ends.
         error: one raised inside Ray Tune's loop.
     """
 
-    anchor_deadline: float | None = None
     search_deadline: float | None = None
     confirm_deadline: float | None = None
     deadline: float | None = None
@@ -42,7 +40,6 @@ class Stop:
             return cls()
         now, search = time.monotonic(), seconds * _SEARCH_SHARE[confirm, finish]
         return cls(
-            anchor_deadline=now + search * _ANCHOR_SHARE,
             search_deadline=now + search,
             confirm_deadline=now + seconds * _CONFIRM_SHARE[finish],
             deadline=now + seconds,
@@ -51,10 +48,6 @@ class Stop:
     def now(self) -> bool:
         """Whether everything should stop."""
         return self.interrupted or self.hopeless is not None or self.error is not None or _passed(self.deadline)
-
-    def anchors_now(self) -> bool:
-        """Whether no more anchors should start."""
-        return _passed(self.anchor_deadline)
 
     def search_now(self) -> bool:
         """Whether no more trials should start."""
