@@ -65,7 +65,7 @@ class Ledger:
         self._running: dict[str, Candidate] = {}
         self._left: dict[str, int] = {}  # epochs that a running trial has still to train, of all replicates
         self._waiting = dict.fromkeys(arms, 0)  # their sum over the running trials of an arm
-        self._rivals: dict[tuple[object, ...], dict[str, Row]] = {}  # by what they are compared at: the latest, by trial
+        self._rivals: dict[tuple[object, ...], dict[str, Row]] = {}  # by rung or stage, see below: the latest, by trial
         self._behind: dict[str, str] = {}
         trials = run.of_kind("trial")
         ended = {line["candidate"] for line in run.of_kind("end")}
@@ -216,8 +216,10 @@ class Ledger:
 
 
 def _at_rung(candidate: Candidate, epoch: int) -> tuple[object, ...]:
+    """Where trials of one arm and backbone are compared."""
     return candidate.arm, "rung", epoch, candidate.backbone
 
 
 def _at_stage(snapshot: Snapshot) -> tuple[object, ...]:
+    """Where all trials of an arm are compared."""
     return snapshot.arm, "stage", snapshot.stage

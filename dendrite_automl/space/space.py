@@ -78,7 +78,7 @@ class SearchSpace:
         task: the task it was made for; other tasks of the same rank work too.
         input_shape: the shape it was made for, without the batch.
         source: where the design comes from.
-        anchors: hand-built points that a search tries first.
+        anchors: hand-built points that a search tries, taking turns with its sampler.
         text: the file as read, kept with every run.
     """
 
