@@ -26,6 +26,7 @@ from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Ending, Snapshot
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
+from dendrite_automl.train.heap import keep_freed_memory
 from dendrite_automl.trial import Rung, resume_position, run_trial
 
 News = Rung | tuple[Snapshot, list[nn.Module]]
@@ -53,6 +54,7 @@ class TrialTrainable(tune.Trainable):
         `int8`: measure the int8 files as well. `accelerator`: `cuda` to train on the GPU that Ray has given this actor.
         """
         torch.set_num_threads(1)
+        keep_freed_memory()
         if accelerator != "cpu":
             torch.backends.cudnn.allow_tf32 = False  # accuracies are those of float32, as in the exported file
         if train is None or val is None:

@@ -486,3 +486,17 @@ def test_examples_lie_side_by_side_replicate_after_replicate(shape, count) -> No
     xs = torch.randn(count * BATCH, *shape)
     expected = torch.cat(list(xs.chunk(count)), 1)
     assert torch.equal(side_by_side(xs, count), expected)
+
+
+def test_only_a_relu_that_alone_reads_the_layer_before_works_in_place_and_the_network_keeps_its_own() -> None:
+    class Keeps(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self[0](x)
+            return y + self[1](y)
+
+    inner = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.Tanh(), nn.ReLU(), nn.BatchNorm2d(2), nn.ReLU())
+    model = nn.Sequential(inner, Keeps(nn.BatchNorm2d(2), nn.ReLU()), nn.Flatten(), nn.Linear(18, 3))
+    stacked = stack([model, copy.deepcopy(model)])
+    assert [layer.inplace for layer in stacked.modules() if isinstance(layer, nn.ReLU)] == [True, False, True, False]
+    assert not any(layer.inplace for layer in model.modules() if isinstance(layer, nn.ReLU))
+    assert agrees(stacked, [model, model], torch.randn(2, 2, 3, 3))
