@@ -19,6 +19,7 @@ from dendrite_automl.backbones import build_backbone
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict, validate
+from dendrite_automl.train.heap import keep_freed_memory
 
 PLAIN, TEACHER, LONG, FINISH = "plain", "teacher", "long", "distill"
 FINISH_TIMES, TEACHER_EPOCHS, TEACHERS = 4, 2, 4  # times the epochs; times the epochs; networks in the ensemble
@@ -68,6 +69,7 @@ class Unit:
 def run_unit(unit: Unit, folders: Folders, effort: Effort) -> dict[str, Any] | None:
     """Do one piece of work, in a process of its own; the line for the results file, None for a teacher."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     task = load(unit.task, folders)
     data = Data.from_splits(task.train, task.val, len(task.classes))
     family, file = find_family(unit.task, unit.family), folders.cache / "teachers" / unit.teacher_file

@@ -29,6 +29,7 @@ from dendrite_automl.plan.parse import Effort
 from dendrite_automl.plan.resolve import fit_epochs, suit_augmentation
 from dendrite_automl.space import SIZE, Point, SearchSpace, load_space
 from dendrite_automl.train.fit import Data
+from dendrite_automl.train.heap import keep_freed_memory
 from dendrite_automl.trial import run_trial
 
 SETS = {
@@ -163,6 +164,7 @@ def _train(training: Work, folders: Folders, deadline: float) -> dict[str, Any] 
     if time.monotonic() > deadline:
         return None
     torch.set_num_threads(1)
+    keep_freed_memory()
     start = time.process_time()
     line = training.line(folders)
     versions = {"version": dendrite_automl.__version__, "torch": torch.__version__, "date": date.today().isoformat()}

@@ -13,7 +13,7 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> None:
     """Have glibc keep what this process frees; with another C library, nothing happens.
 
-    Otherwise the activations of each training step go back to the system and come again page by page, which takes a good part
+    Otherwise many activations of a training step go back to the system and come again page by page, which takes up to a tenth
     of the time of networks with 2-D convolutions (benchmarks/train_step.py).
     """
     try:

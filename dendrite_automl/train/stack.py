@@ -25,7 +25,6 @@ from dendrite_automl.backbones.modules import AsImage
 from dendrite_automl.dendrites import DendriticLayer, Tied
 from dendrite_automl.dendrites.soma import Term
 from dendrite_automl.errors import RequestError
-from dendrite_automl.train.banded import Geometry, banded
 
 # A banded matrix spends T products where a kernel needs K; up to this many steps it is still faster.
 _LONGEST_BANDED = 128
@@ -183,9 +182,9 @@ def _stacked(models: list[Any]) -> Any:
 
 
 def _relu_in_place_(layers: nn.Sequential) -> None:
-    """After a norm or convolution, whose output nothing else reads: up to a third less memory for the caches to hold."""
+    """After a 2-D norm or convolution, whose output nothing else reads: up to a third less memory for the caches to hold."""
     for before, after in itertools.pairwise(layers):
-        if isinstance(before, (*_NORMS, nn.Conv2d)) and isinstance(after, nn.ReLU):
+        if isinstance(before, nn.BatchNorm2d | nn.Conv2d) and isinstance(after, nn.ReLU):
             after.inplace = True
 
 
@@ -252,8 +251,7 @@ class StackedConv1d(nn.Module):
         if self.groups == self.in_channels == self.out_channels > self.replicates and x.shape[2] <= _LONGEST_BANDED:
             rows = x.transpose(0, 1)  # [R * C, B, T]
             bias = None if self.bias is None else self.bias.view(-1, 1, 1)
-            geometry = Geometry(x.shape[2], self.stride[0], int(self.padding[0]), self.dilation[0])
-            return _product(rows, banded(self.weight.flatten(1), geometry), bias).transpose(0, 1)
+            return _product(rows, self._bands(x.shape[2]), bias).transpose(0, 1)
         if self.groups == self.replicates and (self.kernel_size == (1,) or not x.requires_grad):
             return self._as_product(x)
         return F.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -273,6 +271,18 @@ class StackedConv1d(nn.Module):
         bias = None if self.bias is None else self.bias.view(r, -1, 1)
         y = _product(self.weight.view(r, self.out_channels // r, -1), patches, bias)
         return y.view(-1, batch, steps).transpose(0, 1)
+
+    def _bands(self, steps: int) -> Tensor:
+        """[R * C, T, T']: y[o] = sum_t x[t] * w[t - o * stride + padding], the kernel with its dilation."""
+        kernel = self.weight.flatten(1)  # [R * C, K]
+        if self.dilation[0] > 1:
+            spread = kernel.new_zeros(len(kernel), self.dilation[0] * (kernel.shape[1] - 1) + 1)
+            spread[:, :: self.dilation[0]] = kernel
+            kernel = spread
+        padding, reach = int(self.padding[0]), kernel.shape[1]
+        outputs = steps + 2 * padding - reach + 1
+        padded = F.pad(kernel, (outputs - 1 - padding, steps - reach + padding))
+        return padded.unfold(1, outputs, 1).flip(2)[..., :: self.stride[0]]
 
 
 class StackedAsImage(nn.Module):

@@ -22,9 +22,10 @@ LINES = (
     "search_efficiency",
     "shrink_or_scratch",
     "streams",
+    "tinytnas",
     "validation_folds",
 )
-WHOLE = ("calibration", "chaos", "dendrite_speed", "export_speed", "ranking", "scale", "throughput")
+WHOLE = ("calibration", "chaos", "dendrite_speed", "export_speed", "ranking", "scale", "throughput", "train_step")
 REPORTS = {"anchors": "anchors_report"}  # modules of tables that have one of their own
 
 
