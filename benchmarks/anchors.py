@@ -219,8 +219,7 @@ def search_front(name: str, task: Task, search: Search, seed: int, settings: Set
         print(f"{name}: no time for the search within {search.budget}", flush=True)
         return
     limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
-    folder = f"{settings.results.stem}-{name}-{search.budget}-{RECIPES[name].optimizer}" + (f"-{seed}" if seed else "")
-    out = settings.folders.cache / "searches" / folder
+    out = search_folder(name, search, seed, settings.folders.cache, settings.results)
     trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
     over = threading.Event()
     try:
@@ -248,6 +247,12 @@ def search_front(name: str, task: Task, search: Search, seed: int, settings: Set
         return
     for line in search_lines(name, task, search, run, epochs=epochs, limit=limit):
         add_line({**line, "seed": seed}, settings.results)
+
+
+def search_folder(name: str, search: Search, seed: int, cache: Path, results: Path = RESULTS) -> Path:
+    """Where the run folder of a search is."""
+    folder = f"{results.stem}-{name}-{search.budget}-{RECIPES[name].optimizer}"
+    return cache / "searches" / (f"{folder}-{seed}" if seed else folder)
 
 
 @contextmanager

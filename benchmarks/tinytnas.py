@@ -1,9 +1,9 @@
 """TinyTNAS's networks on the data of our ten-minute search, trained and reported as there and as here.
 
-TinyTNAS (Saha et al. 2024, arXiv 2408.16535) reports 93.4 % on UCI-HAR with 53k MACs. Its published script trains the network
-that it found with the test split as validation data, and reports the best epoch. Its networks have two numbers: the channels of
-the first layer, and how many cells follow. For each number of cells, the widest network within those MACs is trained on `hapt`
-with four seeds, in three ways:
+TinyTNAS (Saha et al. 2024, arXiv 2408.16535) reports 93.4 % on UCI-HAR with 53k MACs. Its published script (`search.py` of
+BidyutSaha/TinyTNAS on GitHub, as its README explains it) trains the network that it found with the test split as validation
+data, and reports the best epoch. Its networks have two numbers: the channels of the first layer, and how many cells follow. For
+each number of cells, the widest network within those MACs is trained on `hapt` with four seeds, in three ways:
 
 - `published`: on the people of training and validation, with Adam at 0.001, in batches of 32, without augmentation, for 100
   epochs (the script: 500). Reported is the best epoch on the test people, and the last one.
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from anchor_families import EPOCHS, RECIPES
 from anchor_training import FINISH_TIMES
-from anchors import SEARCHES
+from anchors import SEARCHES, search_folder
 from data_sets import load
 from data_sources import Folders
 from designs import load_lines, parser, train_missing
@@ -129,9 +129,9 @@ class SearchedTraining:
 
 def searched_trainings(cache: Path) -> Iterator[SearchedTraining]:
     """One for each search that the cache holds."""
-    for seed in range(SEARCHES[DATA][1].repeats):
-        name = f"anchors-{DATA}-{SEARCHES[DATA][1].budget}-{RECIPES[DATA].optimizer}"
-        folder = cache / "searches" / (f"{name}-{seed}" if seed else name)
+    search = next(one for one in SEARCHES[DATA] if one.seconds is not None)
+    for seed in range(search.repeats):
+        folder = search_folder(DATA, search, seed, cache)
         if (folder / "run.json").exists():
             best = max(da.load_run(folder).front_rows(), key=lambda row: row["val_accuracy"])
             yield SearchedTraining(seed=seed, snapshot=best["snapshot"], folder=folder)
@@ -197,7 +197,8 @@ def render(lines: Sequence[dict[str, Any]]) -> str:
             parts = [best, published["test"][-1], held["val"], held["test"][-1], ours["val"], ours["test"][-1]]
             size = f"| {cells} | {ours['params']:,} | {ours['macs'] / 1000:.0f}k |"
             out.append(f"{size} {' | '.join(map(percent, parts))} |")
-    for line in sorted((line for line in lines if "search" in line), key=lambda line: int(line["search"])):
+    newest = {line["search"]: line for line in lines if "search" in line}  # a search may have been repeated
+    for _, line in sorted(newest.items()):
         best = [max(each) for each in zip(*line["test"], strict=True)]
         size = f"{line['params']:,} parameters, {line['macs'] / 1000:.0f}k MACs"
         searched.append(f"{percent(best)} % ({size}; last epoch {percent(line['test'][-1])} %)")

@@ -4,7 +4,7 @@ Networks of several backbones, on inputs as large as those of the benchmarks' da
 batches of 64, Muon. Each figure is the median over processes of their own, which take turns: with `keep_freed_memory`, as in a
 search, and without.
 
-    python benchmarks/train_step.py            # 3 minutes, on an idle machine
+    python benchmarks/train_step.py            # 6 minutes, on an idle machine
     python benchmarks/train_step.py --render   # the section of README.md from the results file only
 """
 

@@ -13,8 +13,8 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> None:
     """Have glibc keep what this process frees; with another C library, nothing happens.
 
-    Otherwise many activations of a training step go back to the system and come again page by page, which takes up to a tenth
-    of the time of networks with 2-D convolutions (benchmarks/train_step.py).
+    Otherwise many activations of a training step go back to the system and come again page by page, which takes about a
+    tenth of the time of many networks with 2-D convolutions (benchmarks/train_step.py).
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

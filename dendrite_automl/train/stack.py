@@ -182,7 +182,7 @@ def _stacked(models: list[Any]) -> Any:
 
 
 def _relu_in_place_(layers: nn.Sequential) -> None:
-    """After a 2-D norm or convolution, whose output nothing else reads: up to a third less memory for the caches to hold."""
+    """After a 2-D norm or convolution, whose output nothing else reads: the caches then hold more of the rest."""
     for before, after in itertools.pairwise(layers):
         if isinstance(before, nn.BatchNorm2d | nn.Conv2d) and isinstance(after, nn.ReLU):
             after.inplace = True
