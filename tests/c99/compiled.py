@@ -1,7 +1,9 @@
 """Networks as generated C, compiled with all warnings as errors and with sanitizers, and run on inputs from a file."""
 
+import functools
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from tests.sample_networks import SOMA_KINDS, randomise_scalars_
 from tests.thinned import thinned
 
 STRICT = "-std=c99 -Wall -Wextra -Werror -pedantic"
-SANITISED = f"{STRICT} -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"
+SANITISED = f"{STRICT} -fsanitize=address,undefined -fno-sanitize-recover=all"  # compiles twice as fast without -O
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
 NETWORKS = {
@@ -84,6 +86,17 @@ def write(model: nn.Module, shape: tuple[int, ...], folder: Path) -> tuple[Path,
     export_onnx(model, shape, files[0])
     export_int8(*files, inputs(shape, 30, seed=0))
     return files
+
+
+@functools.cache
+def written(name: str, kind: str | None, placement: str) -> tuple[Path, Path]:
+    """The files of such a network, written once a process."""
+    folder = Path(_FOLDER.name) / f"{name}-{kind}-{placement}"
+    folder.mkdir()
+    return write(*build(name, kind, placement), folder)
+
+
+_FOLDER = tempfile.TemporaryDirectory()
 
 
 def inputs(shape: tuple[int, ...], count: int, *, seed: int = 1) -> np.ndarray:

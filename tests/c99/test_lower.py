@@ -14,7 +14,7 @@ from dendrite_automl.c99.lower import lower
 from dendrite_automl.c99.program import Layer, Map, Program, Sum, Times, inputs_of
 from dendrite_automl.errors import Unsupported
 from dendrite_automl.export.onnx.write import export_onnx, run_onnx
-from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write
+from tests.c99.compiled import add_node, build, compile_program, inputs, needs_compiler, run, write, written
 from tests.sample_networks import SOMA_KINDS
 from tests.thinned import thinned
 
@@ -131,9 +131,9 @@ def test_what_is_no_dendritic_layer_is_computed_operator_by_operator(tmp_path) -
         lambda name, kind: kind,
     ),
 )
-def test_no_two_living_tensors_share_a_place(name, kind, tmp_path) -> None:
+def test_no_two_living_tensors_share_a_place(name, kind) -> None:
     """An account of its own: who wrote each number of the arena last."""
-    _check_places(lower(write(*build(name, kind, "all"), tmp_path)[0]))
+    _check_places(lower(written(name, kind, "all")[0]))
 
 
 def _check_places(program: Program) -> None:

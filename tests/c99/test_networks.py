@@ -19,12 +19,12 @@ from tests.c99.compiled import (
     CASES,
     NETWORKS,
     STRICT,
-    build,
     compile_program,
     inputs,
     needs_compiler,
     run,
     write,
+    written,
 )
 from tests.thinned import thinned
 
@@ -34,9 +34,8 @@ TILES = ["-Os -DTILE=4", "-O2 -DTILE=4", "-O2 -DTILE=4 -DNN_DSP", "-O2 -DTILE=8"
 @needs_compiler
 @pytest.mark.parametrize(("name", "kind", "placement"), CASES)
 def test_c_computes_what_the_files_do(name, kind, placement, tmp_path) -> None:
-    model, shape = build(name, kind, placement)
-    float_path, int8_path = write(model, shape, tmp_path)
-    x = inputs(shape, 1_000)
+    float_path, int8_path = written(name, kind, placement)
+    x = inputs(NETWORKS[name][0], 1_000)
     expected = run_onnx(float_path, x)
     got = run(compile_program(lower(float_path), tmp_path / "float"), x, 6)
     assert np.abs(got - expected).max() <= 1e-4
@@ -63,9 +62,8 @@ def _check_against_onnx(reference, logits, program, *, dendritic: bool) -> None:
 )
 def test_all_tiles_give_the_same(name, how, tmp_path) -> None:
     """What boards, with DSP instructions or small code, SSE2 and AVX compute; on any machine but for the last."""
-    model, shape = build(name, "gradient", "all")
-    float_path, int8_path = write(model, shape, tmp_path)
-    x, program = inputs(shape, 50), lower(int8_path)
+    float_path, int8_path = written(name, "gradient", "all")
+    x, program = inputs(NETWORKS[name][0], 50), lower(int8_path)
     flags = f"{STRICT} {how} -fsanitize=address,undefined -fno-sanitize-recover=all"
     got = run(compile_program(lower(float_path), tmp_path / "float", flags), x, 6)
     np.testing.assert_allclose(got, run_onnx(float_path, x), atol=1e-4)
@@ -74,9 +72,8 @@ def test_all_tiles_give_the_same(name, how, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind", "placement"), CASES)
-def test_arena_is_as_large_as_planned(name, kind, placement, tmp_path) -> None:
-    model, shape = build(name, kind, placement)
-    files = write(model, shape, tmp_path)
+def test_arena_is_as_large_as_planned(name, kind, placement) -> None:
+    files = written(name, kind, placement)
     footprint = measure_footprint(*files)
     planned = footprint.peak_ram_bytes, footprint.peak_ram_bytes_int8
     for file, size, reported in zip(files, (4, 1), planned, strict=True):
@@ -89,13 +86,9 @@ def test_arena_is_as_large_as_planned(name, kind, placement, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_dendrites_need_no_more_memory_than_the_plain_network(name, tmp_path) -> None:
-    arenas = []
-    for kind in (None, "gradient"):
-        folder = tmp_path / str(kind)
-        folder.mkdir()
-        arenas.append(plan_arena(lower(write(*build(name, kind, "all"), folder)[0])).size)
-    assert arenas[0] == arenas[1]
+def test_dendrites_need_no_more_memory_than_the_plain_network(name) -> None:
+    plain, dendritic = (plan_arena(lower(written(name, *how)[0])) for how in ((None, "head"), ("gradient", "all")))
+    assert plain.size == dendritic.size
 
 
 @needs_compiler
@@ -121,21 +114,18 @@ def test_tied_dendrites_without_a_norm(kind, zeros, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["conv2d", "dscnn"])
-def test_weights_that_are_used_twice_are_written_once(name, tmp_path) -> None:
+def test_weights_that_are_used_twice_are_written_once(name) -> None:
     sizes = []
-    for kind in (None, "shared"):
-        folder = tmp_path / str(kind)
-        folder.mkdir()
-        source = make_source(lower(write(*build(name, kind, "convs"), folder)[0]), name="net", title="", labels=[])
+    for how in ((None, "head"), ("shared", "convs")):
+        source = make_source(lower(written(name, *how)[0]), name="net", title="", labels=[])
         sizes.append(source.code.count("_weight["))
         assert "_set_0_weight" not in source.code
     assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize(("kind", "ranks", "partial"), [("gradient", 0, False), ("low_rank", 1, False), ("subset", 0, True)])
-def test_sets_of_dendrites_are_found_again(kind, ranks, partial, tmp_path) -> None:
-    model, shape = build("sepconv1d", kind, "all" if kind != "subset" else "convs")
-    for file in write(model, shape, tmp_path):
+def test_sets_of_dendrites_are_found_again(kind, ranks, partial) -> None:
+    for file in written("sepconv1d", kind, "all" if kind != "subset" else "convs"):
         layers = [step for step in lower(file).steps if isinstance(step, Layer)]
         sets = [each for layer in layers for each in layer.sets]
         assert {len(layer.sets) for layer in layers} <= {0, 2}

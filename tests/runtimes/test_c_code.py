@@ -29,7 +29,7 @@ from dendrite_automl.runtimes.verify import verify_artifact
 from dendrite_automl.tasks import load_task
 from dendrite_automl.train.fit import Data
 from dendrite_automl.trial import run_trial
-from tests.c99.compiled import CASES, NETWORKS, build, write
+from tests.c99.compiled import CASES, NETWORKS, build, write, written
 
 LABELS = ("a", "b", "c", "d", "e", "ü")
 C = make_runtime("c", LABELS)
@@ -38,10 +38,10 @@ MAY_SHARE = ("reuse", "gate", "low_rank", "fan_out")
 
 
 @pytest.mark.parametrize(("name", "kind", "placement"), CASES)
-def test_figures_before_training_are_those_of_the_generated_code(name, kind, placement, tmp_path) -> None:
+def test_figures_before_training_are_those_of_the_generated_code(name, kind, placement) -> None:
     model, shape = build(name, kind, placement)
     found = C.need_of_network(folded_copy(model), shape)
-    files = write(model, shape, tmp_path)
+    files = written(name, kind, placement)
     source = make_source(lower(files[1]), name="net", title="", labels=LABELS)
     assert f"#define NET_ARENA_BYTES {found.arena_bytes}\n" in source.header
     assert found.stack_bytes == estimate_stack(source)

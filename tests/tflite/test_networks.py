@@ -6,7 +6,7 @@ import pytest
 from dendrite_automl.c99.program import known
 from dendrite_automl.export.onnx.write import run_onnx
 from dendrite_automl.tflite.check import to_steps
-from tests.c99.compiled import CASES, GROWN, build, inputs, write
+from tests.c99.compiled import CASES, GROWN, NETWORKS, inputs, written
 from tests.tflite.interpreters import Case, make_case, needs_micro
 
 
@@ -20,10 +20,9 @@ def check(case: Case, outputs: np.ndarray, *, in_a_row: bool) -> None:
 
 @needs_micro
 @pytest.mark.parametrize(("name", "kind", "placement"), CASES)
-def test_interpreters_compute_what_the_c_code_does(name, kind, placement, tmp_path) -> None:
-    model, shape = build(name, kind, placement)
-    float_path, int8_path = write(model, shape, tmp_path)
-    x = inputs(shape, 1_000)
+def test_interpreters_compute_what_the_c_code_does(name, kind, placement) -> None:
+    float_path, int8_path = written(name, kind, placement)
+    x = inputs(NETWORKS[name][0], 1_000)
     case, in_a_row = make_case(int8_path, x), (name, kind, placement) in GROWN
     outputs = case.micro()
     check(case, outputs, in_a_row=in_a_row)
