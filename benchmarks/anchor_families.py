@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -155,13 +156,14 @@ def find_family(task: str, name: str) -> Family:
 
 def largest_within(family: Family, size: int, data: Data) -> Knobs | None:
     """Knobs of the family's widest network of at most `size` parameters; None if none is that small or can be built."""
-
-    def params(width: float) -> int:
-        model = build_backbone(family.backbone, data.input_shape, data.classes, family.knobs(width))
-        return measure_cost(model, data.input_shape).params
-
+    params = functools.partial(_params, family, data.input_shape, data.classes)
     try:
         fitting = bisect.bisect_right(family.widths, size, key=params)  # a wider network has more parameters
     except AutoMLError:
         return None
     return family.knobs(family.widths[fitting - 1]) if fitting else None
+
+
+@functools.cache
+def _params(family: Family, shape: tuple[int, ...], classes: int, width: float) -> int:
+    return measure_cost(build_backbone(family.backbone, shape, classes, family.knobs(width)), shape).params
