@@ -22,7 +22,7 @@ from tests.sample_networks import SOMA_KINDS, randomise_scalars_
 from tests.thinned import thinned
 
 STRICT = "-std=c99 -Wall -Wextra -Werror -pedantic"
-SANITISED = f"{STRICT} -fsanitize=address,undefined -fno-sanitize-recover=all"  # compiles twice as fast without -O
+SANITISED = f"{STRICT} -Og -fsanitize=address,undefined -fno-sanitize-recover=all"  # warns of variables not set, as -O1 does
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
 
 NETWORKS = {

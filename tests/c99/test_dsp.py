@@ -111,7 +111,7 @@ def make_case(seed: int) -> tuple[Program, np.ndarray, np.ndarray]:
 def test_chains_of_layers_give_the_same_in_c(seed, tmp_path) -> None:
     program, x, expected = make_case(seed)
     assert len(np.unique(expected)) > 3
-    flags = f"{STRICT} -DTILE=4 -DNN_DSP -fsanitize=address,undefined -fno-sanitize-recover=all"
+    flags = f"{STRICT} -Og -DTILE=4 -DNN_DSP -fsanitize=address,undefined -fno-sanitize-recover=all"
     np.testing.assert_array_equal(run(compile_program(program, tmp_path / "c", flags), x, 5), expected)
 
 
@@ -147,5 +147,5 @@ def test_dendrites_give_the_same(name, kind, placement, cycles, tmp_path) -> Non
     model, shape = build(name, kind, placement, cycles=cycles)
     program = lower(write(model, shape, tmp_path)[1])
     x = quantise_input(inputs(shape, 40), known(program.source.quant))
-    flags = f"{STRICT} -DTILE=4 -DNN_DSP -fsanitize=address,undefined -fno-sanitize-recover=all"
+    flags = f"{STRICT} -Og -DTILE=4 -DNN_DSP -fsanitize=address,undefined -fno-sanitize-recover=all"
     np.testing.assert_array_equal(run(compile_program(program, tmp_path / "c", flags), x, 6), run_program(program, x))

@@ -30,7 +30,7 @@ def artifact(original: Path, tmp_path: Path) -> Path:  # noqa: F811
     return Path(shutil.copytree(original, tmp_path / "artifact"))
 
 
-def make_check(folder: Path, flags: str = f"{STRICT} -fsanitize=address,undefined") -> str:
+def make_check(folder: Path, flags: str = f"{STRICT} -Og -fsanitize=address,undefined") -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # the tests may run under make
     command = ["make", "check", f"CFLAGS={flags}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=env)
@@ -219,7 +219,7 @@ int main(void) {
 """
     for name, text in (("features.h", header), ("features.c", code), ("main.c", program)):
         (tmp_path / name).write_text(text)
-    flags = f"{STRICT} -fsanitize=address,undefined features.c main.c -lm -o run"
+    flags = f"{STRICT} -Og -fsanitize=address,undefined features.c main.c -lm -o run"
     subprocess.run(["gcc", *flags.split()], cwd=tmp_path, check=True)
     done = subprocess.run([tmp_path / "run"], input=pcm.tobytes(), capture_output=True, check=True)
     got, expected = np.frombuffer(done.stdout, np.float32), front.compute(pcm).reshape(-1)
