@@ -4,8 +4,9 @@ For each task, hand-built families (in their published form, see anchor_families
 closest to each size from below, with the training recipe of the spaces' anchors. As a search finishes only its front, the three
 best families of each size are then finished as its networks are: four times the epochs, without a teacher, and once more
 distilled from four networks of the same family and about six times the size. The search gets at most as many epochs, each seed
-counted, as all of these had together, and tries no share of its budget below the smallest size. Both sides choose their network
-by validation accuracy; what is shown is its mean test accuracy over seeds.
+counted, as all of these had together, less those of earlier searches of the task for other sizes, and tries no share of its
+budget below the smallest size. Both sides choose their network by validation accuracy; what is shown is its mean test accuracy
+over seeds.
 
     python benchmarks/anchors.py --cache DIR --spoken ZIP                       # every task; data: see data_sets.py
     python benchmarks/anchors.py --cache DIR --tasks hapt --minutes 30          # a slice; call it again to go on
@@ -38,7 +39,7 @@ import numpy as np
 import torch
 from anchor_families import EPOCHS, FAMILIES, RECIPES, SIZES
 from anchor_training import Effort, Unit, finish_units, plain_units, run_unit
-from anchors_report import epochs_by_hand, optimizer_of, render, rivals
+from anchors_report import epochs_by_hand, epochs_of_searches, optimizer_of, render, rivals
 from data_sets import add_folder_flags, load, read_folders
 from data_sources import Folders
 from section import replace_section
@@ -218,7 +219,7 @@ def search_front(name: str, task: Task, search: Search, seed: int, settings: Set
     if settings.seconds_left() <= 2 * (search.seconds or 0):
         print(f"{name}: no time for the search within {search.budget}", flush=True)
         return
-    limit, epochs = epochs_by_hand(lines), settings.effort.of(name)
+    limit, epochs = epochs_by_hand(lines) - epochs_of_searches(lines), settings.effort.of(name)
     out = search_folder(name, search, seed, settings.folders.cache, settings.results)
     trials = max(1, min(settings.trials, int(_SEARCH_SHARE * limit / (REPLICATES * epochs))))
     over = threading.Event()
