@@ -103,6 +103,11 @@ class Candidate:
         return self._id
 
     @property
+    def form(self) -> tuple[str, str]:
+        """Its backbone and how that ends, in `pool` or `flatten`, if it can choose: forms learn at different paces."""
+        return self.backbone, str(dict(self.network).get("head", ""))
+
+    @property
     def epochs(self) -> int:
         """Epochs of the whole schedule."""
         return sum(stage.epochs for stage in self.stages)

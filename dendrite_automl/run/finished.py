@@ -56,7 +56,7 @@ class FinishOrder:
     Attributes:
         first: the recommended members of the confirmed front.
         others: all other members that are to be reported, by accuracy.
-        rivals: networks of other backbones that may pass them; see `find_rivals`.
+        rivals: networks of other forms that may pass them; see `find_rivals`.
     """
 
     first: list[Snapshot]

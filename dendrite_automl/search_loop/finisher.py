@@ -153,7 +153,7 @@ def _describe(order: FinishOrder, begun: set[str]) -> str:
     if not any(missing):  # all of them were trained in another way
         missing = [len(members), len(rivals)]
     counts = [f"{missing[0]} of {len(members)} front members"] if missing[0] else []
-    counts += [f"{missing[1]} of other backbones that come close"] if missing[1] else []
+    counts += [f"{missing[1]} of other backbones or heads that come close"] if missing[1] else []
     return f"finishing {' and '.join(counts)}: {FINISH_TIMES} x the epochs"
 
 

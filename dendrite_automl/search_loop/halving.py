@@ -47,9 +47,9 @@ def is_among_best(
 
 
 class FrontHalving(FIFOScheduler):
-    """First come, first served; the better half continues: of an arm after each stage, of those with one backbone at each rung.
+    """First come, first served; the better half continues: of an arm after each stage, of those with one form at each rung.
 
-    Backbones learn at different paces: at a ninth or a third of the training, the one that ends ahead may be behind.
+    Forms (backbone and head) learn at different paces: what ends ahead may be behind at a ninth or a third of the training.
 
     Args:
         relay: records each result before it is judged: Ray does not pass a searcher the result that stops a trial.

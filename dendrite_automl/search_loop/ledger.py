@@ -179,7 +179,7 @@ class Ledger:
         return list(self._rungs.get(candidate.id, {}).values())
 
     def others_at_rung(self, candidate: Candidate, epoch: int) -> list[Row]:
-        """What the latest other trials of the arm with the same backbone had at a rung."""
+        """What the latest other trials of the arm with the same form had at a rung."""
         return self._others(_at_rung(candidate, epoch), candidate.id)
 
     def others_at_stage(self, snapshot: Snapshot) -> list[Row]:
@@ -216,8 +216,8 @@ class Ledger:
 
 
 def _at_rung(candidate: Candidate, epoch: int) -> tuple[object, ...]:
-    """Where trials of one arm and backbone are compared."""
-    return candidate.arm, "rung", epoch, candidate.backbone
+    """Where trials of one arm and form are compared."""
+    return candidate.arm, "rung", epoch, candidate.form
 
 
 def _at_stage(snapshot: Snapshot) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Rivals: which networks of other backbones are finished although they are not on the front."""
+"""Rivals: which networks of other forms are finished although they are not on the front."""
 
 import dataclasses
 from pathlib import Path
@@ -22,13 +22,14 @@ class Network(NamedTuple):
     backbone: str
     params: int
     accuracy: float
+    head: str = "pool"
 
 
 def make(folder: Path, *networks: Network) -> Run:
     run = create_run(folder / "run", make_info())
-    for name, backbone, params, accuracy in networks:
+    for name, backbone, params, accuracy, head in networks:
         snapshot = make_snapshot(candidate=name * 10, params=params, accuracies=[accuracy])
-        design = dataclasses.replace(make_design(arm=snapshot.arm), backbone=backbone)
+        design = dataclasses.replace(make_design(arm=snapshot.arm), backbone=backbone, network=(("head", head),))
         Journal(run).append({"record": "trial", "candidate": snapshot.candidate, "value": design.to_json()})
         Journal(run).append({"record": "snapshot", "value": snapshot.to_json()})
     return run
@@ -47,10 +48,12 @@ def test_a_rival_has_at_most_a_quarter_more_errors_than_the_member_it_has_to_pas
     assert rivals(run) == expected
 
 
-@pytest.mark.parametrize("backbone", ["conv2d", "dscnn"])
-def test_networks_of_the_same_backbone_are_no_rivals(tmp_path: Path, backbone: str) -> None:
-    run = make(tmp_path, Network("m", "conv2d", 900, 0.9), Network("r", backbone, 1000, 0.89))
-    assert rivals(run) == ("" if backbone == "conv2d" else "r")
+@pytest.mark.parametrize(
+    ("backbone", "head", "expected"), [("conv2d", "pool", ""), ("conv2d", "flatten", "r"), ("dscnn", "pool", "r")]
+)
+def test_networks_of_the_same_backbone_and_head_are_no_rivals(tmp_path: Path, backbone: str, head: str, expected: str) -> None:
+    run = make(tmp_path, Network("m", "conv2d", 900, 0.9), Network("r", backbone, 1000, 0.89, head))
+    assert rivals(run) == expected
 
 
 def test_a_rival_may_cost_less_than_some_members_and_is_compared_with_those_that_cost_no_more(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_auto_trains_the_recommended_in_both_ways_and_the_others_in_the_better_o
 
 
 @pytest.mark.parametrize("has_time", [True, False])
-def test_rivals_of_other_backbones_come_last_and_are_counted(search: Search, has_time: bool) -> None:
+def test_rivals_of_other_forms_come_last_and_are_counted(search: Search, has_time: bool) -> None:
     [best] = search.add("fit", ([0], 300, 0.9))
     [rival] = search.add("fit", ([0], 400, 0.89), backbone="dscnn")
     needed = estimate_finish(search.run, GOAL, "auto", 2)
@@ -207,11 +207,11 @@ def test_rivals_of_other_backbones_come_last_and_are_counted(search: Search, has
     order = train_as(finisher, search.run, {FINISHED_ALONE: 0.95, FINISHED: 0.96})
     wanted = [(best.candidate, False), (best.candidate, True), (rival.candidate, has_time)]
     assert order == wanted
-    assert said[0] == "finishing 1 of 1 front members and 1 of other backbones that come close: 4 x the epochs"
+    assert said[0] == "finishing 1 of 1 front members and 1 of other backbones or heads that come close: 4 x the epochs"
     assert finish_progress(search.run) == (2, 2)
     [closer] = search.add("fit", ([0], 1100, 0.895), backbone="dscnn")  # of a run that was extended
     make_finisher(search.run, way="long", say=said.append).suggest("t")
-    assert said[-1] == "finishing 1 of other backbones that come close: 4 x the epochs"
+    assert said[-1] == "finishing 1 of other backbones or heads that come close: 4 x the epochs"
     assert search.run.confirmations[-1]["members"] == [best.id, closer.id]
 
 

@@ -509,7 +509,7 @@ def test_arms_do_not_compete_at_rungs(run) -> None:
         assert kept, candidate_of(config).arm
 
 
-def test_backbones_do_not_compete_at_rungs(run) -> None:
+def test_forms_do_not_compete_at_rungs(run) -> None:
     space = make_space(**ONE_SIZE, stages="fit")
     searcher = make_searcher(run, space=space, arms=("baseline",), scheduler="halving")
     (config, _), *_ = [reach_rung(searcher, f"t{i}", 0.9) for i in range(3)]
@@ -517,6 +517,7 @@ def test_backbones_do_not_compete_at_rungs(run) -> None:
     for ledger in (searcher.ledger, resumed.ledger):
         assert len(ledger.others_at_rung(candidate_of(config), 2)) == 2
         assert ledger.others_at_rung(replace(candidate_of(config), backbone="conv2d"), 2) == []
+        assert ledger.others_at_rung(replace(candidate_of(config), network=(("head", "flatten"),)), 2) == []
 
 
 def test_a_stopped_trial_stays_so_on_resume(run, monkeypatch) -> None:
