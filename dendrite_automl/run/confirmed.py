@@ -69,7 +69,7 @@ def choose_first(run: Run, goal: Goal, *, epochs: int) -> list[Snapshot]:
 
 
 def choose_next(run: Run, goal: Goal, *, after: int) -> list[Snapshot]:
-    """Those trained in round `after` whose place in their arm is still open after it: neither clearly out nor clearly in.
+    """Those trained in round `after` on which a place in their arm's front still depends: their own, or one that they may take.
 
     Later rounds do not matter, so a resumed confirmation chooses as if it had never stopped.
     """
@@ -80,17 +80,22 @@ def choose_next(run: Run, goal: Goal, *, after: int) -> list[Snapshot]:
 
 
 def _open(rows: Sequence[Row], goal: Goal, sd: float) -> list[Row]:
-    """Rows that none of the others that cost no more is clearly ahead of, and that are close in accuracy to one of those."""
-    name, found = accuracy_name(goal.objectives), []
-    for row in rows:
-        rivals = [other for other in rows if row is not other and costs_no_more(other, row, goal.objectives)]
-        leads = [row[name] - other[name] for other in rivals]
-        close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for other in rivals]
-        if any(abs(lead) <= error for lead, error in zip(leads, close, strict=True)) and all(
-            lead >= -error for lead, error in zip(leads, close, strict=True)
-        ):
-            found.append(row)
-    return found
+    """Rows close in accuracy to another one, of which one costs no more, so that it may dominate: both of them are open.
+
+    Those that are clearly behind one that costs no more are left out.
+    """
+    name = accuracy_name(goal.objectives)
+    pairs = [(row, other) for row in rows for other in rows if row is not other and costs_no_more(other, row, goal.objectives)]
+    leads = [(other[name] - row[name], row["snapshot"], other["snapshot"]) for row, other in pairs]
+    close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for row, other in pairs]
+    out = {name for (lead, name, _), error in zip(leads, close, strict=True) if lead > error}
+    found = {
+        name
+        for (lead, *names), error in zip(leads, close, strict=True)
+        if abs(lead) <= error and not out.intersection(names)
+        for name in names
+    }
+    return [row for row in rows if row["snapshot"] in found]
 
 
 def _by_arm(rows: Sequence[Row]) -> list[list[Row]]:
