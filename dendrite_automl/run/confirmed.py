@@ -7,6 +7,7 @@ fresh ones are reported.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -84,17 +85,16 @@ def _open(rows: Sequence[Row], goal: Goal, sd: float) -> list[Row]:
 
     Those that are clearly behind one that costs no more are left out.
     """
-    name = accuracy_name(goal.objectives)
-    pairs = [(row, other) for row in rows for other in rows if row is not other and costs_no_more(other, row, goal.objectives)]
-    leads = [(other[name] - row[name], row["snapshot"], other["snapshot"]) for row, other in pairs]
-    close = [_CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"]) for row, other in pairs]
-    out = {name for (lead, name, _), error in zip(leads, close, strict=True) if lead > error}
-    found = {
-        name
-        for (lead, *names), error in zip(leads, close, strict=True)
-        if abs(lead) <= error and not out.intersection(names)
-        for name in names
-    }
+    name, out, close = accuracy_name(goal.objectives), set[str](), list[set[str]]()
+    for row, other in itertools.permutations(rows, 2):
+        if costs_no_more(other, row, goal.objectives):
+            lead = other[name] - row[name]
+            error = _CLOSE * sd * math.sqrt(1 / row["replicates"] + 1 / other["replicates"])
+            if lead > error:
+                out.add(row["snapshot"])
+            elif lead >= -error:
+                close.append({row["snapshot"], other["snapshot"]})
+    found = set[str]().union(*(pair for pair in close if not pair & out))
     return [row for row in rows if row["snapshot"] in found]
 
 
