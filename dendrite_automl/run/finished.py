@@ -16,7 +16,7 @@ from dendrite_automl.result import Snapshot
 from dendrite_automl.run.confirmed import confirmed_front, known_rows
 from dendrite_automl.run.recommended import recommend
 from dendrite_automl.run.reported import ReportedFront, choose_reported, describe_left_out
-from dendrite_automl.run.rivals import find_rivals
+from dendrite_automl.run.rivals import find_promising, find_rivals
 
 if TYPE_CHECKING:
     from dendrite_automl.run.run import Run
@@ -85,10 +85,28 @@ def finish_order(run: Run, goal: Goal) -> FinishOrder:
     )
 
 
+def finish_next(run: Run, goal: Goal) -> list[Snapshot]:
+    """What is finished after all in `finish_order`: what such networks have put on the front before, then what is promising.
+
+    With the rivals there are at most as many as members.
+    """
+    order, tried = finish_order(run, goal), over(run)
+    known = {snapshot.id for snapshot in order.all}
+    joined = {row["snapshot"] for row in final_front(run, goal) if row["finished"]} - known
+    left = len(order.first + order.others) - len(order.rivals) - len(tried - known)
+    promising = [one for one in find_promising(run, goal, reported_rows(run, goal)) if one.id not in tried | known]
+    return [one for one in run.snapshots() if one.id in joined] + promising[: max(0, left)]
+
+
 def finish_progress(run: Run) -> tuple[int, int] | None:
     """How many members are over, and how many there are; None if the finish has not begun."""
-    begun = [line["members"] for line in run.confirmations if line["record"] == "finish"]
-    return (len(over(run) & set(begun[-1])), len(begun[-1])) if begun else None
+    begun = begun_with(run)
+    return (len(over(run) & set(begun)), len(begun)) if begun else None
+
+
+def begun_with(run: Run) -> list[str]:
+    """The snapshots that the latest finish has begun with so far; none if it has not begun."""
+    return next((line["members"] for line in reversed(run.confirmations) if line["record"] == "finish"), [])
 
 
 def over(run: Run, training: str | None = None) -> set[str]:

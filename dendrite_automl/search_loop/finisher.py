@@ -14,7 +14,16 @@ from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.front import Goal
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
-from dendrite_automl.run.finished import FINISHED, FINISHED_ALONE, FinishOrder, better_finish, finish_order, over
+from dendrite_automl.run.finished import (
+    FINISHED,
+    FINISHED_ALONE,
+    FinishOrder,
+    begun_with,
+    better_finish,
+    finish_next,
+    finish_order,
+    over,
+)
 from dendrite_automl.search_loop.retraining import Job, Retraining, examples, share, together
 from dendrite_automl.search_loop.teacher import Teacher
 
@@ -55,7 +64,7 @@ class FinishPlan:
 
 
 class Finisher(Retraining):
-    """Trains the members of the confirmed front and their rivals `FINISH_TIMES` as long, with seeds that nothing else had.
+    """Trains the front's members, their rivals and what is promising then `FINISH_TIMES` as long, with seeds of their own.
 
     Snapshots of one candidate that lie on one path share a training. Everything is recorded in the run folder; on resume, what
     is recorded there is not repeated. Of a network that was trained in both ways, the better one is reported.
@@ -70,7 +79,7 @@ class Finisher(Retraining):
         self._teacher: Any = _NOT_ASKED
 
     def _next_jobs(self) -> list[Job] | None:
-        """All trainings that confirmed.jsonl does not hold yet: those that decide how the rest is trained, then the rest."""
+        """Trainings that confirmed.jsonl does not hold yet: what decides how the rest is trained, the rest, the promising."""
         return next(self._queues, None)
 
     def _make_queues(self) -> Iterator[list[Job]]:
@@ -93,6 +102,14 @@ class Finisher(Retraining):
             how = "with" if better == FINISHED else "without"
             self._plan.say(f"the others are finished {how} a teacher")
         yield jobs
+        training, asked = better if way == "auto" else _WAYS[way][0], set[str]()
+        while jobs := self._jobs([one for one in finish_next(self._run, self._plan.goal) if one.id not in asked], training):
+            names = [name for job in jobs for name in job.wanted]
+            asked |= set(names)
+            members = dict.fromkeys([*begun_with(self._run), *names])
+            self._journal.append_confirmation({"record": "finish", "members": list(members)})
+            self._plan.say(f"finishing {len(names)} more that should join the front, going by others of their kind")
+            yield jobs
 
     def _has_time_for_all(self) -> bool:
         needed = estimate_finish(self._run, self._plan.goal, self._plan.way, self._plan.replicates)

@@ -9,7 +9,7 @@ import pytest
 from dendrite_automl.budget import Budget
 from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.run import Journal, Run, create_run
-from dendrite_automl.run.finished import final_front, finish_order
+from dendrite_automl.run.finished import final_front, finish_next, finish_order
 from tests.factories import confirm, finish, make_design, make_info, make_snapshot
 
 GOAL = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
@@ -106,3 +106,49 @@ def test_a_rival_whose_finish_is_worse_than_its_lucky_search_is_not_on_the_front
     finish(run, member, [0.85])
     finish(run, rival, [0.86])
     assert [row["snapshot"] for row in final_front(run, GOAL)] == [member.id]
+
+
+def promising(run: Run, goal: Goal = GOAL) -> str:
+    return "".join(snapshot.candidate[0] for snapshot in finish_next(run, goal))
+
+
+MEMBERS = Network("m", "conv2d", 900, 0.9), Network("n", "conv2d", 300, 0.8)
+RIVAL = Network("r", "dscnn", 400, 0.79)
+
+
+def test_before_anything_is_finished_nothing_is_promising(tmp_path: Path) -> None:
+    run = make(tmp_path, *MEMBERS, RIVAL)
+    assert promising(run) == ""
+
+
+@pytest.mark.parametrize(("gained", "expected"), [(0.9, "s"), (0.88, ""), (0.7, "")])
+def test_what_joins_the_front_by_the_gain_of_its_form_is_promising(tmp_path: Path, gained: float, expected: str) -> None:
+    """The rival's errors fall from 21 % to 10 % or 12 %; 13 % would fall to 6.2 % or 7.4 %, and the member has 7 %."""
+    run = make(tmp_path, *MEMBERS, RIVAL, Network("s", "dscnn", 1500, 0.87), Network("t", "bcresnet", 1500, 0.87))
+    assert rivals(run) == "r"
+    finish(run, run.snapshots()[0], [0.93])
+    finish(run, run.snapshots()[2], [gained])
+    assert promising(run) == expected
+
+
+def test_what_adds_most_to_the_front_comes_first_and_with_the_rivals_there_are_at_most_as_many_as_members(
+    tmp_path: Path,
+) -> None:
+    others = [Network("a", "dscnn", 1900, 0.871), Network("b", "dscnn", 1500, 0.87), Network("c", "dscnn", 500, 0.7)]
+    run = make(tmp_path, *MEMBERS, Network("o", "conv2d", 100, 0.7), RIVAL, *others)
+    assert rivals(run) == "r"
+    *_, rival, _, best, low = run.snapshots()
+    finish(run, rival, [0.85])
+    assert promising(run) == "ba"  # 0.85 / 0.21 of their errors: b is 0.7 points ahead of the member, a 0.1 ahead of b
+    finish(run, best, [0.95])
+    assert promising(run) == "b"  # on the front now, and nothing else adds to it
+    finish(run, low, [0.5])
+    assert promising(run) == "b"
+
+
+def test_a_promising_network_that_was_tried_is_left_alone_unless_it_joined_the_front(tmp_path: Path) -> None:
+    run = make(tmp_path, *MEMBERS, RIVAL, Network("s", "dscnn", 1500, 0.87))
+    finish(run, run.snapshots()[2], [0.9])
+    assert promising(run) == "s"
+    finish(run, run.snapshots()[3], [0.89])
+    assert promising(run) == ""

@@ -121,8 +121,10 @@ def test_a_dendritic_path_goes_through_all_its_stages_and_has_examples_where_cha
     assert search.run.finish_epochs() == 3 * epochs
 
 
-def test_members_come_in_order_of_importance_and_rivals_do_not_come(search: Search) -> None:
-    search.add("fit", ([0], 300, 0.89))  # a rival of the best
+def test_members_come_in_order_of_importance_and_networks_of_the_same_form_that_are_far_behind_do_not_come(
+    search: Search,
+) -> None:
+    search.add("fit", ([0], 300, 0.7))
     [small] = search.add("fit", ([0], 100, 0.6))
     [best] = search.add("fit", ([0], 300, 0.9))
     [other] = search.add("fit", ([0], 290, 0.8))
@@ -213,6 +215,41 @@ def test_rivals_of_other_forms_come_last_and_are_counted(search: Search, has_tim
     make_finisher(search.run, way="long", say=said.append).suggest("t")
     assert said[-1] == "finishing 1 of other backbones or heads that come close: 4 x the epochs"
     assert search.run.confirmations[-1]["members"] == [best.id, closer.id]
+
+
+@pytest.mark.parametrize(("way", "is_taught"), [("long", False), ("distill", True), ("auto", True)])
+@pytest.mark.parametrize("before", [0, 2, 5, 6, 7])
+def test_what_is_promising_comes_last_and_rivals_and_promising_ones_are_as_many_as_members(
+    search: Search, way: str, is_taught: bool, before: int
+) -> None:
+    for i, accuracy in ((1, 0.5), (3, 0.8), (9, 0.9)):
+        search.add("fit", ([0], 100 * i, accuracy))
+    [rival] = search.add("fit", ([0], 400, 0.76), backbone="dscnn")
+    first, second, _ = (search.add("fit", ([0], 1000 + 10 * i, 0.85 - i / 100), backbone="dscnn")[0] for i in range(3))
+    said: list[str] = []
+    accuracies = {FINISHED_ALONE: 0.95, FINISHED: 0.96}
+    begun = train_as(make_finisher(search.run, way=way, say=said.append), search.run, accuracies, at_most=before)
+    run = Run.open(search.run.path)
+    order = begun + train_as(make_finisher(run, way=way, say=said.append), run, accuracies)
+    assert order[-3:] == [(one.candidate, is_taught) for one in (rival, first, second)]
+    assert len(order) == (7 if way == "auto" else 6)
+    assert said.count("finishing 1 more that should join the front, going by others of their kind") == 2
+    assert finish_progress(run) == (6, 6)
+    assert train_as(make_finisher(Run.open(run.path), way=way), run, accuracies) == []
+
+
+def test_promising_networks_for_which_there_is_no_time_end_the_finish(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [search.add("fit", ([0], params, accuracy))[0] for params, accuracy in ((900, 0.9), (300, 0.8))]
+    [rival], [large] = (search.add("fit", ([0], 400 + i, 0.76 + i / 1e4), backbone="dscnn") for i in (0, 700))
+    monkeypatch.setattr(
+        "dendrite_automl.search_loop.finisher.finish_seconds",
+        lambda job, replicates: 100.0 if job.candidate.id == large.candidate else 1.0,
+    )
+    said: list[str] = []
+    finisher = make_finisher(search.run, seconds_left=lambda: 60.0, say=said.append)
+    assert train_as(finisher, search.run, {FINISHED: 0.95}) == [(one.candidate, True) for one in (*members, rival)]
+    assert said[1] == "finishing 1 more that should join the front, going by others of their kind"
+    assert said[-1] == "no time for 1 long training of the finish; --resume --finish distill goes on"
 
 
 def test_both_ways_have_the_same_seeds_and_the_better_network_is_reported(search: Search) -> None:
