@@ -88,10 +88,10 @@ def finish_order(run: Run, goal: Goal) -> FinishOrder:
 def finish_next(run: Run, goal: Goal) -> list[Snapshot]:
     """What is finished after all in `finish_order`: what such networks have put on the front before, then what is promising.
 
-    With the rivals there are at most as many as members.
+    With the rivals there are at most as many as members. Members that are not to be reported are left out.
     """
     order, tried = finish_order(run, goal), over(run)
-    known = {snapshot.id for snapshot in order.all}
+    known = {snapshot.id for snapshot in order.all} | {row["snapshot"] for row in confirmed_front(run, goal)}
     joined = {row["snapshot"] for row in final_front(run, goal) if row["finished"]} - known
     left = len(order.first + order.others) - len(order.rivals) - len(tried - known)
     promising = [one for one in find_promising(run, goal, reported_rows(run, goal)) if one.id not in tried | known]

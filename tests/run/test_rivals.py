@@ -9,8 +9,9 @@ import pytest
 from dendrite_automl.budget import Budget
 from dendrite_automl.front import Goal, parse_objectives
 from dendrite_automl.run import Journal, Run, create_run
-from dendrite_automl.run.finished import final_front, finish_next, finish_order
-from tests.factories import confirm, finish, make_design, make_info, make_snapshot
+from dendrite_automl.run.finished import final_front, finish_next, finish_order, reported_rows
+from dendrite_automl.run.rivals import find_promising
+from tests.factories import INFO, confirm, finish, make_design, make_info, make_snapshot
 
 GOAL = Goal(objectives=parse_objectives("val_accuracy,params"), budget=Budget.parse("2k-params"))
 
@@ -25,8 +26,8 @@ class Network(NamedTuple):
     head: str = "pool"
 
 
-def make(folder: Path, *networks: Network) -> Run:
-    run = create_run(folder / "run", make_info())
+def make(folder: Path, *networks: Network, front_size: int = 12) -> Run:
+    run = create_run(folder / "run", make_info(request={**INFO["request"], "front_size": front_size}))
     for name, backbone, params, accuracy, head in networks:
         snapshot = make_snapshot(candidate=name * 10, params=params, accuracies=[accuracy])
         design = dataclasses.replace(make_design(arm=snapshot.arm), backbone=backbone, network=(("head", head),))
@@ -151,4 +152,14 @@ def test_a_promising_network_that_was_tried_is_left_alone_unless_it_joined_the_f
     finish(run, run.snapshots()[2], [0.9])
     assert promising(run) == "s"
     finish(run, run.snapshots()[3], [0.89])
+    assert promising(run) == ""
+
+
+def test_members_that_are_not_to_be_reported_are_not_promising(tmp_path: Path) -> None:
+    run = make(tmp_path, *MEMBERS, Network("o", "conv2d", 100, 0.79), front_size=2)
+    chosen = finish_order(run, GOAL).all
+    for snapshot in chosen:
+        finish(run, snapshot, [0.95 if snapshot.candidate[0] == "m" else 0.9])
+    [other] = [snapshot for snapshot in run.snapshots() if snapshot not in chosen]
+    assert find_promising(run, GOAL, reported_rows(run, GOAL)) == [other]
     assert promising(run) == ""
