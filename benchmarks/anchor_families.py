@@ -71,7 +71,7 @@ _SPEECH = (
     _MATCHBOX,
     _TENET,
     _SPARK,
-    Family(name="BC-ResNet", backbone="bcresnet", knobs=_channels(levels=3, blocks=2, growth=1.5), widths=WHOLE, most=2000),
+    Family(name="BC-ResNet", backbone="bcresnet", knobs=_channels(levels=3, blocks=2, growth=1.5), widths=WHOLE, most=4000),
 )
 _PICTURES = (
     _PLAIN,
