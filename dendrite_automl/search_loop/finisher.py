@@ -39,8 +39,9 @@ class FinishPlan:
 
     Attributes:
         way: `long`: trained as in the search; `distill`: learning from the teacher; `auto`: the recommended members in both
-            ways, all others and the rivals in the one that was better for those. Without the time for all of that, `auto` is
+            ways, all others, rivals too, in the one that was better for those. Without the time for all of that, `auto` is
             `long` for the members, `distill` for the recommended ones, then `long` for the rivals.
+            What is promising then is trained in the better way.
         replicates: fresh seeds of each network; both ways have the same.
         stopped: asked before each suggestion; True ends the finish.
         seconds_left: until everything ends; infinite without a time limit.
