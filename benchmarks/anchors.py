@@ -39,10 +39,10 @@ import numpy as np
 import torch
 from anchor_families import EPOCHS, FAMILIES, RECIPES, SIZES
 from anchor_training import Effort, Unit, finish_units, plain_units, run_unit
-from anchors_report import epochs_by_hand, epochs_of_searches, optimizer_of, render, rivals
+from anchors_report import epochs_by_hand, epochs_of_searches, optimizer_of, overview, render, rivals
 from data_sets import add_folder_flags, load, read_folders
 from data_sources import Folders
-from section import replace_section
+from section import PROJECT_README, replace_section
 
 import dendrite_automl as da
 from dendrite_automl.errors import AutoMLError
@@ -131,6 +131,7 @@ def main() -> None:
             raise SystemExit(f"anchors: {error}") from None
     if asked.results == RESULTS:
         replace_section("anchors", render(load_lines(RESULTS)))
+        replace_section("anchors", overview(load_lines(RESULTS)), PROJECT_README)
     else:
         print(render(load_lines(asked.results)))
 

@@ -98,8 +98,8 @@ def render(lines: list[Line]) -> str:
         "trained four times as long, with or without a teacher. Difference: front minus best hand-built network of that size, "
         "in points; **bold** if it is above 0 by more than its standard error."
     ]
-    tasks = {task: [line for line in lines if line["task"] == task] for task in dict.fromkeys(line["task"] for line in lines)}
-    compared = [each for task, ours in tasks.items() for each in comparisons(task, ours)]
+    tasks = by_task(lines)
+    compared = compare(lines)
     out += ["", count_cells(compared)] if compared else []
     for each in compared:
         out += ["", *_task_table(each)]
@@ -109,19 +109,85 @@ def render(lines: list[Line]) -> str:
     return "\n".join([*out, *(["", f"Not searched yet: {', '.join(waiting)}."] if waiting else [])])
 
 
-def count_cells(compared: list[Compared]) -> str:
-    """One line: at how many sizes of all tasks the front is where it should be."""
+def overview(lines: list[Line]) -> str:
+    """The table for README.md: what the front of each task's default space is ahead of the best hand-built networks."""
+    compared = by_default(compare(lines))
+    sizes = sorted({size for each in compared for size in each.sizes})
+    rows = [["at most", *(f"{size:,}" for size in sizes)], ["---", *["--:"] * len(sizes)]]
+    for each in compared:
+        gains = (_signed(difference(each.lines, size)) if size in each.sizes else "" for size in sizes)
+        rows.append([f"`{each.task}`", *gains])
+    count = tally(compared)
+    return "\n".join(
+        ["| " + " | ".join(row) + " |" for row in rows]
+        + [
+            "",
+            f"At or above in {count.level} of {count.cells} cells, above by more than the standard error in {count.above}.",
+        ]
+    )
+
+
+def by_task(lines: list[Line]) -> dict[str, list[Line]]:
+    """The lines of each task, in the order of their first ones."""
+    return {task: [line for line in lines if line["task"] == task] for task in dict.fromkeys(line["task"] for line in lines)}
+
+
+def compare(lines: list[Line]) -> list[Compared]:
+    """The comparisons of all tasks."""
+    return [each for task, ours in by_task(lines).items() for each in comparisons(task, ours)]
+
+
+def by_default(compared: list[Compared]) -> list[Compared]:
+    """Those with a search of a default space."""
+    return [each for each in compared if searched(each.lines)[0]["space"].startswith("auto_")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How many cells (a task and a size) there are, and in how many the front is where it should be.
+
+    Attributes:
+        missing: the front has no network that is small enough.
+        level: it is at or above the best hand-built network.
+        above: above it by more than the standard error.
+        within: no more than the standard error below it.
+        best: at or above every hand-built network on test.
+    """
+
+    cells: int
+    missing: int
+    level: int
+    above: int
+    within: int
+    best: int
+
+
+def tally(compared: list[Compared]) -> Tally:
+    """Count the cells of comparisons."""
     cells = [(each.lines, size) for each in compared for size in each.sizes]
     gains = [gain for ours, size in cells if (gain := difference(ours, size)) is not None]
-    level = sum(gain >= 0 for gain, _ in gains)
-    above = sum(gain > error for gain, error in gains)
-    within = sum(gain >= -error for gain, error in gains)
-    missing, tasks = len(cells) - len(gains), len({each.task for each in compared})
+    return Tally(
+        cells=len(cells),
+        missing=len(cells) - len(gains),
+        level=sum(gain >= 0 for gain, _ in gains),
+        above=sum(gain > error for gain, error in gains),
+        within=sum(gain >= -error for gain, error in gains),
+        best=sum(map(_beats_all, cells)),
+    )
+
+
+def count_cells(compared: list[Compared]) -> str:
+    """A paragraph: at how many sizes of all tasks the front is where it should be, in default spaces and in all."""
+    default = by_default(compared)
+    ours, every = tally(default), tally(compared)
+    tasks = len({each.task for each in default})
     return (
-        f"In {len(cells)} cells of {tasks} tasks the front is at or above the best hand-built network in **{level}**, "
-        f"above it by more than the standard error in **{above}**, and no more than a standard error below it in {within}; in "
-        f"{missing} it has no network that small, which counts as below. Against the hand-built network that is best on test, "
-        f"which nobody could have chosen, it is at or above in {sum(map(_beats_all, cells))}."
+        f"In {ours.cells} cells of {tasks} tasks the front of the default space is at or above the best hand-built network in "
+        f"**{ours.level}**, above it by more than the standard error in **{ours.above}**, and no more than a standard error "
+        f"below it in {ours.within}; in {ours.missing} it has no network that small, which counts as below. Against the "
+        f"hand-built network that is best on test, which nobody could have chosen, it is at or above in {ours.best}. With the "
+        f"sizes that only spaces of earlier versions were searched for, it is at or above in {every.level} of {every.cells}, "
+        f"and above by more than the standard error in {every.above}."
     )
 
 

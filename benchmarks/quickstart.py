@@ -18,11 +18,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from section import PROJECT_README, replace_section
+
 import dendrite_automl as da
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- quickstart: written by benchmarks/quickstart.py -->", "<!-- end of quickstart -->"
 
 
 def main() -> None:
@@ -30,10 +30,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true", help="update README.md from the results file, run nothing")
     if not parser.parse_args().render:
         measure()
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(before + BEGIN + "\n" + render(load_results()) + END + after, encoding="utf-8")
+    replace_section("quickstart", render(load_results()), PROJECT_README)
 
 
 def measure() -> None:
@@ -81,7 +78,7 @@ def render(result: dict[str, Any]) -> str:
         accuracies = ["" if before is None else f"{100 * before:.1f} %", f"{100 * row['val_accuracy']:.1f}{error} %", *tested]
         cells = [f"{row['params']:,}", f"{row['macs']:,}", *accuracies, row["arm"], f"`{row['schedule']}`"]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 README = Path(__file__).parent / "README.md"
+PROJECT_README = README.parent.parent / "README.md"
 
 
 def replace_section(name: str, text: str, file: Path = README) -> None:

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -35,15 +34,6 @@ def run_block(code: str, cwd: Path) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def quickstart() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("quickstart", ROOT / "benchmarks" / "quickstart.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_python_search_and_the_artifact_in_plain_onnxruntime_work_as_printed(tmp_path: Path) -> None:
@@ -157,12 +147,6 @@ def test_the_command_line_page_has_every_command(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["--help"])
     assert set(re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)) == set(COMMANDS)
-
-
-def test_the_quickstart_table_is_what_the_results_file_says() -> None:
-    module = quickstart()
-    written = README.split(module.BEGIN + "\n")[1].split(module.END)[0]
-    assert written == module.render(module.load_results())
 
 
 @pytest.mark.parametrize("name", list(available_spaces()))

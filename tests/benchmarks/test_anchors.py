@@ -42,7 +42,7 @@ def line(family="A", params=900, val=0.9, test=(0.9, 0.9), **more):
 
 
 def found(**more):
-    about = {"family": "search", "budget": "16k-params", "trials": 4, "space": "s", "trained_epochs": {"baseline": 100}}
+    about = {"family": "search", "budget": "16k-params", "trials": 4, "space": "auto_s", "trained_epochs": {"baseline": 100}}
     return line(**about | more)
 
 
@@ -144,6 +144,21 @@ def test_a_size_without_a_network_of_the_front_counts_as_below():
     assert "in 1 it has no network that small" in counted
 
 
+def test_the_overview_is_of_default_spaces_only():
+    from anchors_report import overview
+
+    smaller = [line(params=450, test=(0.8, 0.8)), line("B", 450, val=0.1)]
+    ours = [*smaller, line(test=(0.8, 0.8)), line("B", val=0.1), found(test=(0.9, 0.9))]
+    old = [{**one, "task": "old", "space": "sequences"} for one in ours]
+    assert overview([*ours, *old]).splitlines() == [
+        "| at most | 500 | 1,000 |",
+        "| --- | --: | --: |",
+        "| `t` | – | **+10.0 ± 0.0** |",
+        "",
+        "At or above in 1 of 2 cells, above by more than the standard error in 1.",
+    ]
+
+
 def test_only_sizes_with_hand_built_networks_are_compared():
     from anchors_report import sizes_of
 
@@ -172,7 +187,7 @@ def test_lines_of_one_optimizer_are_compared_among_themselves():
     assert alike([*old, *new]) == new
     assert alike([*old, *muon]) == old  # not searched again yet
     assert "| 1,000 | A | 80.0 ± 0.0 (900) | 85.0 ± 0.0 (900) | **+5.0 ± 0.0** |" in render([*old, *new])
-    assert "**t** (Muon): `s`" in render([*old, *new])
+    assert "**t** (Muon): `auto_s`" in render([*old, *new])
 
 
 def test_sizes_that_the_newest_search_left_out_stay_in_the_tables():

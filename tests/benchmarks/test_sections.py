@@ -37,10 +37,15 @@ def test_the_readme_holds_the_table_of_the_results_file(name: str) -> None:
     assert module.render(results).strip() in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_first_table_of_the_project_is_that_of_its_results_file() -> None:
-    from quickstart import README, load_results, render
+def test_the_tables_of_the_project_are_those_of_their_results_files() -> None:
+    import quickstart
+    from anchors import RESULTS, load_lines
+    from anchors_report import overview
+    from section import PROJECT_README
 
-    assert render(load_results()).strip() in README.read_text(encoding="utf-8")
+    text = PROJECT_README.read_text(encoding="utf-8")
+    assert quickstart.render(quickstart.load_results()).strip() in text
+    assert overview(load_lines(RESULTS)) in text
 
 
 def test_a_stream_holds_all_words_of_a_split_and_the_csv_file_its_keywords(tmp_path: Path) -> None:
