@@ -17,13 +17,13 @@ from torch import nn
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.search_loop.finisher import DISTILL
 from dendrite_automl.tasks import Task
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict, validate
 from dendrite_automl.train.heap import keep_freed_memory
 
 PLAIN, TEACHER, LONG, FINISH = "plain", "teacher", "long", "distill"
 FINISH_TIMES, TEACHER_EPOCHS, TEACHERS = 4, 2, 4  # times the epochs; times the epochs; networks in the ensemble
-_SHARE, _TEMPERATURE = 0.9, 4.0  # of the teacher, as in the finish of a search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,11 @@ def run_unit(unit: Unit, folders: Folders, effort: Effort) -> dict[str, Any] | N
         _make_teacher(unit, family, data, effort, file)
         return None
     settings, epochs = RECIPES[unit.task], effort.of(unit.task)
-    taught, more = 0, dict[str, int]()
+    taught, more = 0, dict[str, Any]()
     if unit.kind != PLAIN:
         epochs *= FINISH_TIMES
     if unit.kind == FINISH:
-        settings = replace(settings, distill=_SHARE, temperature=_TEMPERATURE)
+        settings = replace(settings, distill=DISTILL["distill"], temperature=DISTILL["temperature"])
         data, taught, more = _with_teacher(data, file)
     models = train(family, dict(unit.knobs), data, settings, epochs=epochs, seeds=range(effort.seeds))
     line = _result(unit, task, models, data)
@@ -120,11 +120,11 @@ def _make_teacher(unit: Unit, family: Family, data: Data, effort: Effort, file: 
     part.replace(file)
 
 
-def _with_teacher(data: Data, file: Path) -> tuple[Data, int, dict[str, int]]:
+def _with_teacher(data: Data, file: Path) -> tuple[Data, int, dict[str, Any]]:
     """The data with the teacher's outputs, the epochs that the teacher was trained for, and what the line says of it."""
     with np.load(file, allow_pickle=False) as held:
-        taught, size = int(held["epochs"]), int(held["params"])
-        return replace(data, teacher=torch.from_numpy(held["logits"])), taught, {"teacher_params": size}
+        taught, about = int(held["epochs"]), {"teacher_params": int(held["params"]), "temperature": DISTILL["temperature"]}
+        return replace(data, teacher=torch.from_numpy(held["logits"])), taught, about
 
 
 def _result(unit: Unit, task: Task, models: list[nn.Module], data: Data) -> dict[str, Any]:

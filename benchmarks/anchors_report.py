@@ -231,7 +231,7 @@ def _task_table(compared: Compared) -> list[str]:
     rows = [
         f"**{compared.task}** ({_NAMES[optimizer_of(about)]}): `{about['space']}`, {searches}: {spent:,} epochs{over}; "
         f"hand-built networks: {given:,} epochs, {len(hand)} trainings of {len({line['family'] for line in hand})} families, "
-        "each seed counted.",
+        f"each seed counted{_taught(hand)}.",
         "",
         "| at most | best hand-built network | test accuracy | front of the search | difference | MACs, ours and theirs |",
         "|--:|---|--:|--:|--:|--:|",
@@ -241,6 +241,14 @@ def _task_table(compared: Compared) -> list[str]:
         name, macs = best["family"] if best else "–", f"{_macs(front)} / {_macs(best)}"
         rows.append(f"| {size:,} | {name} | {_cell(best)} | {_cell(front)} | {_signed(gain)} | {macs} |")
     return rows
+
+
+def _taught(hand: list[Line]) -> str:
+    """What is to be said of the teachers; the first lines do not tell their temperature, which was 4."""
+    other = [
+        line for line in hand if line.get("finish") == "distill" and optimizer_of(line) == "muon" and "temperature" not in line
+    ]
+    return f", {len(other)} of them taught with temperature 4, where the search teaches with 2" if other else ""
 
 
 def _in_time(task: str, fast: list[Line]) -> list[str]:

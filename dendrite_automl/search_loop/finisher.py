@@ -28,7 +28,7 @@ from dendrite_automl.search_loop.retraining import Job, Retraining, examples, sh
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
-_DISTILL = {"distill": 0.9, "temperature": 2.0}  # with Muon the best of benchmarks/finish.py on average, within its noise
+DISTILL = {"distill": 0.9, "temperature": 2.0}  # with Muon the best of benchmarks/finish.py on average, within its noise
 _WAYS = {"auto": (FINISHED_ALONE, FINISHED), "long": (FINISHED_ALONE,), "distill": (FINISHED,)}
 _NOT_ASKED = object()
 
@@ -186,5 +186,5 @@ def finish_seconds(job: Job, replicates: int) -> float:
 def prolong(candidate: Candidate, training: str) -> Candidate:
     """The same network with a longer schedule; `FINISHED`: learning mostly from a teacher."""
     stages = tuple(replace(stage, epochs=FINISH_TIMES * stage.epochs) for stage in candidate.stages)
-    knobs = {**dict(candidate.training), **(_DISTILL if training == FINISHED else {})}
+    knobs = {**dict(candidate.training), **(DISTILL if training == FINISHED else {})}
     return replace(candidate, stages=stages, training=tuple(knobs.items()))

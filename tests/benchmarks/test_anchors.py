@@ -13,6 +13,7 @@ import torch
 
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.measure import measure_cost
+from dendrite_automl.search_loop.finisher import DISTILL
 from dendrite_automl.train.fit import Data
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -190,6 +191,15 @@ def test_lines_of_one_optimizer_are_compared_among_themselves():
     assert "**t** (Muon): `auto_s`" in render([*old, *new])
 
 
+def test_a_teacher_unlike_that_of_searches_is_told():
+    from anchors_report import render
+
+    taught = line(optimizer="muon", finish="distill")
+    others = [line("B", optimizer="muon", val=0.1), found(optimizer="muon", limit=1)]
+    assert "1 of them taught with temperature 4, where the search teaches with 2." in render([taught, *others])
+    assert "each seed counted.\n" in render([taught | {"temperature": 2.0}, *others])
+
+
 def test_sizes_that_the_newest_search_left_out_stay_in_the_tables():
     from anchors_report import comparisons, render
 
@@ -241,6 +251,7 @@ def test_teacher_and_finish_of_a_tiny_network(tmp_path):
     result = run_unit(Unit(**unit, kind="distill"), folders, effort)
     assert (result["epochs"], result["trained_epochs"]) == (4, 2 * 4 + 4 * 2)
     assert 200 < result["teacher_params"] <= 1200
+    assert result["temperature"] == DISTILL["temperature"]
     assert len(result["test"]) == 2
 
 
