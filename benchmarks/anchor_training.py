@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from torch import nn
 from dendrite_automl.backbones import build_backbone
 from dendrite_automl.measure import measure_cost
 from dendrite_automl.search_loop.finisher import DISTILL
+from dendrite_automl.search_loop.teacher import Ensemble
 from dendrite_automl.tasks import Task
+from dendrite_automl.train.augment import Augmentation
 from dendrite_automl.train.fit import Data, FitSettings, accuracy, fit_replicates_, predict, validate
 from dendrite_automl.train.heap import keep_freed_memory
+from dendrite_automl.train.teaching import Teaching, ask_about_views
 
 PLAIN, TEACHER, LONG, FINISH = "plain", "teacher", "long", "distill"
 FINISH_TIMES, TEACHER_EPOCHS, TEACHERS = 4, 2, 4  # times the epochs; times the epochs; networks in the ensemble
@@ -63,7 +67,7 @@ class Unit:
     def teacher_file(self) -> str:
         """Name of the file with the outputs of the teacher."""
         name = "".join(letter if letter.isalnum() else "_" for letter in self.family)
-        return f"{self.task}-{name}-{self.params}-{RECIPES[self.task].optimizer}.npz"
+        return f"{self.task}-{name}-{self.params}-{RECIPES[self.task].optimizer}-views.npz"
 
 
 def run_unit(unit: Unit, folders: Folders, effort: Effort) -> dict[str, Any] | None:
@@ -83,7 +87,7 @@ def run_unit(unit: Unit, folders: Folders, effort: Effort) -> dict[str, Any] | N
         epochs *= FINISH_TIMES
     if unit.kind == FINISH:
         settings = replace(settings, distill=DISTILL["distill"], temperature=DISTILL["temperature"])
-        data, taught, more = _with_teacher(data, file)
+        data, taught, more = _with_teacher(data, file, settings.augmentation)
     models = train(family, dict(unit.knobs), data, settings, epochs=epochs, seeds=range(effort.seeds))
     line = _result(unit, task, models, data)
     return {
@@ -107,12 +111,12 @@ def train(family: Family, knobs: Knobs, data: Data, settings: FitSettings, *, ep
 
 
 def _make_teacher(unit: Unit, family: Family, data: Data, effort: Effort, file: Path) -> None:
-    """Train four networks of about six times the size and keep their mean logits on the training set."""
+    """Train four networks of about six times the size and keep their mean logits on the views of the training set."""
     knobs = largest_within(family, TEACHER_TIMES * unit.params, data) or dict(unit.knobs)
     epochs = TEACHER_EPOCHS * effort.of(unit.task)
     seeds = range(1000, 1000 + TEACHERS)  # not those of the networks that learn from them
     models = train(family, knobs, data, RECIPES[unit.task], epochs=epochs, seeds=seeds)
-    logits = torch.stack([predict(model, data.x) for model in models]).mean(0)
+    logits = ask_about_views(partial(predict, Ensemble(models)), data.x, RECIPES[unit.task].augmentation)
     file.parent.mkdir(parents=True, exist_ok=True)
     size = measure_cost(models[0], data.input_shape).params
     part = file.with_suffix(".part.npz")
@@ -120,11 +124,12 @@ def _make_teacher(unit: Unit, family: Family, data: Data, effort: Effort, file: 
     part.replace(file)
 
 
-def _with_teacher(data: Data, file: Path) -> tuple[Data, int, dict[str, Any]]:
+def _with_teacher(data: Data, file: Path, augmentation: Augmentation) -> tuple[Data, int, dict[str, Any]]:
     """The data with the teacher's outputs, the epochs that the teacher was trained for, and what the line says of it."""
     with np.load(file, allow_pickle=False) as held:
         taught, about = int(held["epochs"]), {"teacher_params": int(held["params"]), "temperature": DISTILL["temperature"]}
-        return replace(data, teacher=torch.from_numpy(held["logits"])), taught, about
+        teaching = Teaching(logits=torch.from_numpy(held["logits"]), augmentation=augmentation)
+        return replace(data, teacher=teaching), taught, {**about, "views": len(teaching.logits)}
 
 
 def _result(unit: Unit, task: Task, models: list[nn.Module], data: Data) -> dict[str, Any]:
@@ -163,8 +168,15 @@ def plain_units(task: str, data: Data, sizes: tuple[int, ...], families: tuple[F
 def finish_units(
     lines: list[dict[str, Any]], task: str, chosen: list[dict[str, Any]], has_teacher: Callable[[Unit], bool]
 ) -> list[Unit]:
-    """What is missing for the finish of the chosen networks in both ways; of `distill`, the teacher if it is not there."""
-    done = {(line["family"], line["params"], line.get("finish")) for line in lines if line["task"] == task}
+    """What is missing for the finish of the chosen networks in both ways; of `distill`, the teacher if it is not there.
+
+    What was learnt from a teacher that was not asked about views counts as missing.
+    """
+    done = {
+        (line["family"], line["params"], line.get("finish"))
+        for line in lines
+        if line["task"] == task and (line.get("finish") != FINISH or "views" in line)
+    }
     units = []
     for line in chosen:
         base = Unit(task=task, family=line["family"], knobs=tuple(line["knobs"].items()), params=line["params"], kind=FINISH)

@@ -10,13 +10,15 @@ from anchor_families import SIZES
 
 RIVALS = 3  # families that are finished at each size
 _FULL = 0.75  # of a size: the networks for it are at least so large, as the next smaller size is at most two thirds of it
+_TRAINING = ("task", "family", "knobs", "optimizer", "finish")
 _NAMES = {"adamw": "AdamW", "muon": "Muon"}
 Line = dict[str, Any]
 
 
 def by_hand(lines: list[Line]) -> list[Line]:
-    """The lines of hand-built networks."""
-    return [line for line in lines if line["family"] != "search"]
+    """The lines of hand-built networks; of two for the same training the later."""
+    ours = [line for line in lines if line["family"] != "search"]
+    return list({tuple(str(line.get(name)) for name in _TRAINING): line for line in ours}.values())
 
 
 def searched(lines: list[Line], *, in_time: bool = False) -> list[Line]:
@@ -244,11 +246,13 @@ def _task_table(compared: Compared) -> list[str]:
 
 
 def _taught(hand: list[Line]) -> str:
-    """What is to be said of the teachers; the first lines do not tell their temperature, which was 4."""
-    other = [
-        line for line in hand if line.get("finish") == "distill" and optimizer_of(line) == "muon" and "temperature" not in line
-    ]
-    return f", {len(other)} of them taught with temperature 4, where the search teaches with 2" if other else ""
+    """What is to be said of the first lines' teachers; those of searches of their time were unlike them, too."""
+    other = [line for line in hand if line.get("finish") == "distill" and optimizer_of(line) == "muon" and "views" not in line]
+    return (
+        f", {len(other)} of them taught with temperature 4 (by the search: 2), by teachers asked about unaugmented data"
+        if other
+        else ""
+    )
 
 
 def _in_time(task: str, fast: list[Line]) -> list[str]:

@@ -17,6 +17,7 @@ from dendrite_automl.export.artifact.hub import make_hub_metadata
 from dendrite_automl.search_loop.teacher import ask_teacher
 from dendrite_automl.tasks import Task, from_arrays
 from dendrite_automl.tasks.anomaly import detect_anomalies
+from dendrite_automl.train.augment import Augmentation
 from tests.c99.compiled import STRICT, needs_compiler
 
 SMALL = {"budget": "400-params", "trials": 4, "epochs": 12, "replicates": 2, "confirm": 2, "workers": 1, "seed": 0}
@@ -227,7 +228,7 @@ def test_a_teacher_of_a_detector_is_judged_by_the_scores_that_train_has() -> Non
     teacher = torch.nn.Linear(5, 1)
     with torch.no_grad():
         found = r2_score(task.train.y, teacher(torch.from_numpy(task.train.x))[:, 0])
-    assert ask_teacher(teacher, task).about == f"given, R² {100 * max(0.0, found):.1f} % on the training set"
+    assert ask_teacher(teacher, task, Augmentation()).about == f"given, R² {100 * max(0.0, found):.1f} % on the training set"
 
 
 def test_a_teacher_of_ones_own_is_judged_by_the_problems_metric(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from dendrite_automl.candidate import Candidate, Stage
 from dendrite_automl.dendrites import KINDS, layer
 from dendrite_automl.measure import count_params, folded_copy
 from dendrite_automl.networks.weights import save_weights
+from dendrite_automl.train.augment import Augmentation
 from dendrite_automl.train.fit import Data, predict
+from dendrite_automl.train.teaching import Teaching
 from dendrite_automl.trial import run_trial
 from tests.simulated_gpu import GPU, OnGPU, simulated_gpu
 from tests.thinned import thinned
@@ -33,7 +35,7 @@ def make_data(shape: tuple[int, ...]) -> Data:
     chance = torch.Generator().manual_seed(0)
     y = torch.randint(0, 4, (96,), generator=chance)
     x = torch.randn(96, *shape, generator=chance) + y.view(-1, *[1] * len(shape)) * torch.linspace(-0.3, 0.3, shape[-1])
-    teacher = torch.randn(64, 4, generator=chance)
+    teacher = Teaching(logits=torch.randn(2, 64, 4, generator=chance), augmentation=Augmentation(noise=0.1))
     return Data(x=x[:64], y=y[:64], x_val=x[64:], y_val=y[64:], classes=4, metric="macro_f1", teacher=teacher)
 
 

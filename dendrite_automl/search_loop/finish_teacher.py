@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.feasibility.estimate import measure_last
 from dendrite_automl.front import Goal
-from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.plan import Plan
 from dendrite_automl.result import Snapshot
 from dendrite_automl.run import Journal, Run
@@ -18,8 +17,11 @@ from dendrite_automl.run.finished import FINISHED, finish_order, over
 from dendrite_automl.run.run import FINISH_TEACHER
 from dendrite_automl.search_loop.retraining import Job, Trainings, together
 from dendrite_automl.search_loop.surrogate import EQUAL_MACS
-from dendrite_automl.search_loop.teacher import Teacher, ask_together, design_teacher
-from dendrite_automl.train.fit import Data
+from dendrite_automl.search_loop.teacher import Teacher, design_teacher
+from dendrite_automl.train.fit import FitSettings
+from dendrite_automl.train.teaching import count_views
+
+_ANSWERS_IN_AN_EPOCH = 3  # training takes the outputs and, for twice as long, the gradients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +62,12 @@ class TeacherTrainer(Trainings):
         return [Job(candidate=design, design=design, stages=(0,))]
 
     def _config(self, job: Job) -> dict[str, Any]:
-        seeds = range(self._plan.effort.finish_replicates)
-        name = f"teacher-{job.design.id}"
-        return {"seeds": [trial_seed(self._plan.effort.seed, name, replicate) for replicate in seeds], "like": []}
+        name, count = f"teacher-{job.design.id}", self._plan.effort.finish_replicates
+        seeds = [trial_seed(self._plan.effort.seed, name, replicate) for replicate in range(count)]
+        return {"seeds": seeds, "like": [], "teaches": True}
 
-    def _take(self, job: Job, snapshot: Snapshot, weights: bytes) -> None:
-        task, classes = self._plan.task, self._plan.classes
-        models = load_networks(job.design, 0, weights, task.input_shape, classes)
-        data = Data.from_splits(task.train, task.val, classes, self._plan.metric)
-        teacher = ask_together(models, job.design, data)
+    def _take(self, job: Job, snapshot: Snapshot, result: Mapping[str, Any]) -> None:
+        teacher: Teacher = result["teacher"]
         self._journal.keep_teacher(teacher.to_bytes(), FINISH_TEACHER)
         self._journal.update(finish_teacher=teacher.about)
         record = {"record": "teacher", "epochs": job.epochs, "design": job.design.to_json(), "value": snapshot.to_json()}
@@ -84,7 +83,8 @@ class TeacherTrainer(Trainings):
         task = self._plan.task
         macs = measure_last(design, task.input_shape, self._plan.classes, names=("macs",))["macs"]
         effort = self._plan.effort
-        epochs = design.epochs * effort.replicates / max(1, model["trained_epochs"])
+        asked = count_views(FitSettings.from_knobs(dict(design.training)).augmentation) / _ANSWERS_IN_AN_EPOCH
+        epochs = (design.epochs + asked) * effort.replicates / max(1, model["trained_epochs"])
         seeds = together(effort.finish_replicates) / together(effort.replicates)
         needed = model["train_seconds"] * epochs * seeds * (macs + EQUAL_MACS) / (model["macs"] + EQUAL_MACS)
         if (left := self._how.seconds_left()) >= needed:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 
 from dendrite_automl.candidate import Candidate, trial_seed
 from dendrite_automl.front import Goal
@@ -28,7 +27,7 @@ from dendrite_automl.search_loop.retraining import Job, Retraining, examples, sh
 from dendrite_automl.search_loop.teacher import Teacher
 
 FINISH_TIMES = 4  # the epochs of a trial
-DISTILL = {"distill": 0.9, "temperature": 2.0}  # with Muon the best of benchmarks/finish.py on average, within its noise
+DISTILL = {"distill": 0.9, "temperature": 4.0}  # the best of benchmarks/finish.py on average
 _WAYS = {"auto": (FINISHED_ALONE, FINISHED), "long": (FINISHED_ALONE,), "distill": (FINISHED,)}
 _NOT_ASKED = object()
 
@@ -48,7 +47,7 @@ class FinishPlan:
         workers: that train at once.
         teacher: the outputs to learn from; None if there are none, upon which `auto` is `long`, and `distill` leaves everything
             as it is. Asked once, at the start.
-        publish: makes the teacher's logits available to all workers, and returns what travels in a config.
+        publish: makes the teacher available to all workers, and returns what travels in a config.
         say: writes one line for the user.
     """
 
@@ -61,7 +60,7 @@ class FinishPlan:
     workers: int
     teacher: Callable[[], Teacher | None]
     say: Callable[[str], None]
-    publish: Callable[[NDArray[Any]], Any] = ray.put
+    publish: Callable[[Teacher], Any] = ray.put
 
 
 class Finisher(Retraining):
@@ -128,7 +127,7 @@ class Finisher(Retraining):
         """What travels in the configs of those who learn from the teacher; None if there is none."""
         if self._teacher is _NOT_ASKED:
             teacher = self._plan.teacher()
-            self._teacher = None if teacher is None else self._plan.publish(teacher.logits)
+            self._teacher = None if teacher is None else self._plan.publish(teacher)
         return self._teacher
 
     def _drop_late(self) -> None:

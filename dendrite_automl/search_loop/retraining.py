@@ -72,7 +72,7 @@ class Trainings(Searcher, ABC):
         job = self._live[trial_id]
         snapshot = replace(Snapshot.from_json(json.loads(result["snapshot"])), candidate=job.candidate.id)
         job.epochs += job.design.stages[snapshot.stage].epochs * len(snapshot.seeds)
-        self._take(job, snapshot, result["weights"])
+        self._take(job, snapshot, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A training is over; one that failed is recorded, one that was stopped with the search is not."""
@@ -107,7 +107,7 @@ class Trainings(Searcher, ABC):
         """What the trainable needs besides the design and the stages."""
 
     @abstractmethod
-    def _take(self, job: Job, snapshot: Snapshot, weights: bytes) -> None:
+    def _take(self, job: Job, snapshot: Snapshot, result: Mapping[str, Any]) -> None:
         """Record a result, if it is wanted."""
 
     @abstractmethod
@@ -124,7 +124,7 @@ class Retraining(Trainings):
 
     kind: str
 
-    def _take(self, job: Job, snapshot: Snapshot, weights: bytes) -> None:
+    def _take(self, job: Job, snapshot: Snapshot, result: Mapping[str, Any]) -> None:
         if snapshot.id not in job.wanted or snapshot.id in job.seen:
             return
         first, again = job.wanted[snapshot.id].measurement, snapshot.measurement
@@ -133,7 +133,7 @@ class Retraining(Trainings):
             self._give_up(job, snapshot.id, f"expected a network of {sizes}")
             return
         record = {"record": self.kind, **self._facts(job), "epochs": job.epochs, "value": snapshot.to_json()}
-        self._journal.append_confirmation(record, weights=weights)
+        self._journal.append_confirmation(record, weights=result["weights"])
         job.epochs = 0
         job.seen.append(snapshot.id)
 

@@ -71,7 +71,7 @@ def run_trials(
         device=plan.device,
         runtime=plan.runtime,
         int8=any(objective.name == "val_accuracy_int8" for objective in plan.goal.objectives),
-        teacher=teacher.logits if teacher else None,
+        teacher=teacher,
         pretrained=plan.start,
         accelerator=slots.accelerator,
     )

@@ -20,7 +20,7 @@ from dendrite_automl.search_loop.callbacks import Callbacks
 from dendrite_automl.search_loop.optuna_log import write_optuna_log
 from dendrite_automl.search_loop.ray_process import new_ray_folder, ray_for, remove_ray
 from dendrite_automl.search_loop.stop import HOPELESS, Stop
-from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, find_teacher
+from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, augmentation_of, find_teacher
 
 _FREE_BYTES = 200 * 2**20
 
@@ -43,7 +43,7 @@ def run_search(plan: Plan, callbacks: Callbacks | None = None) -> Run:
         Interrupted: after Ctrl-C, with everything so far exported.
     """
     model = plan.request.teacher_model
-    teacher = ask_teacher(model, plan.task) if model is not None else None
+    teacher = ask_teacher(model, plan.task, augmentation_of(plan.space)) if model is not None else None
     run = plan.earlier
     if run is None:
         path = plan.request.out or plan.new_path()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +28,11 @@ from dendrite_automl.networks.build import build_network
 from dendrite_automl.plan import Effort
 from dendrite_automl.space import SIZE, Point, SearchSpace
 from dendrite_automl.tasks import Task
+from dendrite_automl.train.augment import Augmentation
 from dendrite_automl.train.fit import Data, FitSettings, evaluate, fit_replicates_, predict
+from dendrite_automl.train.teaching import Teaching, ask_about_views
 
-_KEY = "logits"
+_KEY, _VIEWS = "logits", "augmentation"
 _TIMES = 6  # the budget: what networks of 1,300 parameters learnt most from had 9,600
 
 
@@ -36,16 +41,24 @@ class Teacher:
     """A teacher's outputs.
 
     Attributes:
-        logits: on the training set as it is, without augmentation, [N, classes] float32.
+        logits: on each view of the training set, [views, N, classes] float32.
+        augmentation: of the views.
         about: one line: what it is, and how accurate.
     """
 
     logits: NDArray[np.float32]
+    augmentation: Augmentation
     about: str
+
+    @property
+    def teaching(self) -> Teaching:
+        """What its students need; with a copy of the logits, as arrays in Ray's object store are read-only."""
+        return Teaching(logits=torch.from_numpy(np.array(self.logits)), augmentation=self.augmentation)
 
     def to_bytes(self) -> bytes:
         """In safetensors format; the inverse is `from_bytes`."""
-        return save({_KEY: self.logits}, {"about": self.about})
+        views = np.frombuffer(json.dumps(asdict(self.augmentation)).encode(), np.uint8)
+        return save({_KEY: self.logits, _VIEWS: views}, {"about": self.about})
 
     @classmethod
     def from_bytes(cls, content: bytes, examples: int, classes: int) -> Teacher:
@@ -55,16 +68,26 @@ class Teacher:
             RequestError: not logits of this shape.
         """
         try:
-            logits = load(content)[_KEY]
+            held = load(content)
+            logits = held[_KEY]
         except (SafetensorError, KeyError) as error:
             raise RequestError(f"teacher: expected the logits that an earlier session stored: {error}") from None
-        if logits.shape != (examples, classes):
-            raise RequestError(f"teacher: expected logits {[examples, classes]}, got {list(logits.shape)}")
-        return cls(logits=logits, about="from an earlier session")
+        if _VIEWS not in held:
+            raise RequestError(
+                "teacher: expected one that was asked about views of the training set, got that of an earlier version; "
+                "search anew, or --resume with --finish long"
+            )
+        augmentation = Augmentation(**json.loads(held[_VIEWS].tobytes()))
+        if logits.shape[1:] != (examples, classes):
+            raise RequestError(f"teacher: expected logits [views, {examples}, {classes}], got {list(logits.shape)}")
+        return cls(logits=logits, augmentation=augmentation, about="from an earlier session")
 
 
-def ask_teacher(model: nn.Module, task: Task) -> Teacher:
+def ask_teacher(model: nn.Module, task: Task, augmentation: Augmentation) -> Teacher:
     """The outputs of a user-supplied trained network, of any kind, on the CPU.
+
+    Args:
+        augmentation: of the views of the training set that it is asked about.
 
     Raises:
         RequestError: it cannot run on this data, or does not return finite logits [B, classes].
@@ -73,16 +96,31 @@ def ask_teacher(model: nn.Module, task: Task) -> Teacher:
         raise RequestError(f'teacher: expected "auto", "none" or a trained torch.nn.Module, got {type(model).__name__}')
     classes = len(task.classes)
     try:
-        logits = predict(model, torch.from_numpy(np.array(task.train.x)))
+        x = torch.from_numpy(np.array(task.train.x))
+        logits = predict(model, x)
     except Exception as error:  # whatever the user's code raises
         lines = str(error).strip().splitlines() or [""]
         raise RequestError(f"teacher: cannot run on this data, on the CPU: {type(error).__name__}: {lines[0]}") from None
     if logits.shape != (len(task.train), classes) or not torch.isfinite(logits).all():
         got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} per example"
         raise RequestError(f"teacher: expected finite logits, one per class ({classes}), got {got}")
-    outputs, metric = logits.float().numpy(), METRICS_OF[REGRESSION if task.problem == ANOMALY else task.problem][0]
-    found = score(metric, task.train.y, answer(metric, outputs), classes)
-    return Teacher(logits=outputs, about=f"given, {title_of(metric)} {100 * found:.1f} % on the training set")
+    metric = METRICS_OF[REGRESSION if task.problem == ANOMALY else task.problem][0]
+    found = score(metric, task.train.y, answer(metric, logits.float().numpy()), classes)
+    return Teacher(
+        logits=ask_about_views(partial(predict, model), x, augmentation).float().numpy(),
+        augmentation=augmentation,
+        about=f"given, {title_of(metric)} {100 * found:.1f} % on the training set",
+    )
+
+
+def augmentation_of(space: SearchSpace) -> Augmentation:
+    """That of a space's first anchor, or of its first choices."""
+    point: dict[str, Any] = dict(_first_point(space))
+    return Augmentation(**{field.name: point[field.name] for field in fields(Augmentation) if field.name in point})
+
+
+def _first_point(space: SearchSpace) -> Point:
+    return dict(space.anchors[0]) if space.anchors else {knob.name: knob.choices[0] for knob in space.knobs}
 
 
 def design_teacher(reach: Reach, budget: Budget, *, epochs: int, point: Point | None = None) -> Candidate:
@@ -92,7 +130,7 @@ def design_teacher(reach: Reach, budget: Budget, *, epochs: int, point: Point | 
         point: whose knobs it has, apart from the size and the schedule; default: those of the space's first anchor.
     """
     space = reach.space
-    point = point or (dict(space.anchors[0]) if space.anchors else {knob.name: knob.choices[0] for knob in space.knobs})
+    point = point or _first_point(space)
     if space.scale_of(point) is None:
         candidate, _ = reach.largest()
     else:
@@ -148,17 +186,19 @@ def ask_together(models: list[nn.Module], candidate: Candidate, data: Data) -> T
     Raises:
         CandidateFailed: a logit is not finite.
     """
-    metric, together = METRICS_OF[problem_of(data.metric)][0], _Ensemble(models)
+    metric, together = METRICS_OF[problem_of(data.metric)][0], Ensemble(models)
     each = [evaluate(model, data.x_val, data.y_val, metric, data.classes) for model in models]
     params = sum(parameter.numel() for parameter in models[0].parameters())
     about = (
         f"{len(models)} networks of {params:,} parameters ({candidate.describe()}), {title_of(metric)} "
         f"{statistics.fmean(each):.3f} each, {evaluate(together, data.x_val, data.y_val, metric, data.classes):.3f} together"
     )
-    return Teacher(logits=predict(together, data.x).cpu().numpy(), about=about)
+    how = FitSettings.from_knobs(dict(candidate.training)).augmentation
+    logits = ask_about_views(partial(predict, together), data.x, how)
+    return Teacher(logits=logits.cpu().numpy(), augmentation=how, about=about)
 
 
-class _Ensemble(nn.Module):
+class Ensemble(nn.Module):
     """The mean of the logits of several networks."""
 
     def __init__(self, models: list[nn.Module]) -> None:
@@ -166,4 +206,5 @@ class _Ensemble(nn.Module):
         self.models = nn.ModuleList(models)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """From inputs [B, …] to logits [B, classes]."""
         return torch.stack([model(x) for model in self.models]).mean(0)

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 from ray import tune
 from torch import nn
 
@@ -24,6 +22,7 @@ from dendrite_automl.measure.runtime import Runtime
 from dendrite_automl.metrics import METRICS
 from dendrite_automl.networks.weights import load_networks, save_weights
 from dendrite_automl.result import Ending, Snapshot
+from dendrite_automl.search_loop.teacher import Teacher, ask_together
 from dendrite_automl.tasks import Split
 from dendrite_automl.train.fit import Data
 from dendrite_automl.train.heap import keep_freed_memory
@@ -45,7 +44,7 @@ class TrialTrainable(tune.Trainable):
         device: DeviceProfile | None = None,
         runtime: Runtime | None = None,
         int8: bool = False,
-        teacher: NDArray[np.float32] | None = None,
+        teacher: Teacher | None = None,
         pretrained: nn.Module | None = None,
         accelerator: str = "cpu",
     ) -> None:
@@ -72,6 +71,7 @@ class TrialTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The next snapshot with weights, and measures for loggers; at the end its `ending`, with the reason if it failed.
 
+        If the config says `teaches`, also the networks as a `Teacher`: to ask them takes too long for the driver.
         In between, `rung`: the epoch at which a scheduler may stop the trial, with the accuracy so far.
         """
         try:
@@ -90,10 +90,11 @@ class TrialTrainable(tune.Trainable):
             values = {**asdict(news.cost), "val_accuracy": accuracy, "trained_macs": news.trained_macs}
             if self._int8:
                 values["val_accuracy_int8"] = accuracy  # exporting a network a third trained costs more than it tells
-            return {**values, "rung": news.epoch, "candidate": self._candidate, "done": False}
+            return {**values, "rung": news.epoch, "candidate": self._candidate.id, "done": False}
         snapshot, models = news
         measures = {name: value for name, value in asdict(snapshot.measurement).items() if value is not None}
-        return {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(models), "done": False}
+        values = {**measures, "snapshot": json.dumps(snapshot.to_json()), "weights": save_weights(models), "done": False}
+        return {**values, "teacher": ask_together(models, self._candidate, self._data)} if self._teaches else values
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Ray's protocol; snapshots travel in the results, nothing else is kept."""
@@ -103,7 +104,7 @@ class TrialTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> Iterator[News]:
         candidate, networks = Candidate.from_json(json.loads(config["candidate"])), self._copies(config)
-        self._candidate = candidate.id
+        self._candidate, self._teaches = candidate, config.get("teaches", False)
         data = self._data_for(config)
         costs: Any = {"device": self._device, "runtime": self._runtime, "int8": self._int8}
         trial = functools.partial(run_trial, candidate, data, config["seeds"], **costs)
@@ -117,17 +118,17 @@ class TrialTrainable(tune.Trainable):
         yield from trial(position=position, networks=networks, rungs=config["rungs"])
 
     def _data_for(self, config: dict[str, Any]) -> Data:
-        """The data, with the teacher that this trial alone learns from if its config has one: a reference, or the logits."""
-        logits = config.get("teacher")
-        if logits is None:
+        """The data, with the teacher that this trial alone learns from if its config has one, or a reference to one."""
+        teacher = config.get("teacher")
+        if teacher is None:
             return self._data
-        logits = ray.get(logits) if isinstance(logits, ray.ObjectRef) else logits
-        return self._taught(self._data, logits).to(self._accelerator)
+        teacher = ray.get(teacher) if isinstance(teacher, ray.ObjectRef) else teacher
+        return self._taught(self._data, teacher).to(self._accelerator)
 
     @staticmethod
-    def _taught(data: Data, logits: NDArray[np.float32] | None) -> Data:
-        """The data with a teacher's outputs, from a copy: arrays in Ray's object store are read-only."""
-        return data if logits is None else replace(data, teacher=torch.from_numpy(np.array(logits)))
+    def _taught(data: Data, teacher: Teacher | None) -> Data:
+        """The data with what a teacher says of it."""
+        return data if teacher is None else replace(data, teacher=teacher.teaching)
 
     def _copies(self, config: dict[str, Any]) -> list[nn.Module] | None:
         """A copy of the given network per replicate; None if candidates start from a backbone."""

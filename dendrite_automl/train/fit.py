@@ -20,6 +20,7 @@ from dendrite_automl.train.augment import Augmentation, augment, noise_pool
 from dendrite_automl.train.loss import distilled, label_loss, mix, squared_error
 from dendrite_automl.train.optimizers import make_optimizers
 from dendrite_automl.train.stack import agrees, can_stack, side_by_side, stack, unstack_
+from dendrite_automl.train.teaching import Teaching
 
 _WARM_UP = 0.1  # share of the steps over which the learning rate rises
 _EVAL_BATCH = 1024
@@ -83,7 +84,7 @@ class Data:
     Networks are trained where their data are: on the CPU, or on the GPU that `to` has moved them to.
 
     Attributes:
-        teacher: logits [N, classes] of a teacher on the unaugmented training set, for `FitSettings.distill`.
+        teacher: what a teacher says of the training set, for `FitSettings.distill`.
         metric: one of `METRICS`, by which networks are judged on the validation split.
     """
 
@@ -93,7 +94,7 @@ class Data:
     y_val: Tensor
     classes: int
     metric: str = METRICS[0]
-    teacher: Tensor | None = None
+    teacher: Teaching | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -171,22 +172,24 @@ def train_epochs(
     used = examples - 1 if 1 < size < examples and examples % size == 1 else examples
     steps = epochs * -(-used // size)
     schedules = [_make_schedule(optimizer, settings, steps) for optimizer in optimizers]
-    how = settings.augmentation
+    teacher = _teacher_of(data, settings)
+    how = settings.augmentation if teacher is None else Augmentation()  # its views are augmented
     class_weights = weigh_classes(data, settings)
-    pool = noise_pool(generator, replicates * size * data.x[0].numel()).to(data.x.device) if settings.noise else None
+    pool = noise_pool(generator, replicates * size * data.x[0].numel()).to(data.x.device) if how.noise else None
     chance = np.random.default_rng(seed)  # for mixup: torch cannot draw Beta numbers from a generator
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        inputs, taught = (data.x, None) if teacher is None else teacher.lesson(data.x, epoch)
         model.train()  # the caller may have evaluated between epochs
         orders = torch.stack([torch.randperm(examples, generator=generator)[:used] for _ in range(replicates)])
         for batch in orders.to(data.x.device).split(size, 1):  # [R, B]
-            x = data.x.index_select(0, batch.flatten())  # [R * B, …]
+            x = inputs.index_select(0, batch.flatten())  # [R * B, …]
             x = augment(x, how, generator=generator, pool=pool)
             if settings.mixup:
                 x, shares = mix(x, replicates, settings.mixup, chance)
             outputs = model(side_by_side(x, replicates)).reshape(-1, data.classes)  # [B * R, classes]
-            losses = _losses(outputs, data, settings, batch, class_weights)
+            losses = _losses(outputs, data, settings, batch, class_weights, taught)
             if settings.mixup:
-                others = _losses(outputs, data, settings, batch.roll(1, 1), class_weights)
+                others = _losses(outputs, data, settings, batch.roll(1, 1), class_weights, taught)
                 losses = torch.lerp(others, losses, shares.t().flatten())
             losses = losses.view(-1, replicates)
             for optimizer in optimizers:
@@ -217,19 +220,38 @@ def _make_schedule(optimizer: torch.optim.Optimizer, settings: FitSettings, step
     )
 
 
-def _losses(outputs: Tensor, data: Data, settings: FitSettings, batch: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Loss of each row of outputs [B * R, classes] for the examples with the indices `batch` [R, B]."""
+def _teacher_of(data: Data, settings: FitSettings) -> Teaching | None:
+    """The teacher that is learnt from.
+
+    Raises:
+        RequestError: there is none, and there should be.
+    """
+    if settings.distill and data.teacher is None:
+        raise RequestError(f"distill: expected a teacher to learn from at distill {settings.distill:g}, got none")
+    return data.teacher if settings.distill else None
+
+
+def _losses(
+    outputs: Tensor,
+    data: Data,
+    settings: FitSettings,
+    batch: Tensor,
+    class_weights: Tensor | None,
+    taught: Tensor | None,
+) -> Tensor:
+    """Loss of each row of outputs [B * R, classes] for the examples with the indices `batch` [R, B].
+
+    Args:
+        taught: the logits of a teacher for all examples, [N, classes].
+    """
     chosen = batch.t().flatten()  # [B * R]
     y = data.y[chosen]
     losses = _loss_of(data.problem, label_smoothing=settings.label_smoothing)(outputs, y, reduction="none")
-    if settings.distill:
-        if data.teacher is None:
-            raise RequestError(f"distill: expected a teacher to learn from at distill {settings.distill:g}, got none")
-        teacher = data.teacher[chosen]
+    if taught is not None:
         losses = distilled(
             losses,
             outputs,
-            teacher,
+            taught[chosen],
             share=settings.distill,
             temperature=settings.temperature,
             multilabel=data.problem == MULTILABEL,

@@ -109,7 +109,7 @@ def test_the_best_three_families_of_a_size_are_finished_with_a_teacher_first():
     assert [unit.family for unit in units if unit.kind == "long"] == ["B", "C", "A"]
     assert [unit.seconds for unit in units if unit.kind == "distill"] == [40]
     assert len({unit.teacher_file for unit in units}) == 3
-    lines += [of(family="C", finish="distill"), of(family="B", finish="long")]
+    lines += [of(family="C", finish="distill", views=16), of(family="B", finish="long"), of(family="A", finish="distill")]
     left = [(unit.family, unit.kind) for unit in finish_units(lines, "digits", chosen, lambda unit: True)]
     assert left == [("B", "distill"), ("C", "long"), ("A", "long"), ("A", "distill")]
 
@@ -122,6 +122,13 @@ def test_epochs_count_every_seed_and_the_teachers():
     assert epochs_of_searches(lines) == 100
     again = found(trained_epochs={"baseline": 60, "confirmation": 20, "finish": 30}, limit=540)
     assert epochs_of_searches([*lines, again]) == 110
+
+
+def test_a_network_that_was_trained_again_counts_once():
+    from anchors_report import by_hand
+
+    old, new = line(finish="distill", test=(0.5,)), line(finish="distill", test=(0.6,), views=16)
+    assert by_hand([old, line(), found(), new]) == [new, line()]
 
 
 def test_both_sides_choose_by_validation_and_are_compared_on_test():
@@ -196,8 +203,10 @@ def test_a_teacher_unlike_that_of_searches_is_told():
 
     taught = line(optimizer="muon", finish="distill")
     others = [line("B", optimizer="muon", val=0.1), found(optimizer="muon", limit=1)]
-    assert "1 of them taught with temperature 4, where the search teaches with 2." in render([taught, *others])
-    assert "each seed counted.\n" in render([taught | {"temperature": 2.0}, *others])
+    assert "1 of them taught with temperature 4 (by the search: 2), by teachers asked about unaugmented data." in render(
+        [taught, *others]
+    )
+    assert "each seed counted.\n" in render([taught | {"views": 16}, *others])
 
 
 def test_sizes_that_the_newest_search_left_out_stay_in_the_tables():

@@ -17,10 +17,11 @@ from dendrite_automl.search_loop.finisher import FINISH_TIMES, Finisher, FinishP
 from dendrite_automl.search_loop.phases import Phases
 from dendrite_automl.search_loop.retraining import Job
 from dendrite_automl.search_loop.teacher import Teacher
+from dendrite_automl.train.augment import Augmentation
 from tests.search_loop.test_confirmer import DIVERGED, GOAL, Config, Search, fake_results, make_confirmer, make_design, run_out
 
 WAYS = (FINISHED, FINISHED_ALONE)
-TEACHER = Teacher(logits=np.zeros((3, 2), np.float32), about="made up")
+TEACHER = Teacher(logits=np.zeros((1, 3, 2), np.float32), augmentation=Augmentation(), about="made up")
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def make_finisher(run: Run, *, replicates: int = 2, **changes: Any) -> Finisher:
         "teacher": lambda: TEACHER,
         "workers": 2,
     }
-    values |= {"seconds_left": lambda: math.inf, "say": lambda _: None, "publish": lambda logits: ("published", logits.shape)}
+    values |= {"seconds_left": lambda: math.inf, "say": lambda _: None, "publish": lambda teacher: ("published", teacher)}
     return Finisher(FinishPlan(**{**values, **changes}), Journal(run))
 
 
@@ -96,15 +97,15 @@ def test_the_same_network_is_trained_four_times_as_long_and_learns_from_the_teac
     config = make_finisher(search.run).suggest("t")
     design, searched = Candidate.from_json(json.loads(config["candidate"])), search.run.candidates()[snapshot.candidate]
     assert [stage.epochs for stage in design.stages] == [FINISH_TIMES * stage.epochs for stage in searched.stages]
-    assert dict(design.training) == {**dict(searched.training), "distill": 0.9, "temperature": 2.0}
+    assert dict(design.training) == {**dict(searched.training), "distill": 0.9, "temperature": 4.0}
     assert (design.network, design.backbone, design.arm) == (searched.network, searched.backbone, searched.arm)
-    assert (config["stages"], config["teacher"]) == ([0], ("published", (3, 2)))
+    assert (config["stages"], config["teacher"]) == ([0], ("published", TEACHER))
 
 
 def test_knobs_of_the_search_that_concern_a_teacher_are_replaced() -> None:
     design = make_design("fit", 3)
     taught = Candidate.from_json({**design.to_json(), "training": {"learning_rate": 0.1, "distill": 0.5, "temperature": 3.0}})
-    assert dict(prolong(taught, FINISHED).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 2.0}
+    assert dict(prolong(taught, FINISHED).training) == {"learning_rate": 0.1, "distill": 0.9, "temperature": 4.0}
 
 
 def test_a_dendritic_path_goes_through_all_its_stages_and_has_examples_where_channels_go(search: Search) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save
 from torch import nn
 
 from dendrite_automl.budget import Budget
@@ -12,9 +13,11 @@ from dendrite_automl.errors import RequestError
 from dendrite_automl.feasibility.estimate import estimate_costs
 from dendrite_automl.feasibility.reach import Reach
 from dendrite_automl.plan import Effort, make_plan
-from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, design_teacher, find_teacher
-from dendrite_automl.space import load_space
+from dendrite_automl.search_loop.teacher import Teacher, ask_teacher, augmentation_of, design_teacher, find_teacher
+from dendrite_automl.space import load_space, parse_space
 from dendrite_automl.tasks import Task, from_arrays
+from dendrite_automl.train.augment import Augmentation
+from dendrite_automl.train.teaching import VIEWS
 from tests.factories import make_space, make_space_text
 from tests.simulated_gpu import simulated_gpu
 
@@ -33,8 +36,8 @@ def test_the_largest_network_is_trained_and_its_replicates_speak_together() -> N
     assert teacher is not None
     largest = 6 * 40 + 40 + 40 * 40 + 40 + 40 * 3 + 3
     assert teacher.about.startswith(f"2 networks of {largest:,} parameters")
-    assert teacher.logits.shape == (len(task.train), 3)
-    assert (teacher.logits.argmax(1) == task.train.y).mean() > 0.9
+    assert teacher.logits.shape == (1, len(task.train), 3)
+    assert (teacher.logits[0].argmax(1) == task.train.y).mean() > 0.9
     again = find_teacher(space, task, effort, Budget(), metric="accuracy", stopped=lambda: False)
     assert again is not None
     assert np.array_equal(again.logits, teacher.logits)
@@ -56,10 +59,14 @@ def test_a_teacher_has_six_times_the_budget_where_sizes_are_solved() -> None:
 
 
 def test_what_a_teacher_says_survives_a_run_folder() -> None:
-    teacher = Teacher(logits=np.float32([[1, 2], [3, 4]]), about="a")
-    assert np.array_equal(Teacher.from_bytes(teacher.to_bytes(), 2, 2).logits, teacher.logits)
+    how = Augmentation(shift=2, noise=0.1, flip=True)
+    teacher = Teacher(logits=np.float32([[[1, 2], [3, 4]]]), augmentation=how, about="a")
+    again = Teacher.from_bytes(teacher.to_bytes(), 2, 2)
+    assert np.array_equal(again.logits, teacher.logits)
+    assert repr(again.augmentation) == repr(how)
     for content, says in (
-        (teacher.to_bytes(), r"expected logits \[3, 2\], got \[2, 2\]"),
+        (teacher.to_bytes(), r"expected logits \[views, 3, 2\], got \[1, 2, 2\]"),
+        (save({"logits": np.zeros((3, 2), np.float32)}), "got that of an earlier version"),
         (b"no", "an earlier session stored"),
     ):
         with pytest.raises(RequestError, match=says):
@@ -77,15 +84,28 @@ def test_what_a_teacher_says_survives_a_run_folder() -> None:
 )
 def test_a_teacher_that_cannot_speak_is_refused(model, says) -> None:
     with pytest.raises(RequestError, match=says):
-        ask_teacher(model, make_task())
+        ask_teacher(model, make_task(), Augmentation())
 
 
 def test_a_given_teacher_is_heard_without_dropout_and_left_as_it_was() -> None:
     torch.manual_seed(0)
     model, task = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5)).train(), make_task()
     expected = model[0](torch.from_numpy(task.train.x)).detach().numpy()
-    assert ask_teacher(model, task).logits == pytest.approx(expected)
+    assert ask_teacher(model, task, Augmentation()).logits[0] == pytest.approx(expected)
     assert model.training
+
+
+def test_a_teacher_is_asked_about_what_its_students_will_see() -> None:
+    space = parse_space(make_space_text() + "noise = 0.5\n", where="test")
+    task, model = make_task(), nn.Linear(6, 3)
+    teacher = ask_teacher(model, task, augmentation_of(space))
+    assert teacher.augmentation == Augmentation(noise=0.5)
+    assert teacher.logits.shape == (VIEWS, len(task.train), 3)
+    x = torch.from_numpy(task.train.x)
+    for epoch in (0, 1, VIEWS + 1):
+        seen, logits = teacher.teaching.lesson(x, epoch)
+        assert logits.numpy() == pytest.approx(model(seen).detach().numpy(), abs=1e-5)
+        assert (seen - x).std() == pytest.approx(0.5, rel=0.1)
 
 
 def plan(tmp_path, text: str, task: Task, **asked):

@@ -15,9 +15,12 @@ from dendrite_automl.export.onnx.int8 import int8_accuracies
 from dendrite_automl.networks.weights import load_networks
 from dendrite_automl.result import Snapshot
 from dendrite_automl.search_loop import trainable as module
+from dendrite_automl.search_loop.teacher import Teacher
 from dendrite_automl.search_loop.trainable import TrialTrainable
 from dendrite_automl.tasks import Split
+from dendrite_automl.train.augment import Augmentation
 from dendrite_automl.train.fit import Data
+from dendrite_automl.train.teaching import VIEWS
 from dendrite_automl.trial import resume_position
 from tests.simulated_gpu import simulated_gpu
 
@@ -109,7 +112,7 @@ def tf32() -> Iterator[None]:
 @pytest.mark.usefixtures("tf32")
 def test_an_actor_on_a_gpu_gives_the_same_and_weights_for_the_cpu() -> None:
     """From its first stage, from the middle of a trial, for other seeds, and with a teacher: on the simulated GPU."""
-    teacher = np.random.default_rng(0).normal(size=(len(TRAIN), 3)).astype(np.float32)
+    teacher = make_teacher(np.random.default_rng(0).normal(size=(len(TRAIN), 3)))
     whole = steps(make_trainable(make_config("fit prune grow")))
     done = [snapshot_of(result) for result in whole[:2]]
     pruned = [(1, 0, whole[1]["weights"])]
@@ -297,11 +300,15 @@ def test_the_metric_that_was_asked_for_is_what_is_measured(monkeypatch) -> None:
     assert asked == ["macro_f1"] * 2
 
 
+def make_teacher(logits: np.ndarray) -> Teacher:
+    return Teacher(logits=np.float32([logits]), augmentation=Augmentation(), about="made up")
+
+
 def test_a_teacher_in_a_config_is_for_that_trial_alone() -> None:
-    own = np.zeros((30, 3), np.float32)
+    own = make_teacher(np.zeros((30, 3)))
     taught = dataclasses.replace(make_candidate("fit grow"), training=(("learning_rate", 0.01), ("distill", 0.9)))
     again = {"candidate": json.dumps(taught.to_json()), "seeds": [15, 16], "stages": [0, 1], "like": []}
-    right = 9 * np.eye(3, dtype=np.float32)[TRAIN.y]
+    right = make_teacher(9 * np.eye(3)[TRAIN.y])
     trainable = make_trainable(again, teacher=own)
     by_own = steps(trainable)
     trainable.reset_config({**again, "teacher": right})
@@ -311,6 +318,17 @@ def test_a_teacher_in_a_config_is_for_that_trial_alone() -> None:
     assert comparable(by_right) == comparable(steps(make_trainable(again, teacher=right)))
     assert comparable(by_right) != comparable(by_own)
     assert snapshot_of(by_right[1]).dendrites == 1
+
+
+def test_networks_that_teach_are_asked_by_their_worker() -> None:
+    taught = dataclasses.replace(make_candidate("fit"), training=(("learning_rate", 0.01), ("noise", 0.1)))
+    config = {"candidate": json.dumps(taught.to_json()), "seeds": [5, 6], "stages": [0], "like": []}
+    trainable = make_trainable({**config, "teaches": True})
+    [snapshot, *_] = steps(trainable)
+    assert snapshot["teacher"].logits.shape == (VIEWS, len(TRAIN), 3)
+    assert snapshot["teacher"].about.startswith("2 networks of")
+    trainable.reset_config(config)
+    assert all("teacher" not in result for result in steps(trainable))
 
 
 def test_without_any_teacher_a_distilled_training_ends_with_its_reason() -> None:

@@ -7,9 +7,11 @@ from scipy.special import softmax
 from scipy.stats import beta, entropy, kstest
 
 from dendrite_automl.errors import RequestError
+from dendrite_automl.train.augment import Augmentation
 from dendrite_automl.train.fit import FitSettings, train_epochs
 from dendrite_automl.train.loss import distilled, label_loss, mix
 from dendrite_automl.train.stack import stack, unstack_
+from dendrite_automl.train.teaching import Teaching
 from tests.train.test_fit import make_data, make_model, settings, weights
 
 
@@ -60,7 +62,7 @@ def test_shares_are_drawn_from_the_beta_distribution() -> None:
     assert kstest(shares.flatten().numpy(), beta(0.2, 0.2).cdf).pvalue > 0.01
 
 
-def one_step_loss(changes: dict, teacher: torch.Tensor | None = None) -> tuple[float, torch.Tensor, torch.Tensor]:
+def one_step_loss(changes: dict, teacher: Teaching | None = None) -> tuple[float, torch.Tensor, torch.Tensor]:
     """The loss of one step over the whole training set, the inputs as the network got them, and its logits for these."""
     data = make_data(6)
     if teacher is not None:
@@ -76,7 +78,8 @@ def test_the_loss_of_a_step_with_mixup_smoothing_and_a_teacher_is_the_one_of_the
     data, alpha, smoothing, share, temperature = make_data(6), 0.7, 0.2, 0.4, 3.0
     teacher = torch.randn(6, 3)
     found, x, logits = one_step_loss(
-        {"mixup": alpha, "label_smoothing": smoothing, "distill": share, "temperature": temperature}, teacher
+        {"mixup": alpha, "label_smoothing": smoothing, "distill": share, "temperature": temperature},
+        Teaching(logits=teacher.unsqueeze(0), augmentation=Augmentation()),
     )
     order = torch.randperm(6, generator=torch.Generator().manual_seed(3))
     lam = np.random.default_rng(3).beta(alpha, alpha, (1, 6))[0]
