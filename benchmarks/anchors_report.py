@@ -10,7 +10,7 @@ from anchor_families import SIZES
 
 RIVALS = 3  # families that are finished at each size
 _FULL = 0.75  # of a size: the networks for it are at least so large, as the next smaller size is at most two thirds of it
-_TRAINING = ("task", "family", "knobs", "optimizer", "finish")
+_TRAINING = ("task", "family", "params", "optimizer", "finish")
 _NAMES = {"adamw": "AdamW", "muon": "Muon"}
 Line = dict[str, Any]
 
