@@ -18,6 +18,7 @@ from dendrite_automl.errors import RequestError
 _LEAST = 3  # networks: what one tells of the others when it is left out
 _HEAD = re.compile(r"profile 1 network=(\S+) variant=(float32|int8) unit=(cycles|ns) operators=([1-9]\d*) steps=([1-9]\d*)\s*$")
 _STEP = re.compile(r"step (\d+) ([a-z]+) macs=(\d+) numbers=(\d+) took=(\d+)\s*$")
+_ROUNDING = 1e-9  # of a network's cycles
 _SPEEDS = {"float32": "float_macs_per_second", "int8": "int8_macs_per_second"}
 
 
@@ -173,7 +174,9 @@ def _fit_cycles(profiles: Sequence[Profile]) -> dict[str, float]:
         of_steps = np.array(steps, float) / profile.total
         rows += [*of_steps, of_steps.sum(0)]
         shares += [took / profile.total for took in [*cycles, profile.total]]
-    found, _ = nnls(np.stack(rows), np.array(shares))
+    equations = np.stack(rows)
+    found, _ = nnls(equations, np.array(shares))
+    found[(equations * found).max(0) < _ROUNDING] = 0.0  # nothing depends on these, up to what this processor rounds
     return dict(zip([*kinds, *EACH], map(float, found), strict=True))
 
 

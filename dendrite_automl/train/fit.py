@@ -38,7 +38,8 @@ class FitSettings:
         optimizer: `adamw`, or `muon` for all weights that are matrices and AdamW for the others (see `Muon`).
         lr_schedule: over the steps of a whole stage, even if it is evaluated in between: `one_cycle` rises for a tenth of them
             and falls to zero as a cosine, `cosine` only falls, `constant` does neither.
-        shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`.
+        shift, noise, time_mask, channel_mask, flip, cutout: see `Augmentation`; with `distill` the views of the teacher are
+            taken instead, see `Teaching`.
         mixup: alpha of the Beta distribution of the shares in which examples are mixed in pairs; 0: no mixing.
         distill: share of the teacher in the loss; `temperature` softens its outputs and the network's; see `distilled`.
         class_weights: `balanced`: an example's loss is weighted by examples / (classes * examples of its class), so that all

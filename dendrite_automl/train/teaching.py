@@ -27,8 +27,8 @@ class Teaching:
 
     Source:
         Beyer et al. 2022, *Knowledge distillation: A good teacher is patient and consistent*: a teacher has to see what the
-        student sees. There every batch is augmented anew and the teacher asked again; a fixed number of views, of which the
-        teacher is asked once, costs a search next to nothing.
+        student sees. There every batch is augmented anew and the teacher asked again; to ask it once about a fixed number of
+        views takes as long as five epochs of its training.
     """
 
     logits: Tensor
