@@ -75,7 +75,7 @@ class Teacher:
         if _VIEWS not in held:
             raise RequestError(
                 "teacher: expected one that was asked about views of the training set, got that of an earlier version; "
-                "search anew, or --resume with --finish long"
+                "search anew, or, if only the finish had it, --resume with --finish long"
             )
         augmentation = Augmentation(**json.loads(held[_VIEWS].tobytes()))
         if logits.shape[1:] != (examples, classes):
@@ -97,17 +97,17 @@ def ask_teacher(model: nn.Module, task: Task, augmentation: Augmentation) -> Tea
     classes = len(task.classes)
     try:
         x = torch.from_numpy(np.array(task.train.x))
-        logits = predict(model, x)
+        logits, views = predict(model, x), ask_about_views(partial(predict, model), x, augmentation)
     except Exception as error:  # whatever the user's code raises
         lines = str(error).strip().splitlines() or [""]
         raise RequestError(f"teacher: cannot run on this data, on the CPU: {type(error).__name__}: {lines[0]}") from None
-    if logits.shape != (len(task.train), classes) or not torch.isfinite(logits).all():
+    if logits.shape != (len(task.train), classes) or not (torch.isfinite(logits).all() and torch.isfinite(views).all()):
         got = "NaN or infinity" if logits.shape == (len(task.train), classes) else f"{list(logits.shape[1:])} per example"
         raise RequestError(f"teacher: expected finite logits, one per class ({classes}), got {got}")
     metric = METRICS_OF[REGRESSION if task.problem == ANOMALY else task.problem][0]
     found = score(metric, task.train.y, answer(metric, logits.float().numpy()), classes)
     return Teacher(
-        logits=ask_about_views(partial(predict, model), x, augmentation).float().numpy(),
+        logits=views.float().numpy(),
         augmentation=augmentation,
         about=f"given, {title_of(metric)} {100 * found:.1f} % on the training set",
     )

@@ -87,6 +87,15 @@ def test_a_teacher_that_cannot_speak_is_refused(model, says) -> None:
         ask_teacher(model, make_task(), Augmentation())
 
 
+def test_a_teacher_that_cannot_speak_of_augmented_data_is_refused() -> None:
+    class Fragile(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + (float("nan") if x.abs().max() > 100 else 0.0)
+
+    with pytest.raises(RequestError, match="got NaN or infinity"):
+        ask_teacher(Fragile(6, 3), make_task(), Augmentation(noise=1000.0))
+
+
 def test_a_given_teacher_is_heard_without_dropout_and_left_as_it_was() -> None:
     torch.manual_seed(0)
     model, task = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5)).train(), make_task()
