@@ -134,7 +134,11 @@ def _confirm_plan(plan: Plan, stop: Stop, run: Run, workers: int) -> ConfirmPlan
 def _finish(
     journal: Journal, plan: Plan, stop: Stop, progress: Progress, teacher: Teacher | None, workers: int
 ) -> tuple[list[Searcher], list[Searcher]]:
-    """What trains the teacher of the finish, and what finishes; a run whose search had a teacher needs no other one."""
+    """What trains the teacher of the finish, and what finishes; a run whose search had a teacher needs no other one.
+
+    Raises:
+        RequestError: the run holds a teacher of the finish that cannot be learnt from.
+    """
     if plan.effort.finish == "none":
         return [], []
     how = FinishPlan(
@@ -151,6 +155,7 @@ def _finish(
     finisher = Finisher(how, journal)
     if teacher is not None or plan.effort.finish == "long":
         return [], [finisher]
+    kept_teacher(plan, journal.run)  # one that cannot be learnt from is refused before any training
 
     def left_for_teacher() -> float:
         """Training for longer comes first: without the time for it, a teacher would not be asked."""
